@@ -1,0 +1,95 @@
+//! What the kernel knows of a process: on which core it runs, what CPU time it has used, how much memory it holds.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// A failed call as an error with the kernel's reason.
+fn check(code: libc::c_int) -> io::Result<()> {
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets the calling thread, and threads and processes that it starts from now on, run on one core only.
+pub(crate) fn pin(core: usize) -> io::Result<()> {
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::other(format!("there is no core {core}")));
+    }
+    // SAFETY: an all-zero cpu_set_t is an empty set; `core` is inside it; the set outlives the call, which only
+    // reads it and makes no allocation, so it is also sound between fork and exec.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set))
+    }
+}
+
+/// Makes the child pin itself to `core` before it becomes the program.
+pub(crate) fn pin_child(command: &mut Command, core: usize) {
+    // SAFETY: the closure runs between fork and exec and makes one system call on success, without allocating.
+    unsafe {
+        command.pre_exec(move || pin(core));
+    }
+}
+
+/// Makes the child die with the thread that started it, so that an aborted run leaves no server behind.
+pub(crate) fn die_with_parent(command: &mut Command) {
+    // SAFETY: prctl with PR_SET_PDEATHSIG takes plain integers and is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL)));
+    }
+}
+
+/// How many cores this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// User and system time of all threads of a process, to the nanosecond (`/proc/PID/stat` counts in 10 ms ticks).
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both out-pointers are valid for writes during the calls.
+    unsafe {
+        if libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0
+        {
+            return None;
+        }
+    }
+    Some(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// Resident memory of a process in bytes, from `/proc/PID/status`.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let pid = std::process::id();
+        let before = cpu_time(pid).expect("own CPU clock");
+        let mut sum = 0u64;
+        while cpu_time(pid).expect("own CPU clock") - before < Duration::from_millis(2) {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(resident_bytes(pid).expect("own status") > 100_000);
+    }
+
+    #[test]
+    fn a_process_that_does_not_exist_has_neither() {
+        assert_eq!(resident_bytes(u32::MAX - 1), None);
+        assert_eq!(cpu_time(i32::MAX as u32), None);
+    }
+
+    #[test]
+    fn pinning_to_a_core_that_does_not_exist_fails() {
+        assert!(pin(1_000_000).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! A request for inference and its answer, as every floor above speaks of them, and the check of a request against a
+//! model's signature: the only place that says "bad input". No wire format reaches this room.
+
+mod parameters;
+mod request;
+mod response;
+mod validate;
+
+pub use parameters::{ParameterValue, Parameters};
+pub use request::{InferRequest, NamedTensor, RequestedOutput};
+pub use response::{InferResponse, Timing};
+pub use validate::{ValidRequest, validate};

@@ -1,0 +1,38 @@
+//! The answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::Parameters;
+use crate::model::{ModelName, Version};
+use crate::tensor::Tensor;
+
+/// What a model answered. Output names are shared with the model's signature: an answer allocates none.
+#[derive(Clone, Debug)]
+pub struct InferResponse {
+    /// The model that answered.
+    pub model: ModelName,
+    /// The version that answered.
+    pub version: Version,
+    /// The request's id.
+    pub id: Option<String>,
+    /// Parameters of the answer.
+    pub parameters: Parameters,
+    /// The outputs, in the order asked for, else the model's.
+    pub outputs: SmallVec<[(Arc<str>, Tensor); 2]>,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// Where the time of a request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From submission until its batch was dispatched.
+    pub queue: Duration,
+    /// Execution of the whole batch that it was part of.
+    pub execute: Duration,
+    /// Rows of that batch.
+    pub batch_rows: usize,
+}

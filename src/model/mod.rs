@@ -1,0 +1,14 @@
+//! What a model is, before anything runs it: names, versions, signature, settings and state.
+//!
+//! Pure data. This room reads the text of `model.toml` and `config.pbtxt`, but opens no file and loads nothing.
+
+mod name;
+mod pbtxt;
+pub mod settings;
+mod signature;
+mod state;
+
+pub use name::{ModelName, Version};
+pub use settings::{ModelSettings, RuntimeChoice, VersionPolicy};
+pub use signature::{Dim, Signature, TensorSpec};
+pub use state::{ModelState, VersionStatus};

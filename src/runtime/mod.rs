@@ -1,0 +1,89 @@
+//! Engines that execute models, behind three traits: a [`Runtime`] loads an artifact into a [`LoadedModel`], which makes
+//! [`Instance`]s that execute batches.
+//!
+//! A runtime does not know where files come from, what a request is, or how a batch was formed. One file or folder per
+//! engine; each engine's crate is named nowhere else.
+
+mod identity;
+mod memory;
+mod onnx;
+mod tract;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::model::{Signature, TensorSpec};
+use crate::tensor::Tensor;
+
+pub use identity::IdentityRuntime;
+pub use memory::{release_free_memory, resident_bytes};
+pub use onnx::{OnnxRuntime, find_library};
+pub use tract::TractRuntime;
+
+/// What to load, and how.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// The model's file; for a runtime that needs none (identity), the model's directory.
+    pub path: PathBuf,
+    /// Threads that one execution may use, at least 1. No runtime takes more, and none spins while idle.
+    pub threads: usize,
+    /// Inputs and outputs declared in the settings, for artifacts that do not state their own.
+    pub declared: Signature,
+    /// For [`IdentityRuntime`]: how long an execution takes, however many rows it has.
+    pub execute_time: Duration,
+}
+
+impl Artifact {
+    /// The artifact at `path`, run on one thread.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), threads: 1, declared: Signature::default(), execute_time: Duration::ZERO }
+    }
+}
+
+/// An engine. Loading is blocking and may take seconds: never call it on the request path.
+pub trait Runtime: Send + Sync {
+    /// The name in settings, logs and metrics: "onnx".
+    fn name(&self) -> &'static str;
+
+    /// The platform name that metadata report, in the words of V2 servers: "onnxruntime_onnx".
+    fn platform(&self) -> &'static str;
+
+    /// Loads `artifact`.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ModelUnavailable`] that says which file and why: missing, broken, or with operators or
+    /// datatypes that this engine does not have.
+    fn load(&self, artifact: &Artifact) -> Result<Arc<dyn LoadedModel>>;
+}
+
+/// A model in memory. Instances made from it share its weights where the engine allows.
+pub trait LoadedModel: Send + Sync {
+    /// Inputs and outputs, in the order in which [`Instance::execute`] takes and gives them.
+    fn signature(&self) -> &Signature;
+
+    /// One more executable copy.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ModelUnavailable`] where the engine cannot make another.
+    fn instance(&self) -> Result<Box<dyn Instance>>;
+}
+
+/// One executable copy of a model, owned by one thread at a time.
+pub trait Instance: Send {
+    /// Executes one batch, blocking.
+    ///
+    /// `inputs` has one entry per input of the signature, `None` for an optional input that is left out; each tensor fits
+    /// its spec and is aligned ([`Tensor::is_aligned`]). `outputs` are positions in the signature; the answer holds those
+    /// outputs, in that order. Output bytes belong to the answer: they may live on in responses after this instance is gone.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Execution`] where the engine fails on these values. The instance stays usable.
+    fn execute(&mut self, inputs: &[Option<Tensor>], outputs: &[usize]) -> Result<Vec<Tensor>>;
+}
+
+/// The specs of `outputs`, for engines that look them up by position.
+fn wanted<'a>(signature: &'a Signature, outputs: &'a [usize]) -> impl Iterator<Item = &'a TensorSpec> {
+    outputs.iter().map(|&position| &signature.outputs[position])
+}
