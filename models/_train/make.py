@@ -1,6 +1,6 @@
 """Remakes the sample models, all or those named, then checks them and writes the README's table.
 
-    python models/_train/make.py            # everything, about two minutes
+    python models/_train/make.py            # everything, about a minute
     python models/_train/make.py digits     # one
 
 Each model's own train.py does the work; it finds the modules of this directory because it is run from here.

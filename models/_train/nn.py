@@ -1,4 +1,4 @@
-"""A neural-net library in two hundred lines of numpy, with backpropagation by hand.
+"""A neural-net library in some two hundred lines of numpy, with backpropagation by hand.
 
 Every layer knows three things: how to compute its output (`forward`), how to pass a gradient back through itself
 (`backward`, after the `forward` it belongs to), and which ONNX nodes say the same (`emit`). What is trained here is

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+# The V2 datatypes of numpy's; strings are BYTES there and objects here.
 DATATYPES = {"float32": "FP32", "int64": "INT64", "bool": "BOOL", "object": "BYTES"}
 ARRAYS = {datatype: name for name, datatype in DATATYPES.items()}
 
@@ -38,7 +39,7 @@ def arrays(tensors: list[dict]) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, body: dict | list) -> None:
-    """Writes a request or a list of tensors for human eyes: one line of data per row of a tensor's last dimension."""
+    """Writes a request or a list of tensors for human eyes, a row of each tensor's last dimension to a line."""
     if isinstance(body, dict):
         text = '{"id": %s, "inputs": %s}' % (json.dumps(body["id"]), lines(body["inputs"]))
     else:
@@ -52,7 +53,8 @@ def lines(tensors: list[dict]) -> str:
 
 def tensor_lines(tensor: dict) -> str:
     values, shape = [json.dumps(value) for value in tensor["data"]], tensor["shape"]
-    width = shape[-1] if len(shape) > 1 else 1
+    column = len(shape) == 1 or shape[-1] == 1  # a column of numbers goes on one line; strings have theirs each
+    width = shape[-1] if not column else 1 if tensor["datatype"] == "BYTES" else len(values)
     rows = [", ".join(values[i : i + width]) for i in range(0, len(values), width)]
     head = json.dumps({key: tensor[key] for key in ("name", "datatype", "shape")})[:-1]
     return head + ', "data": [\n  ' + ",\n  ".join(rows) + "\n]}"

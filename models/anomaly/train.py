@@ -15,7 +15,7 @@ def main() -> None:
     rng = np.random.default_rng(1)
     features, _ = generate(rng, 20_000)
     held_features, held_fraud = generate(rng, 30_000)
-    forest = IsolationForest(50, max_samples=128, contamination=0.02, random_state=0).fit(features)
+    forest = IsolationForest(n_estimators=50, max_samples=128, contamination=0.02, random_state=0).fit(features)
 
     score = forest.decision_function(held_features)
     about = About(

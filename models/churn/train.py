@@ -55,7 +55,6 @@ def main() -> None:
         pipeline,
         inputs=dict.fromkeys(WORDS, "BYTES:1") | dict.fromkeys(NUMBERS, "FP32:1"),
         outputs={"label": [], "probabilities": [2]},
-        options={"zipmap": False},
     )
     example = {name: held_table[name].to_numpy()[:2, np.newaxis] for name in held_table}
     publish(__file__, model, about, example)

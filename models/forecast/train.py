@@ -56,8 +56,9 @@ def graph(net: Sequential) -> Graph:
     scale = g.weight("scale", SCALE)
     mean = g.op("ReduceMean", window, axes=[1], keepdims=1)
     correction = g.op("Mul", net.emit(g, g.op("Div", g.op("Sub", window, mean), scale)), scale)
-    starts, ends, axes = (g.weight(n, np.array([v])) for n, v in [("from", WINDOW - HORIZON), ("to", WINDOW), ("axis", 1)])
-    g.op("Add", g.op("Slice", window, starts, ends, axes), correction, to="forecast")
+    span = [("from", WINDOW - HORIZON), ("to", WINDOW), ("axis", 1)]
+    year = g.op("Slice", window, *(g.weight(name, np.array([value])) for name, value in span))
+    g.op("Add", year, correction, to="forecast")
     g.output("forecast", FP32, HORIZON)
     return g
 

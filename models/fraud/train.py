@@ -20,7 +20,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     features, fraud = generate(rng, 60_000)
     held_features, held_fraud = generate(rng, 30_000)
-    forest = RandomForestClassifier(60, max_depth=10, min_samples_leaf=5, random_state=0)
+    forest = RandomForestClassifier(n_estimators=60, max_depth=10, min_samples_leaf=5, random_state=0)
     pipeline = make_pipeline(StandardScaler(), forest).fit(features, fraud)
 
     score = pipeline.predict_proba(held_features)[:, 1]
@@ -34,7 +34,6 @@ def main() -> None:
         pipeline,
         inputs={"features": f"FP32:{len(FEATURES)}"},
         outputs={"label": [], "probabilities": [2]},
-        options={"zipmap": False},
     )
     surest = np.argsort(score)[[-1, 0]]  # the likeliest fraud and the likeliest honest transaction
     publish(__file__, model, about, {"features": held_features[surest]})

@@ -23,10 +23,10 @@ def main() -> None:
     features = flowers.data.astype(np.float32)
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=10, random_state=0)
     versions = [
-        ("logistic regression", make_pipeline(LogisticRegression(max_iter=1000)), "-1"),
-        ("linear discriminant", make_pipeline(StandardScaler(), LinearDiscriminantAnalysis()), ""),
+        ("logistic regression", make_pipeline(LogisticRegression(max_iter=1000))),
+        ("linear discriminant", make_pipeline(StandardScaler(), LinearDiscriminantAnalysis())),
     ]
-    for version, (kind, pipeline, suffix) in enumerate(versions, start=1):
+    for version, (kind, pipeline) in enumerate(versions, start=1):
         accuracy = cross_val_score(pipeline, features, flowers.target, cv=folds).mean()
         about = About(
             use=f"tabular classification ({kind})",
@@ -37,9 +37,8 @@ def main() -> None:
             pipeline.fit(features, flowers.target),
             inputs={"features": "FP32:4"},
             outputs={"label": [], "probabilities": [3]},
-            options={"zipmap": False},
         )
-        publish(__file__, model, about, {"features": features[EXAMPLE]}, version, suffix)
+        publish(__file__, model, about, {"features": features[EXAMPLE]}, version, latest=version == len(versions))
     print("example's true labels:", flowers.target_names[flowers.target[EXAMPLE]])
 
 

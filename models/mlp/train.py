@@ -20,9 +20,13 @@ def generate(rng: np.random.Generator, centres: np.ndarray, rows: int) -> tuple[
 
 
 def train(rng: np.random.Generator, x: np.ndarray, labels: np.ndarray) -> Sequential:
-    net = Sequential(Dense(INPUTS, HIDDEN, rng), Relu(), Dense(HIDDEN, HIDDEN, rng), Relu(), Dense(HIDDEN, CLASSES, rng))
+    net = Sequential(
+        Dense(INPUTS, HIDDEN, rng), Relu(),
+        Dense(HIDDEN, HIDDEN, rng), Relu(),
+        Dense(HIDDEN, CLASSES, rng),
+    )  # fmt: skip
     adam = Adam(net.params, rate=1e-3, decay=0.01)
-    for rows in batches(rng, len(x), size=256, epochs=2):
+    for rows in batches(rng, len(x), size=256, epochs=3):
         _, gradient = softmax_cross_entropy(net.forward(x[rows]), labels[rows])
         net.backward(gradient)
         adam.step()

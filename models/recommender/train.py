@@ -1,7 +1,8 @@
 """Two towers: a user and an item, each an embedding with a small network on it, meet in a dot product.
 
-The ratings are generated from hidden tastes, so the noise that no model can predict is known. Ids run from 0 to USERS
-and ITEMS; any other id is a stranger, who gets the row that was trained on hidden ids: an average user, not an error.
+The ratings are generated from hidden tastes, so the noise that no model can predict is known. Users have ids below
+USERS and items below ITEMS, from 0; any other id is a stranger, and gets the row that was trained on hidden ids: an
+average one's score, not an error.
 """
 
 import numpy as np
@@ -89,7 +90,7 @@ def main() -> None:
         metric=f"RMSE {rmse(net.forward(user[:held], item[:held])):.2f} "
         f"(always the mean: {rmse(net.mean):.2f}; the data's noise: {NOISE:.2f})",
     )
-    example = {"user": np.array([7, 7, 7, 9999]), "item": np.array([3, 141, 499, 3])}
+    example = {"user": np.array([7, 7, 999, 5000]), "item": np.array([3, 141, 499, 3])}
     publish(__file__, graph(net).model(), about, example)
 
 

@@ -1,0 +1,320 @@
+//! What a person may pin about a model: its settings, from `model.toml` or from Triton's `config.pbtxt`.
+//!
+//! Nothing here must be given. What is `None` is learned: from the artifact, or from what serving shows. Both formats end
+//! in one [`ModelSettings`], and everything wrong in a file is reported at once, each [`Fault`] with its place. This room
+//! reads text only; finding and opening the file is `repository::layout`'s work.
+
+mod duration;
+#[cfg(test)]
+mod tests;
+mod toml;
+mod triton;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::{Dim, Signature, TensorSpec, Version};
+use crate::tensor::DataType;
+
+pub use duration::parse_duration;
+
+/// Bytes that a settings file may have. The largest ones seen in the wild are some tens of KiB; the bound keeps a model
+/// file that was named `config.pbtxt` by mistake out of memory.
+pub const SETTINGS_BYTES_MAX: usize = 1 << 20;
+
+/// Which engine executes a model: `runtime` in `model.toml`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RuntimeChoice {
+    /// ONNX Runtime where its library is found, tract elsewhere.
+    #[default]
+    Auto,
+    /// ONNX Runtime, and no other.
+    Onnx,
+    /// tract, and no other.
+    Tract,
+    /// Outputs are the inputs: for measuring and for testing clients. Needs no model file.
+    Identity,
+}
+
+impl RuntimeChoice {
+    /// Every choice.
+    pub const ALL: [RuntimeChoice; 4] =
+        [RuntimeChoice::Auto, RuntimeChoice::Onnx, RuntimeChoice::Tract, RuntimeChoice::Identity];
+
+    /// The name in settings: "auto".
+    pub const fn name(self) -> &'static str {
+        match self {
+            RuntimeChoice::Auto => "auto",
+            RuntimeChoice::Onnx => "onnx",
+            RuntimeChoice::Tract => "tract",
+            RuntimeChoice::Identity => "identity",
+        }
+    }
+
+    /// The choice with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+
+    /// Whether a version of the model is a file on disk.
+    pub const fn needs_file(self) -> bool {
+        !matches!(self, RuntimeChoice::Identity)
+    }
+}
+
+impl fmt::Display for RuntimeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which of the versions on disk are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionPolicy {
+    /// The newest ones, this many.
+    Latest(NonZeroUsize),
+    /// Every one.
+    All,
+    /// These, where they are there; ascending, each once.
+    Specific(Vec<Version>),
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        Self::Latest(NonZeroUsize::MIN)
+    }
+}
+
+impl VersionPolicy {
+    /// The versions to serve out of those that are there, ascending and each once, whatever the order of `available`.
+    pub fn select(&self, available: &[Version]) -> Vec<Version> {
+        let mut versions = available.to_vec();
+        versions.sort_unstable();
+        versions.dedup();
+        match self {
+            VersionPolicy::All => versions,
+            VersionPolicy::Latest(count) => versions.split_off(versions.len().saturating_sub(count.get())),
+            VersionPolicy::Specific(wanted) => {
+                versions.retain(|version| wanted.contains(version));
+                versions
+            }
+        }
+    }
+}
+
+/// An input or output as a settings file declares it. What it leaves out is the artifact's to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TensorDeclaration {
+    /// The artifact's name of it.
+    pub name: String,
+    /// Its datatype.
+    pub datatype: Option<DataType>,
+    /// Its dimensions, batch dimension included (unless [`Self::rows_open`]).
+    pub shape: Option<Vec<Dim>>,
+    /// Whether [`Self::shape`] may lack the batch dimension. So it is in a `config.pbtxt` without `max_batch_size`: Triton
+    /// then compares `dims` with the artifact to find out whether they count it.
+    pub rows_open: bool,
+    /// An input that requests may leave out.
+    pub optional: bool,
+    /// For an output: the file in the model's directory whose lines name its classes.
+    pub labels: Option<String>,
+}
+
+impl TensorDeclaration {
+    /// Why `spec`, which the artifact states, cannot be the tensor declared here; `None` where the two agree. A dimension
+    /// that is dynamic on either side agrees with any.
+    pub fn disagreement(&self, spec: &TensorSpec) -> Option<String> {
+        let datatype_fits = self.datatype.is_none_or(|datatype| datatype == spec.datatype);
+        let shape_fits = match (&self.shape, &spec.shape) {
+            (Some(declared), Some(actual)) => {
+                dims_agree(declared, actual)
+                    || (self.rows_open && spec.has_dynamic_rows() && dims_agree(declared, &actual[1..]))
+            }
+            _ => true,
+        };
+        if datatype_fits && shape_fits {
+            return None;
+        }
+        let datatype = self.datatype.unwrap_or(spec.datatype);
+        let declared = TensorSpec { name: self.name.as_str().into(), datatype, shape: self.shape.clone(), optional: false };
+        Some(format!("the settings declare {declared}, but the model has {spec}"))
+    }
+}
+
+fn dims_agree(declared: &[Dim], actual: &[Dim]) -> bool {
+    let agree = |pair: (&Dim, &Dim)| match pair {
+        (Dim::Fixed(declared), Dim::Fixed(actual)) => declared == actual,
+        _ => true,
+    };
+    declared.len() == actual.len() && declared.iter().zip(actual).all(agree)
+}
+
+/// Everything that can be pinned about a model. The default pins nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSettings {
+    /// Which engine executes it.
+    pub runtime: RuntimeChoice,
+    /// Which versions are served.
+    pub version_policy: VersionPolicy,
+    /// Most rows of one batch; 0 or 1: requests are not joined. `None`: found out at load.
+    pub max_batch_rows: Option<usize>,
+    /// Longest wait for more rows while an instance is free. `None`: learned.
+    pub max_queue_delay: Option<Duration>,
+    /// Most requests that may wait, at least 1.
+    pub queue_max: Option<usize>,
+    /// Longest wait in the queue, above zero, for requests that bring no deadline of their own.
+    pub queue_timeout: Option<Duration>,
+    /// Executable copies of each version.
+    pub instances: Option<NonZeroUsize>,
+    /// Threads that one execution may use.
+    pub threads: Option<NonZeroUsize>,
+    /// The latency objective, above zero.
+    pub slo: Option<Duration>,
+    /// The model file of each version, relative to the version's directory, and never outside it.
+    pub model_file: Option<String>,
+    /// Inputs, with names that differ.
+    pub inputs: Vec<TensorDeclaration>,
+    /// Outputs, with names that differ.
+    pub outputs: Vec<TensorDeclaration>,
+    /// For [`RuntimeChoice::Identity`]: how long an execution takes.
+    pub execute_time: Duration,
+    /// Whether a version runs once before it is ready.
+    pub warm_up: bool,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            runtime: RuntimeChoice::default(),
+            version_policy: VersionPolicy::default(),
+            max_batch_rows: None,
+            max_queue_delay: None,
+            queue_max: None,
+            queue_timeout: None,
+            instances: None,
+            threads: None,
+            slo: None,
+            model_file: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            execute_time: Duration::ZERO,
+            warm_up: true,
+        }
+    }
+}
+
+impl ModelSettings {
+    /// The settings in the text of a `model.toml`.
+    ///
+    /// # Errors
+    /// Every fault of the text, unknown keys among them.
+    pub fn from_toml(text: &str) -> Result<Parsed, Vec<Fault>> {
+        toml::read(without_mark(text)?)
+    }
+
+    /// The settings in the text of Triton's `config.pbtxt` for the model called `model_name`. What cannot be honoured, but
+    /// leaves the answers right, is a warning; what would make them wrong is a fault.
+    ///
+    /// # Errors
+    /// The first syntax error, or every fault of the content, each with its line.
+    pub fn from_pbtxt(text: &str, model_name: &str) -> Result<Parsed, Vec<Fault>> {
+        triton::read(without_mark(text)?, model_name)
+    }
+
+    /// The declared inputs and outputs that have a datatype: the signature for an artifact that states none.
+    pub fn declared(&self) -> Signature {
+        let spec = |tensor: &TensorDeclaration| {
+            let (shape, optional) = (tensor.shape.clone(), tensor.optional);
+            Some(TensorSpec { name: tensor.name.as_str().into(), datatype: tensor.datatype?, shape, optional })
+        };
+        let specs = |tensors: &[TensorDeclaration]| tensors.iter().filter_map(spec).collect();
+        Signature { inputs: specs(&self.inputs), outputs: specs(&self.outputs) }
+    }
+}
+
+/// Settings that can be served, and what a person should know about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The settings.
+    pub settings: ModelSettings,
+    /// What the file asks for and does not get, in the order of its lines where they are known.
+    pub warnings: Vec<String>,
+}
+
+/// Something wrong in a settings file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: a key ("inputs[0].datatype") or a line ("line 3").
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl Fault {
+    fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// The one of `known` that `name` most likely means: within two slips, and within a third of its letters.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (name.chars().count() / 3).clamp(1, 2);
+    let slips = known.into_iter().map(|candidate| (slips_between(name, candidate), candidate));
+    slips.filter(|(slips, _)| *slips <= allowed).min_by_key(|(slips, _)| *slips).map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance.
+fn slips_between(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The text without a byte order mark, which some Windows editors put first, and within the size bound.
+fn without_mark(text: &str) -> Result<&str, Vec<Fault>> {
+    if text.len() > SETTINGS_BYTES_MAX {
+        let message = format!("the file has {} bytes, at most {SETTINGS_BYTES_MAX} are read", text.len());
+        return Err(vec![Fault::new("line 1", message)]);
+    }
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// A file named by a setting: relative, and inside the directory it is relative to.
+fn inner_file(path: &str) -> Result<String, String> {
+    let inside = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
+    if path.is_empty() || !inside {
+        return Err(format!("'{path}' must be a relative path that stays inside the model's directory"));
+    }
+    Ok(path.to_owned())
+}
+
+/// Rules that hold in both formats: names differ, and what has no artifact declares its datatypes.
+fn check_tensors(list: &str, settings: &ModelSettings, tensors: &[TensorDeclaration], faults: &mut Vec<Fault>) {
+    for (i, tensor) in tensors.iter().enumerate() {
+        if tensors[..i].iter().any(|earlier| earlier.name == tensor.name) {
+            faults.push(Fault::new(format!("{list}[{i}].name"), format!("'{}' is declared twice", tensor.name)));
+        }
+        if settings.runtime == RuntimeChoice::Identity && tensor.datatype.is_none() {
+            let message = format!("'{}' needs a datatype, because the identity runtime has no model file", tensor.name);
+            faults.push(Fault::new(format!("{list}[{i}]"), message));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `model.toml`: our own settings file. Every key is checked, and one that is not known is a fault with the name it most
+//! likely means, because a slip that is ignored is found in production.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use ::toml::{Table, Value};
+
+use super::{
+    Fault, ModelSettings, Parsed, RuntimeChoice, TensorDeclaration, VersionPolicy, check_tensors, inner_file, nearest,
+    parse_duration,
+};
+use crate::model::{Dim, Version};
+use crate::tensor::DataType;
+
+/// Reads the text of a `model.toml`.
+pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
+    let table: Table = text.parse().map_err(|error| vec![syntax_fault(text, &error)])?;
+    let mut faults = Vec::new();
+    let mut root = Section { table: &table, path: "", seen: Vec::new(), faults: &mut faults };
+    let defaults = ModelSettings::default();
+    let execute_time = root.take("execute_time", duration);
+    let mut settings = ModelSettings {
+        runtime: root.take("runtime", runtime).unwrap_or_default(),
+        slo: root.take("slo", positive_duration),
+        instances: root.take("instances", positive),
+        threads: root.take("threads", positive),
+        max_batch_rows: root.take("max_batch_size", natural),
+        max_queue_delay: root.take("max_queue_delay", duration),
+        queue_max: root.take("queue_max", positive).map(NonZeroUsize::get),
+        queue_timeout: root.take("queue_timeout", positive_duration),
+        version_policy: root.take("versions", version_policy).unwrap_or_default(),
+        model_file: root.take("file", |value| inner_file(text_of(value)?)),
+        execute_time: execute_time.unwrap_or_default(),
+        warm_up: root.take("warm_up", boolean).unwrap_or(defaults.warm_up),
+        ..defaults
+    };
+    let inputs = root.take("inputs", tables).unwrap_or_default();
+    let outputs = root.take("outputs", tables).unwrap_or_default();
+    root.refuse_unknown();
+    settings.inputs = declarations("inputs", &inputs, &mut faults);
+    settings.outputs = declarations("outputs", &outputs, &mut faults);
+    check_tensors("inputs", &settings, &settings.inputs, &mut faults);
+    check_tensors("outputs", &settings, &settings.outputs, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut warnings = Vec::new();
+    if execute_time.is_some() && settings.runtime != RuntimeChoice::Identity {
+        warnings.push("execute_time is not used: it is for runtime = \"identity\"".to_owned());
+    }
+    Ok(Parsed { settings, warnings })
+}
+
+fn syntax_fault(text: &str, error: &::toml::de::Error) -> Fault {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    Fault::new(format!("line {line}"), error.message().lines().collect::<Vec<_>>().join(", "))
+}
+
+/// A table whose keys are taken one by one; those that nobody takes are unknown.
+struct Section<'a> {
+    table: &'a Table,
+    /// What stands before a key in a fault: "" or "inputs[0].".
+    path: &'a str,
+    seen: Vec<&'static str>,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Section<'a> {
+    /// The value at `key`, if it is there and `read` can read it.
+    fn take<T>(&mut self, key: &'static str, read: impl FnOnce(&'a Value) -> Result<T, String>) -> Option<T> {
+        self.seen.push(key);
+        match read(self.table.get(key)?) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.faults.push(Fault::new(format!("{}{key}", self.path), message));
+                None
+            }
+        }
+    }
+
+    fn refuse_unknown(self) {
+        for key in self.table.keys().filter(|key| !self.seen.contains(&key.as_str())) {
+            let message = match nearest(key, self.seen.iter().copied()) {
+                Some(meant) => format!("unknown key '{key}', did you mean '{meant}'?"),
+                None => format!("unknown key '{key}', known are {}", self.seen.join(", ")),
+            };
+            self.faults.push(Fault::new(format!("{}{key}", self.path), message));
+        }
+    }
+}
+
+fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) -> Vec<TensorDeclaration> {
+    let mut declarations = Vec::with_capacity(tables.len());
+    for (i, table) in tables.iter().enumerate() {
+        let path = format!("{list}[{i}].");
+        let mut section = Section { table, path: &path, seen: Vec::new(), faults };
+        let name = section.take("name", |value| text_of(value).map(str::to_owned));
+        let datatype = section.take("datatype", datatype);
+        let shape = section.take("shape", shape);
+        // Requests may leave out inputs; class names belong to outputs.
+        let (mut optional, mut labels) = (None, None);
+        match list {
+            "inputs" => optional = section.take("optional", boolean),
+            _ => labels = section.take("labels", |value| inner_file(text_of(value)?)),
+        }
+        section.refuse_unknown();
+        if !table.contains_key("name") {
+            faults.push(Fault::new(format!("{path}name"), "missing: the name that the model file has for it"));
+        }
+        let Some(name) = name else { continue };
+        let optional = optional.unwrap_or(false);
+        declarations.push(TensorDeclaration { name, datatype, shape, rows_open: false, optional, labels });
+    }
+    declarations
+}
+
+fn expected(what: &str, value: &Value) -> String {
+    format!("expected {what}, got {} {}", article(value.type_str()), value.type_str())
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'i']) { "an" } else { "a" }
+}
+
+fn text_of(value: &Value) -> Result<&str, String> {
+    match value.as_str() {
+        Some("") => Err("must not be empty".to_owned()),
+        Some(text) => Ok(text),
+        None => Err(expected("a string", value)),
+    }
+}
+
+fn boolean(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| expected("true or false", value))
+}
+
+fn natural(value: &Value) -> Result<usize, String> {
+    let number = value.as_integer().ok_or_else(|| expected("a whole number", value))?;
+    usize::try_from(number).map_err(|_| format!("{number} is below zero"))
+}
+
+fn positive(value: &Value) -> Result<NonZeroUsize, String> {
+    let number = value.as_integer().ok_or_else(|| expected("a whole number", value))?;
+    let positive = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+    positive.ok_or_else(|| format!("must be at least 1, got {number}; leave the key out to let the server choose"))
+}
+
+fn duration(value: &Value) -> Result<Duration, String> {
+    match value {
+        Value::String(text) => parse_duration(text),
+        // The same words that a quoted number gets.
+        Value::Integer(_) | Value::Float(_) => parse_duration(&value.to_string()),
+        _ => Err(expected("a duration such as \"50ms\"", value)),
+    }
+}
+
+fn positive_duration(value: &Value) -> Result<Duration, String> {
+    let duration = duration(value)?;
+    if duration.is_zero() {
+        return Err("must be longer than zero; leave the key out to set none".to_owned());
+    }
+    Ok(duration)
+}
+
+fn runtime(value: &Value) -> Result<RuntimeChoice, String> {
+    let name = text_of(value)?;
+    RuntimeChoice::parse(name).ok_or_else(|| {
+        let names = RuntimeChoice::ALL.map(RuntimeChoice::name).join(", ");
+        format!("unknown runtime '{name}', expected one of {names}")
+    })
+}
+
+fn datatype(value: &Value) -> Result<DataType, String> {
+    text_of(value)?.parse::<DataType>().map_err(|error| error.to_string())
+}
+
+fn tables(value: &Value) -> Result<Vec<&Table>, String> {
+    let tables = value.as_array().and_then(|items| items.iter().map(Value::as_table).collect());
+    tables.ok_or_else(|| "expected tables, each headed [[inputs]] or [[outputs]]".to_owned())
+}
+
+/// Sizes; -1 or a name for a dynamic dimension. Dimensions of one name are equal within a request.
+fn shape(value: &Value) -> Result<Vec<Dim>, String> {
+    let dims = value.as_array().ok_or_else(|| expected("an array such as [-1, 3, 224, 224]", value))?;
+    dims.iter()
+        .map(|dim| match dim {
+            Value::Integer(-1) => Ok(Dim::ANY),
+            Value::Integer(size @ 1..) => Ok(Dim::from_wire(*size)),
+            Value::String(name) if !name.is_empty() => Ok(Dim::Dynamic(Some(name.as_str().into()))),
+            _ => Err(format!("{dim} is no dimension: expected a size of at least 1, -1 for any, or a name")),
+        })
+        .collect()
+}
+
+fn version_policy(value: &Value) -> Result<VersionPolicy, String> {
+    let wrong = || format!("{value} is no choice of versions: expected \"latest\", \"all\", {{ latest = 2 }} or [1, 3]");
+    match value {
+        Value::String(word) if word == "latest" => Ok(VersionPolicy::default()),
+        Value::String(word) if word == "all" => Ok(VersionPolicy::All),
+        Value::Table(table) if table.len() == 1 => {
+            table.get("latest").ok_or_else(wrong).and_then(positive).map(VersionPolicy::Latest)
+        }
+        Value::Array(numbers) if !numbers.is_empty() => {
+            let version = |number: &Value| {
+                let number = number.as_integer().and_then(|number| u64::try_from(number).ok());
+                number.and_then(Version::new).ok_or_else(wrong)
+            };
+            let mut versions = numbers.iter().map(version).collect::<Result<Vec<_>, _>>()?;
+            versions.sort_unstable();
+            versions.dedup();
+            Ok(VersionPolicy::Specific(versions))
+        }
+        _ => Err(wrong()),
+    }
+}

@@ -1,0 +1,153 @@
+//! A loaded ONNX model and its instances.
+//!
+//! Instances share one session, so that N of them cost one copy of the weights: `OrtApi::Run` may be called from several
+//! threads at once on the CPU execution provider (microsoft/onnxruntime#114). `ort`'s own `run` asks for `&mut` because
+//! other providers' allocators are not thread-safe; a provider other than the CPU's must make a session per instance here.
+
+use std::ffi::{CString, c_char};
+use std::ptr;
+use std::sync::Arc;
+
+use ort::AsPointer;
+use ort::session::Session;
+use ort::sys::OrtValue;
+use ort::value::{Outlet, ValueType};
+use smallvec::SmallVec;
+
+use super::one_line;
+use super::value::{Value, check, data_type, has_shape};
+use crate::error::{Error, Result};
+use crate::model::{Dim, Signature, TensorSpec};
+use crate::runtime::{Instance, LoadedModel};
+use crate::tensor::Tensor;
+
+pub(super) struct OnnxModel {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    session: Session,
+    signature: Signature,
+    input_names: Vec<CString>,
+    output_names: Vec<CString>,
+}
+
+impl OnnxModel {
+    pub(super) fn new(session: Session) -> Result<Self> {
+        let signature = signature(&session)?;
+        let names = |specs: &[TensorSpec]| -> Result<Vec<CString>> {
+            let name = |spec: &TensorSpec| CString::new(&*spec.name).map_err(|_| nul_in_name(&spec.name));
+            specs.iter().map(name).collect()
+        };
+        let (input_names, output_names) = (names(&signature.inputs)?, names(&signature.outputs)?);
+        Ok(Self { shared: Arc::new(Shared { session, signature, input_names, output_names }) })
+    }
+}
+
+fn nul_in_name(name: &str) -> Error {
+    Error::unavailable(format!("the name {name:?} holds a NUL character"))
+}
+
+impl LoadedModel for OnnxModel {
+    fn signature(&self) -> &Signature {
+        &self.shared.signature
+    }
+
+    fn instance(&self) -> Result<Box<dyn Instance>> {
+        Ok(Box::new(OnnxInstance { shared: Arc::clone(&self.shared) }))
+    }
+}
+
+struct OnnxInstance {
+    shared: Arc<Shared>,
+}
+
+impl Instance for OnnxInstance {
+    fn execute(&mut self, inputs: &[Option<Tensor>], outputs: &[usize]) -> Result<Vec<Tensor>> {
+        let shared = &*self.shared;
+        let mut input_values: SmallVec<[Value; 4]> = SmallVec::new();
+        let mut input_names: SmallVec<[*const c_char; 4]> = SmallVec::new();
+        for (name, tensor) in shared.input_names.iter().zip(inputs) {
+            if let Some(tensor) = tensor {
+                input_values.push(Value::borrowing(tensor)?);
+                input_names.push(name.as_ptr());
+            }
+        }
+        let input_pointers: SmallVec<[*const OrtValue; 4]> = input_values.iter().map(Value::as_ptr).collect();
+        let output_names: SmallVec<[*const c_char; 4]> =
+            outputs.iter().map(|&position| shared.output_names[position].as_ptr()).collect();
+        let mut output_values: SmallVec<[*mut OrtValue; 4]> = outputs.iter().map(|_| ptr::null_mut()).collect();
+        // SAFETY: names and values are as many as the counts say and outlive the call; the values' data belong to
+        // `inputs`, which outlive it too; concurrent runs of one session are allowed (see the module).
+        let status = unsafe {
+            (ort::api().Run)(
+                shared.session.ptr().cast_mut(),
+                ptr::null(),
+                input_names.as_ptr(),
+                input_pointers.as_ptr(),
+                input_names.len(),
+                output_names.as_ptr(),
+                output_names.len(),
+                output_values.as_mut_ptr(),
+            )
+        };
+        // Taken over before the status is looked at, so that none leaks on failure.
+        let output_values: SmallVec<[Option<Value>; 4]> = output_values.into_iter().map(Value::owning).collect();
+        check(status).map_err(|message| Error::execution(one_line(&message)))?;
+        let specs = super::super::wanted(&shared.signature, outputs);
+        specs
+            .zip(output_values)
+            .map(|(spec, value)| {
+                let value = value.ok_or_else(|| Error::execution(format!("output '{}' has no value", spec.name)))?;
+                value.into_tensor().map_err(|error| error.within(format_args!("output '{}'", spec.name)))
+            })
+            .collect()
+    }
+}
+
+/// Reads the signature. Inputs that have a default come last, as optional ones.
+fn signature(session: &Session) -> Result<Signature> {
+    let mut inputs = Vec::new();
+    for (index, outlet) in session.inputs().iter().enumerate() {
+        inputs.push(spec("input", outlet.name(), outlet.dtype(), has_shape(session, index, true))?);
+    }
+    for initializer in session.overridable_initializers() {
+        let spec = spec("input", initializer.name(), initializer.dtype(), true)?;
+        inputs.push(TensorSpec { optional: true, ..spec });
+    }
+    let outputs = session.outputs().iter().enumerate();
+    let outputs = outputs.map(|(index, outlet): (usize, &Outlet)| {
+        spec("output", outlet.name(), outlet.dtype(), has_shape(session, index, false))
+    });
+    Ok(Signature { inputs, outputs: outputs.collect::<Result<_>>()? })
+}
+
+fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Result<TensorSpec> {
+    let ValueType::Tensor { ty, shape, dimension_symbols } = value_type else {
+        let hint = if what == "output" { " (for a scikit-learn model: convert with zipmap=False)" } else { "" };
+        return Err(Error::unavailable(format!("{what} '{name}' is a {}, not a tensor{hint}", kind(value_type))));
+    };
+    let datatype = data_type((*ty).into())
+        .ok_or_else(|| Error::unavailable(format!("{what} '{name}' has datatype {ty}, which V2 does not have")))?;
+    let dims = shape.iter().enumerate().map(|(position, &size)| match usize::try_from(size) {
+        Ok(size) => Dim::Fixed(size),
+        Err(_) => {
+            let symbol = dimension_symbols.get(position).filter(|symbol| !symbol.is_empty());
+            Dim::Dynamic(symbol.map(|symbol| symbol.as_str().into()))
+        }
+    });
+    let mut spec = TensorSpec::new(name, datatype, dims);
+    if !has_shape {
+        spec.shape = None;
+    }
+    Ok(spec)
+}
+
+fn kind(value_type: &ValueType) -> &'static str {
+    match value_type {
+        ValueType::Tensor { .. } => "tensor",
+        ValueType::Sequence(_) => "sequence",
+        ValueType::Map { .. } => "map",
+        ValueType::Optional(_) => "optional",
+    }
+}

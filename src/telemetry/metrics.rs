@@ -1,0 +1,189 @@
+//! The registry and the handles.
+
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use tokio::time::Instant;
+
+use crate::contract::metrics as names;
+use crate::error::Kind;
+
+/// Bucket bounds for times, in seconds: 25 us to 10 s, about three a decade, since answers take from tens of microseconds
+/// (a linear model) to seconds (a large one).
+const SECONDS: [f64; 17] =
+    [25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Bucket bounds for rows of a batch.
+const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+const BY_VERSION: [&str; 2] = ["model", "version"];
+
+/// The states that [`names::MODEL_STATE`] tells apart.
+const STATES: [&str; 4] = ["LOADING", "READY", "UNLOADING", "UNAVAILABLE"];
+
+/// All metrics of one server.
+pub struct Telemetry {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    queue_seconds: HistogramVec,
+    execute_seconds: HistogramVec,
+    batch_rows: HistogramVec,
+    batch_retries: IntCounterVec,
+    in_flight: IntGaugeVec,
+    queue_depth: IntGaugeVec,
+    load_seconds: GaugeVec,
+    state: IntGaugeVec,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Telemetry {
+    /// A fresh registry.
+    ///
+    /// # Panics
+    /// Never: names are constants, each registered once.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Self {
+            requests: keep(&registry, IntCounterVec::new(opts(names::REQUESTS, "Requests answered"), &["model", "version", "kind"])),
+            request_seconds: histogram(&registry, names::REQUEST_SECONDS, "From arrival to answer", &SECONDS),
+            queue_seconds: histogram(&registry, names::QUEUE_SECONDS, "Wait for a batch", &SECONDS),
+            execute_seconds: histogram(&registry, names::EXECUTE_SECONDS, "One execution of a batch", &SECONDS),
+            batch_rows: histogram(&registry, names::BATCH_ROWS, "Rows of an executed batch", &ROWS),
+            batch_retries: keep(
+                &registry,
+                IntCounterVec::new(opts(names::BATCH_RETRIES, "Failed batches retried singly"), &BY_VERSION),
+            ),
+            in_flight: keep(&registry, IntGaugeVec::new(opts(names::IN_FLIGHT, "Requests not yet answered"), &BY_VERSION)),
+            queue_depth: keep(&registry, IntGaugeVec::new(opts(names::QUEUE_DEPTH, "Requests waiting for a batch"), &BY_VERSION)),
+            load_seconds: keep(&registry, GaugeVec::new(opts(names::LOAD_SECONDS, "Duration of the last load"), &BY_VERSION)),
+            state: keep(
+                &registry,
+                IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
+            ),
+            registry,
+        }
+    }
+
+    /// The handles for one version of a model.
+    pub fn model(&self, model: &str, version: &str) -> ModelMetrics {
+        let labels = [model, version];
+        ModelMetrics {
+            ok: self.requests.with_label_values(&[model, version, "ok"]),
+            errors: Kind::ALL.map(|kind| (kind, self.requests.with_label_values(&[model, version, kind.name()]))).to_vec(),
+            request_seconds: self.request_seconds.with_label_values(&labels),
+            queue_seconds: self.queue_seconds.with_label_values(&labels),
+            execute_seconds: self.execute_seconds.with_label_values(&labels),
+            batch_rows: self.batch_rows.with_label_values(&labels),
+            batch_retries: self.batch_retries.with_label_values(&labels),
+            in_flight: self.in_flight.with_label_values(&labels),
+            queue_depth: self.queue_depth.with_label_values(&labels),
+            load_seconds: self.load_seconds.with_label_values(&labels),
+        }
+    }
+
+    /// Counts a request that was refused before a version was found. `model` is not a label value here: names that no
+    /// repository holds would let a client grow the registry without bound.
+    pub fn count_unrouted(&self, kind: Kind) {
+        self.requests.with_label_values(&["", "", kind.name()]).inc();
+    }
+
+    /// Shows `state` as the one that a version is in.
+    pub fn set_state(&self, model: &str, version: &str, state: &str) {
+        for known in STATES {
+            self.state.with_label_values(&[model, version, known]).set(i64::from(known == state));
+        }
+    }
+
+    /// All metrics in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+/// Handles to the metrics of one version of a model.
+#[derive(Clone)]
+pub struct ModelMetrics {
+    ok: IntCounter,
+    errors: Vec<(Kind, IntCounter)>,
+    request_seconds: Histogram,
+    /// See [`names::QUEUE_SECONDS`].
+    pub queue_seconds: Histogram,
+    /// See [`names::EXECUTE_SECONDS`].
+    pub execute_seconds: Histogram,
+    /// See [`names::BATCH_ROWS`].
+    pub batch_rows: Histogram,
+    /// See [`names::BATCH_RETRIES`].
+    pub batch_retries: IntCounter,
+    in_flight: IntGauge,
+    /// See [`names::QUEUE_DEPTH`].
+    pub queue_depth: IntGauge,
+    /// See [`names::LOAD_SECONDS`].
+    pub load_seconds: Gauge,
+}
+
+impl ModelMetrics {
+    /// Counts a request as in flight until the timer is told its outcome or dropped.
+    pub fn start_request(&self) -> RequestTimer<'_> {
+        self.in_flight.inc();
+        RequestTimer { metrics: self, started: Instant::now(), outcome: Some(Kind::Cancelled) }
+    }
+}
+
+/// A request under way. Dropped before [`RequestTimer::finish`], it counts as cancelled: its client went away.
+pub struct RequestTimer<'a> {
+    metrics: &'a ModelMetrics,
+    started: Instant,
+    outcome: Option<Kind>,
+}
+
+impl RequestTimer<'_> {
+    /// Notes the outcome: `None` for an answer.
+    pub fn finish(mut self, error: Option<Kind>) {
+        self.outcome = error;
+    }
+}
+
+impl Drop for RequestTimer<'_> {
+    fn drop(&mut self) {
+        let metrics = self.metrics;
+        metrics.in_flight.dec();
+        metrics.request_seconds.observe(seconds(self.started.elapsed()));
+        match self.outcome {
+            None => metrics.ok.inc(),
+            Some(kind) => {
+                if let Some((_, counter)) = metrics.errors.iter().find(|(known, _)| *known == kind) {
+                    counter.inc();
+                }
+            }
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    keep(registry, HistogramVec::new(options, &BY_VERSION))
+}
+
+fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("metric names and labels are constants");
+    registry.register(Box::new(collector.clone())).expect("each metric is registered once");
+    collector
+}

@@ -1,0 +1,10 @@
+//! Metrics and logs: a registry, typed handles to its metrics, and the set-up of `tracing`.
+//!
+//! Handles are looked up when a model is loaded, never on the request path. No global registry: two servers can live in one
+//! process.
+
+mod logs;
+mod metrics;
+
+pub use logs::{LogFormat, init as init_logs};
+pub use metrics::{ModelMetrics, RequestTimer, Telemetry};
