@@ -1,1 +1,18 @@
-//! Tensorgate.
+//! Tensorgate: a KServe-compatible model inference server whose only knob is the latency objective.
+//!
+//! ARCHITECTURE.md tells the way through this crate; each room's module says what it does and what it does not.
+
+pub mod app;
+pub mod config;
+pub mod contract;
+pub mod error;
+pub mod infer;
+pub mod model;
+pub mod protocol;
+pub mod repository;
+pub mod runtime;
+pub mod scheduler;
+pub mod server;
+pub mod service;
+pub mod telemetry;
+pub mod tensor;

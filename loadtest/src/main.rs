@@ -1,5 +1,6 @@
 //! Load generator for V2 inference servers, and the ceilings to compare them against; see README.md.
 
+mod bench;
 mod ceiling;
 mod cli;
 mod engine;
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
         Command::Http(args) => http(&args),
         Command::Grpc(args) => grpc(&args),
         Command::Ceiling(ceiling) => serve(&ceiling),
-        Command::Bench(_) => Ok(()),
+        Command::Bench(args) => match bench::run(&args) {
+            Ok(false) if args.strict => Err("a target was missed".into()),
+            result => result.map(|_| ()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ const ROW: i64 = 512;
 /// Width of the square products.
 const WIDTH: i64 = 256;
 /// Square products in the chain.
-const LAYERS: usize = 8;
+const LAYERS: usize = 12;
 
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;

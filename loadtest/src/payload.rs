@@ -96,11 +96,8 @@ impl ModelSpec {
     /// The messages of `count` single-row calls.
     pub(crate) fn messages(&self, count: usize) -> Vec<Vec<u8>> {
         let message = |row: &[f32]| {
-            let input = InferInputTensor {
-                name: self.input.clone(),
-                datatype: "FP32".to_owned(),
-                shape: self.shape.clone(),
-            };
+            let input =
+                InferInputTensor { name: self.input.clone(), datatype: "FP32".to_owned(), shape: self.shape.clone() };
             let raw = vec![Bytes::from(little_endian(row))];
             ModelInferRequest { model_name: self.name.clone(), inputs: vec![input], raw_input_contents: raw }
         };
@@ -189,7 +186,7 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        ((mixed >> 32) * u64::from(bound) >> 32) as u32
+        (((mixed >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 

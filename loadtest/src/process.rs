@@ -40,9 +40,24 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// How many cores this process may use.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// The cores that the calling thread may run on.
+pub(crate) fn cores() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero cpu_set_t is an empty set; the kernel fills it within its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        check(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set))?;
+        set
+    };
+    // SAFETY: every index is below CPU_SETSIZE, which is the number of bits in the set.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
+}
+
+/// Runs `work` on a thread of its own that is pinned to `core`.
+pub(crate) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| pin(core).map(|()| work()));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// User and system time of all threads of a process, to the nanosecond (`/proc/PID/stat` counts in 10 ms ticks).
@@ -85,7 +100,8 @@ mod tests {
     #[test]
     fn a_process_that_does_not_exist_has_neither() {
         assert_eq!(resident_bytes(u32::MAX - 1), None);
-        assert_eq!(cpu_time(i32::MAX as u32), None);
+        // Linux gives no process a number above 2^22.
+        assert_eq!(cpu_time((1 << 22) + 1), None);
     }
 
     #[test]

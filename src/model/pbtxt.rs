@@ -1,8 +1,8 @@
 //! Protobuf's text format, read into a plain tree that knows no schema.
 //!
-//! The grammar is that of <https://protobuf.dev/reference/protobuf/textformat-spec/>. Fields keep their order and lines; a
-//! list `name: [a, b]` becomes two fields called `name`, which is what it means. Size and depth are bounded, and no text
-//! makes this panic.
+//! The grammar is that of <https://protobuf.dev/reference/protobuf/textformat-spec/>. Fields keep their order and
+//! lines; a list `name: [a, b]` becomes two fields called `name`, which is what it means. Size and depth are bounded,
+//! and no text makes this panic.
 
 mod lexer;
 #[cfg(test)]
@@ -53,7 +53,11 @@ pub(super) struct SyntaxError {
 
 /// Reads a whole text: the fields of the outermost message.
 pub(super) fn parse(text: &str) -> Result<Message, SyntaxError> {
-    let mut parser = Parser { lexer: Lexer::new(text), ahead: None, line: 1 };
+    let mut parser = Parser {
+        lexer: Lexer::new(text),
+        ahead: None,
+        line: 1,
+    };
     parser.message(None, 0)
 }
 
@@ -91,14 +95,20 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected<T>(&self, token: &Token<'_>, expected: &str) -> Result<T, SyntaxError> {
-        Err(SyntaxError { line: self.line, message: format!("expected {expected}, got {token}") })
+        Err(SyntaxError {
+            line: self.line,
+            message: format!("expected {expected}, got {token}"),
+        })
     }
 
     /// Fields up to and with the mark `close`, or to the end of the text.
     fn message(&mut self, close: Option<char>, depth: usize) -> Result<Message, SyntaxError> {
         if depth > DEPTH_MAX {
             let message = format!("messages are nested deeper than {DEPTH_MAX}");
-            return Err(SyntaxError { line: self.line, message });
+            return Err(SyntaxError {
+                line: self.line,
+                message,
+            });
         }
         let opened = self.line;
         let mut fields = Vec::new();
@@ -108,7 +118,10 @@ impl<'a> Parser<'a> {
                 (Token::Mark(mark), Some(close)) if mark == close => return Ok(Message { fields }),
                 (Token::End, Some(close)) => {
                     let message = format!("expected '{close}' for the message that line {opened} opens, got the end");
-                    return Err(SyntaxError { line: self.line, message });
+                    return Err(SyntaxError {
+                        line: self.line,
+                        message,
+                    });
                 }
                 (Token::Word(name), _) => self.field(name.to_owned(), depth, &mut fields)?,
                 (Token::Mark('['), _) => {
@@ -120,7 +133,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The rest of `[package.name]` or `[domain/package.name]`. No field of ours has such a name; it is only to be skipped.
+    /// The rest of `[package.name]` or `[domain/package.name]`. No field of ours has such a name; it is only to be
+    /// skipped.
     fn extension_name(&mut self) -> Result<String, SyntaxError> {
         let mut name = String::from("[");
         loop {
@@ -163,7 +177,11 @@ impl<'a> Parser<'a> {
             let token = self.next()?;
             let line = self.line;
             let value = self.value(token, depth)?;
-            fields.push(Field { name: name.to_owned(), line, value });
+            fields.push(Field {
+                name: name.to_owned(),
+                line,
+                value,
+            });
             match self.next()? {
                 Token::Mark(',') => {}
                 Token::Mark(']') => return Ok(()),
@@ -195,7 +213,10 @@ impl<'a> Parser<'a> {
         }
         let line = self.line;
         let text = String::from_utf8(bytes);
-        text.map(Value::Text).map_err(|_| SyntaxError { line, message: "the string is not UTF-8".to_owned() })
+        text.map(Value::Text).map_err(|_| SyntaxError {
+            line,
+            message: "the string is not UTF-8".to_owned(),
+        })
     }
 
     /// What follows a minus sign.

@@ -34,8 +34,10 @@ impl Batch {
     /// fails alone. Gives the answers, and how long the joint execution took.
     pub(super) fn run(self, instance: &mut dyn Instance, metrics: &Arc<ModelMetrics>) -> (Answers, Duration) {
         let started = Instant::now();
-        let requests: SmallVec<[&ValidRequest; 16]> = self.jobs.iter().map(|job| &job.request).collect();
-        let outcome = execute(instance, &requests);
+        let outcome = {
+            let requests: SmallVec<[&ValidRequest; 64]> = self.jobs.iter().map(|job| &job.request).collect();
+            execute(instance, &requests)
+        };
         let took = started.elapsed();
         metrics.execute_seconds.observe(took.as_secs_f64());
         metrics.batch_rows.observe(self.rows as f64);

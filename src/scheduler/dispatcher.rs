@@ -72,7 +72,7 @@ impl Dispatcher {
         }
     }
 
-    async fn wait(&self, wake_at: Option<Instant>) {
+    async fn wait(&mut self, wake_at: Option<Instant>) {
         match wake_at {
             None => self.inbox.arrived().await,
             // A passed time is not an error, it is now.

@@ -41,7 +41,7 @@ pub struct SchedulerConfig {
     /// Requests that may wait. Default 4096: at one millisecond a request that is four seconds, far beyond any latency
     /// objective, yet each waiting request holds only its tensors.
     pub queue_max: usize,
-    /// How long a request may wait before it is refused; `None` for as long as its deadline allows.
+    /// How long a request that brings no deadline may wait; `None` for as long as it takes.
     pub queue_timeout: Option<Duration>,
 }
 
@@ -104,8 +104,7 @@ impl Scheduler {
                 .with_retry_after(Duration::from_secs(1)));
         }
         let now = Instant::now();
-        let queue_deadline = self.queue_timeout.map(|timeout| now + timeout);
-        let deadline = [deadline, queue_deadline].into_iter().flatten().min();
+        let deadline = deadline.or_else(|| self.queue_timeout.map(|timeout| now + timeout));
         let (reply, answer) = oneshot::channel();
         self.metrics.queue_depth.inc();
         self.inbox.submit(Job::new(request, parameters, now, deadline, reply));

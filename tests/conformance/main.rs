@@ -1,2 +1,3 @@
-//! warm
-fn main(){}
+//! Conformance suites: what every implementation of a seam has to do, written once and run over each of them.
+
+mod runtime;

@@ -14,18 +14,17 @@ use tokio::net::{TcpListener, TcpStream};
 /// Accepts on loopback for ever, on one thread, and gives each connection its own task.
 fn accept_forever<F, S>(port: u16, serve: S) -> io::Result<Infallible>
 where
-    F: Future<Output = ()> + 'static,
+    F: Future<Output = ()> + Send + 'static,
     S: Fn(TcpStream) -> F,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
+    runtime.block_on(async move {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         println!("listening on {}", listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::task::spawn_local(serve(stream));
+            tokio::spawn(serve(stream));
         }
     })
 }

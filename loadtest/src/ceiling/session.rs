@@ -4,14 +4,15 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{TensorRef, ValueType};
 
 use crate::payload::ModelSpec;
 
-/// Distinct rows that batches are taken from.
-const ROWS: usize = 2048;
+/// Distinct rows that batches are taken from in the bench.
+pub(crate) const ROWS: usize = 2048;
 /// Batch sizes of a sweep.
 pub(crate) const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
@@ -26,20 +27,19 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Loads the model with one thread and everything optimised, as a server would on one core.
-    pub(crate) fn load(model: &Path, rows: usize, spec: Option<&ModelSpec>) -> Result<Self, Box<dyn Error>> {
-        let environment = ort::init_from(library()?)?.with_telemetry(false).build()?;
-        let session = Session::builder(&environment)?
+    pub(crate) fn load(
+        environment: &Environment,
+        model: &Path,
+        rows: usize,
+        spec: Option<&ModelSpec>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let session = Session::builder(environment)?
             .with_intra_threads(1)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .commit_from_file(model)?;
         let spec = spec.cloned().map_or_else(|| describe(&session), Ok)?;
         let rows = spec.rows(rows.max(BATCHES[BATCHES.len() - 1]));
         Ok(Self { session, row_len: spec.row_len(), shape: spec.shape, rows, next: 0 })
-    }
-
-    /// As [`Self::load`], with as many rows as a sweep needs.
-    pub(crate) fn load_default(model: &Path, spec: &ModelSpec) -> Result<Self, Box<dyn Error>> {
-        Self::load(model, ROWS, Some(spec))
     }
 
     /// Runs the next `batch` rows.
@@ -71,19 +71,30 @@ impl Driver {
         Ok(count as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// The first values of the first output for the first row.
-    pub(crate) fn first_answer(&mut self) -> Result<Vec<f32>, ort::Error> {
+    /// Name and values of the first FP32 output for the first row.
+    pub(crate) fn first_answer(&mut self) -> Result<(String, Vec<f32>), Box<dyn Error>> {
         self.shape[0] = 1;
         let input = TensorRef::from_array_view((&self.shape[..], &self.rows[..self.row_len]))?;
         let outputs = self.session.run(ort::inputs![input])?;
-        Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
+        let floats = |(name, value): (&str, ort::value::ValueRef<'_>)| {
+            let values = value.try_extract_tensor::<f32>().ok()?.1.to_vec();
+            Some((name.to_owned(), values))
+        };
+        outputs.iter().find_map(floats).ok_or_else(|| "the model has no FP32 output".into())
     }
+}
+
+/// Loads the library. ONNX Runtime allows this once in a process.
+pub(crate) fn environment() -> Result<Environment, Box<dyn Error>> {
+    Ok(ort::init_from(library()?)?.with_telemetry(false).build()?)
 }
 
 /// The model's first input as a spec, for models that we have no preset for.
 fn describe(session: &Session) -> Result<ModelSpec, Box<dyn Error>> {
     let input = session.inputs().first().ok_or("the model has no input")?;
-    let ValueType::Tensor { shape, .. } = input.dtype() else { return Err("the first input is no tensor".into()) };
+    let ValueType::Tensor { shape, .. } = input.dtype() else {
+        return Err("the first input is no tensor".into());
+    };
     let dims: Vec<String> = shape.iter().map(|dim| (*dim).max(1).to_string()).collect();
     // A preset knows what values suit its input; any other gets values from -1 to 1.
     Ok(ModelSpec::parse(&format!("model:{}:{}", input.name(), dims.join("x")))?)
@@ -101,7 +112,7 @@ fn library() -> Result<PathBuf, Box<dyn Error>> {
 
 /// Prints rows per second for each batch size, and the best.
 pub(crate) fn sweep(model: &Path, rows: usize, window: Duration) -> Result<(), Box<dyn Error>> {
-    let mut driver = Driver::load(model, rows, None)?;
+    let mut driver = Driver::load(&environment()?, model, rows, None)?;
     let mut best = (0, 0.0);
     for batch in BATCHES {
         let rate = match driver.measure(batch, window) {

@@ -56,10 +56,10 @@ pub(crate) fn run<P: Protocol>(plan: &Plan, client: impl Fn() -> P) -> io::Resul
     let mut scratch = vec![0; SCRATCH];
     loop {
         let now = engine.now();
-        if now >= engine.end && (engine.in_flight == 0 || now >= engine.drain_end) {
+        engine.mark(now);
+        if engine.last_mark.is_some() && (engine.in_flight == 0 || now >= engine.drain_end) {
             return Ok(engine.finish(now));
         }
-        engine.mark(now);
         engine.open_due(now)?;
         engine.dispatch(now);
         let timeout = engine.sleep_ms(now);
@@ -189,7 +189,7 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
     fn dispatch(&mut self, now: u64) {
         let mut refused = 0;
         while refused < self.places.len() {
-            if !self.schedule.as_ref().and_then(Schedule::next).is_some_and(|at| at <= now) {
+            if self.schedule.as_ref().and_then(Schedule::next).is_none_or(|at| at > now) {
                 return;
             }
             let index = self.turn;
@@ -207,7 +207,9 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
 
     /// Starts up to `most` requests on a place and flushes it.
     fn send_due(&mut self, index: usize, now: u64, most: usize) {
-        let Place::Open(connection) = &mut self.places[index] else { return };
+        let Place::Open(connection) = &mut self.places[index] else {
+            return;
+        };
         let mut left = most.min(connection.protocol.room());
         while left > 0 {
             let due = match &mut self.schedule {
@@ -227,7 +229,9 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
 
     /// Reads a place that the poller reported, counts what ended, and starts what may follow.
     fn serve(&mut self, index: usize, hung_up: bool, scratch: &mut [u8], done: &mut Vec<Done>) {
-        let Place::Open(connection) = &mut self.places[index] else { return };
+        let Place::Open(connection) = &mut self.places[index] else {
+            return;
+        };
         let result = connection.read(scratch, hung_up, done);
         let retired = connection.protocol.retired() && connection.protocol.in_flight() == 0;
         let now = self.now();
@@ -261,7 +265,9 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
 
     /// Gives up a connection with everything in flight on it.
     fn lose(&mut self, index: usize, failure: Failure) {
-        let Place::Open(connection) = &self.places[index] else { return };
+        let Place::Open(connection) = &self.places[index] else {
+            return;
+        };
         let lost = connection.protocol.in_flight();
         // A broken protocol is a failure even with nothing in flight; an idle connection may be closed by the peer.
         let count = if failure == Failure::Closed { lost } else { lost.max(1) };
@@ -313,3 +319,6 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
         self.tally.report(last.at.saturating_sub(first.at) as f64 / 1e9, cpu)
     }
 }
+
+#[cfg(test)]
+mod tests;

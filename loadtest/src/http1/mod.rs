@@ -45,7 +45,9 @@ impl Protocol for HttpClient {
         }
         let (used, response) = self.parser.feed(input)?;
         if let Some(response) = response {
-            let Some(started) = self.started.take() else { return Ok(used) };
+            let Some(started) = self.started.take() else {
+                return Ok(used);
+            };
             let success = (200..300).contains(&response.status);
             let outcome = if success { Ok(()) } else { Err(Failure::Status(response.status)) };
             self.retired = response.closes;

@@ -49,7 +49,9 @@ impl Parser {
             let rest = &input[used..];
             match self.state {
                 State::Head => {
-                    let Some(length) = head_length(rest)? else { return Ok((used, None)) };
+                    let Some(length) = head_length(rest)? else {
+                        return Ok((used, None));
+                    };
                     used += length;
                     self.begin(&rest[..length])?;
                     if self.state == State::Body(0) {
@@ -63,7 +65,9 @@ impl Parser {
                     return Ok((used, (left == count).then(|| self.end())));
                 }
                 State::ChunkSize => {
-                    let Some(line) = line(rest)? else { return Ok((used, None)) };
+                    let Some(line) = line(rest)? else {
+                        return Ok((used, None));
+                    };
                     used += line.len() + 2;
                     let size = chunk_size(line)?;
                     self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
@@ -77,7 +81,9 @@ impl Parser {
                     }
                 }
                 State::ChunkEnd => {
-                    let Some(line) = line(rest)? else { return Ok((used, None)) };
+                    let Some(line) = line(rest)? else {
+                        return Ok((used, None));
+                    };
                     if !line.is_empty() {
                         return Err(Failure::Protocol("a chunk is longer than its size"));
                     }
@@ -85,7 +91,9 @@ impl Parser {
                     self.state = State::ChunkSize;
                 }
                 State::Trailers => {
-                    let Some(line) = line(rest)? else { return Ok((used, None)) };
+                    let Some(line) = line(rest)? else {
+                        return Ok((used, None));
+                    };
                     used += line.len() + 2;
                     if line.is_empty() {
                         return Ok((used, Some(self.end())));
@@ -114,7 +122,9 @@ impl Parser {
         self.current = Response { status, body: 0, closes: head.starts_with(b"HTTP/1.0") };
         let (mut length, mut chunked) = (None, false);
         for field in head.split(|byte| *byte == b'\n').skip(1) {
-            let Some(colon) = field.iter().position(|byte| *byte == b':') else { continue };
+            let Some(colon) = field.iter().position(|byte| *byte == b':') else {
+                continue;
+            };
             let (name, value) = (&field[..colon], field[colon + 1..].trim_ascii());
             if name.eq_ignore_ascii_case(b"content-length") {
                 length = Some(decimal(value).ok_or(Failure::Protocol("content-length is not a number"))?);

@@ -69,12 +69,16 @@ impl Head {
 
 /// The first frame of `input` with its payload, once it is there whole.
 pub(crate) fn read(input: &[u8]) -> Result<Option<(Head, &[u8])>, Failure> {
-    let Some(head) = input.first_chunk::<HEAD>() else { return Ok(None) };
+    let Some(head) = input.first_chunk::<HEAD>() else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     if length > PAYLOAD_MAX {
         return Err(Failure::Protocol("a frame is longer than allowed"));
     }
-    let Some(payload) = input.get(HEAD..HEAD + length) else { return Ok(None) };
+    let Some(payload) = input.get(HEAD..HEAD + length) else {
+        return Ok(None);
+    };
     // The highest bit of the stream is reserved and ignored.
     let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
     Ok(Some((Head { length, kind: head[3], flags: head[4], stream }, payload)))

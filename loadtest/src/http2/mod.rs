@@ -134,13 +134,7 @@ impl GrpcClient {
         done.push(Done { started: stream.started, outcome, bytes: stream.message_bytes() });
     }
 
-    fn on_frame(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-        done: &mut Vec<Done>,
-    ) -> Result<(), Failure> {
+    fn on_frame(&mut self, head: Head, payload: &[u8], out: &mut Vec<u8>, done: &mut Vec<Done>) -> Result<(), Failure> {
         if self.unfinished.is_some() != (head.kind == kind::CONTINUATION) {
             return Err(Failure::Protocol("a header block is interrupted"));
         }
@@ -174,13 +168,7 @@ impl GrpcClient {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        head: Head,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-        done: &mut Vec<Done>,
-    ) -> Result<(), Failure> {
+    fn on_data(&mut self, head: Head, payload: &[u8], out: &mut Vec<u8>, done: &mut Vec<Done>) -> Result<(), Failure> {
         // Padding counts against the window too. Streams never need topping up: an answer is below 2 GiB.
         self.received += payload.len() as u32;
         if self.received >= REPLENISH {
@@ -188,7 +176,9 @@ impl GrpcClient {
             self.received = 0;
         }
         let content = frame::content(&head, payload)?;
-        let Some(position) = self.find(head.stream) else { return Ok(()) };
+        let Some(position) = self.find(head.stream) else {
+            return Ok(());
+        };
         self.streams[position].take(content);
         if head.has(flag::END_STREAM) {
             let outcome = self.streams[position].outcome();
@@ -219,7 +209,9 @@ impl GrpcClient {
             }
             self.decoder.decode(&self.block)?
         };
-        let Some(position) = self.find(head.stream) else { return Ok(()) };
+        let Some(position) = self.find(head.stream) else {
+            return Ok(());
+        };
         self.streams[position].headers(fields);
         if ends {
             let outcome = self.streams[position].outcome();

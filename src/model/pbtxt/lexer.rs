@@ -47,7 +47,9 @@ impl<'a> Lexer<'a> {
         self.skip_space();
         let line = self.line;
         let mut chars = self.rest.chars();
-        let Some(first) = chars.next() else { return Ok((line, Token::End)) };
+        let Some(first) = chars.next() else {
+            return Ok((line, Token::End));
+        };
         let digit_follows = chars.next().is_some_and(|second| second.is_ascii_digit());
         let token = match first {
             'a'..='z' | 'A'..='Z' | '_' => Token::Word(self.run(|c| c.is_ascii_alphanumeric() || c == '_')),
@@ -63,12 +65,17 @@ impl<'a> Lexer<'a> {
     }
 
     fn error<T>(&self, message: impl Into<String>) -> Result<T, SyntaxError> {
-        Err(SyntaxError { line: self.line, message: message.into() })
+        Err(SyntaxError {
+            line: self.line,
+            message: message.into(),
+        })
     }
 
     /// The characters in front that are `wanted`, taken.
     fn run(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
-        let (run, rest) = self.rest.split_at(self.rest.find(|c| !wanted(c)).unwrap_or(self.rest.len()));
+        let (run, rest) = self
+            .rest
+            .split_at(self.rest.find(|c| !wanted(c)).unwrap_or(self.rest.len()));
         self.rest = rest;
         run
     }
@@ -126,7 +133,9 @@ impl<'a> Lexer<'a> {
     /// What follows a backslash: C's escapes, and `\u` and `\U` with four and eight hexadecimal digits.
     fn escape(&mut self, bytes: &mut Vec<u8>) -> Result<(), SyntaxError> {
         let mut chars = self.rest.chars();
-        let Some(letter) = chars.next() else { return self.error("the string ends in a backslash") };
+        let Some(letter) = chars.next() else {
+            return self.error("the string ends in a backslash");
+        };
         if letter.is_digit(8) {
             let code = self.digits(8, 3).unwrap_or(0);
             // Three octal digits go up to 511; C and protobuf keep the low byte.
@@ -160,7 +169,11 @@ impl<'a> Lexer<'a> {
         let complete = before - self.rest.len() == digits;
         match code.filter(|_| complete).and_then(char::from_u32) {
             Some(character) => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            None => return self.error(format!("'\\u' and '\\U' need {digits} hexadecimal digits of a code point")),
+            None => {
+                return self.error(format!(
+                    "'\\u' and '\\U' need {digits} hexadecimal digits of a code point"
+                ));
+            }
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What a person may pin about a model: its settings, from `model.toml` or from Triton's `config.pbtxt`.
 //!
-//! Nothing here must be given. What is `None` is learned: from the artifact, or from what serving shows. Both formats end
-//! in one [`ModelSettings`], and everything wrong in a file is reported at once, each [`Fault`] with its place. This room
-//! reads text only; finding and opening the file is `repository::layout`'s work.
+//! Nothing here must be given. What is `None` is learned: from the artifact, or from what serving shows. Both formats
+//! end in one [`ModelSettings`], and everything wrong in a file is reported at once, each [`Fault`] with its place.
+//! This room reads text only; finding and opening the file is `repository::layout`'s work.
 
 mod duration;
 #[cfg(test)]
@@ -40,8 +40,12 @@ pub enum RuntimeChoice {
 
 impl RuntimeChoice {
     /// Every choice.
-    pub const ALL: [RuntimeChoice; 4] =
-        [RuntimeChoice::Auto, RuntimeChoice::Onnx, RuntimeChoice::Tract, RuntimeChoice::Identity];
+    pub const ALL: [RuntimeChoice; 4] = [
+        RuntimeChoice::Auto,
+        RuntimeChoice::Onnx,
+        RuntimeChoice::Tract,
+        RuntimeChoice::Identity,
+    ];
 
     /// The name in settings: "auto".
     pub const fn name(self) -> &'static str {
@@ -113,8 +117,8 @@ pub struct TensorDeclaration {
     pub datatype: Option<DataType>,
     /// Its dimensions, batch dimension included (unless [`Self::rows_open`]).
     pub shape: Option<Vec<Dim>>,
-    /// Whether [`Self::shape`] may lack the batch dimension. So it is in a `config.pbtxt` without `max_batch_size`: Triton
-    /// then compares `dims` with the artifact to find out whether they count it.
+    /// Whether [`Self::shape`] may lack the batch dimension. So it is in a `config.pbtxt` without `max_batch_size`:
+    /// Triton then compares `dims` with the artifact to find out whether they count it.
     pub rows_open: bool,
     /// An input that requests may leave out.
     pub optional: bool,
@@ -123,8 +127,8 @@ pub struct TensorDeclaration {
 }
 
 impl TensorDeclaration {
-    /// Why `spec`, which the artifact states, cannot be the tensor declared here; `None` where the two agree. A dimension
-    /// that is dynamic on either side agrees with any.
+    /// Why `spec`, which the artifact states, cannot be the tensor declared here; `None` where the two agree. A
+    /// dimension that is dynamic on either side agrees with any.
     pub fn disagreement(&self, spec: &TensorSpec) -> Option<String> {
         let datatype_fits = self.datatype.is_none_or(|datatype| datatype == spec.datatype);
         let shape_fits = match (&self.shape, &spec.shape) {
@@ -138,7 +142,12 @@ impl TensorDeclaration {
             return None;
         }
         let datatype = self.datatype.unwrap_or(spec.datatype);
-        let declared = TensorSpec { name: self.name.as_str().into(), datatype, shape: self.shape.clone(), optional: false };
+        let declared = TensorSpec {
+            name: self.name.as_str().into(),
+            datatype,
+            shape: self.shape.clone(),
+            optional: false,
+        };
         Some(format!("the settings declare {declared}, but the model has {spec}"))
     }
 }
@@ -214,8 +223,8 @@ impl ModelSettings {
         toml::read(without_mark(text)?)
     }
 
-    /// The settings in the text of Triton's `config.pbtxt` for the model called `model_name`. What cannot be honoured, but
-    /// leaves the answers right, is a warning; what would make them wrong is a fault.
+    /// The settings in the text of Triton's `config.pbtxt` for the model called `model_name`. What cannot be honoured,
+    /// but leaves the answers right, is a warning; what would make them wrong is a fault.
     ///
     /// # Errors
     /// The first syntax error, or every fault of the content, each with its line.
@@ -227,10 +236,18 @@ impl ModelSettings {
     pub fn declared(&self) -> Signature {
         let spec = |tensor: &TensorDeclaration| {
             let (shape, optional) = (tensor.shape.clone(), tensor.optional);
-            Some(TensorSpec { name: tensor.name.as_str().into(), datatype: tensor.datatype?, shape, optional })
+            Some(TensorSpec {
+                name: tensor.name.as_str().into(),
+                datatype: tensor.datatype?,
+                shape,
+                optional,
+            })
         };
         let specs = |tensors: &[TensorDeclaration]| tensors.iter().filter_map(spec).collect();
-        Signature { inputs: specs(&self.inputs), outputs: specs(&self.outputs) }
+        Signature {
+            inputs: specs(&self.inputs),
+            outputs: specs(&self.outputs),
+        }
     }
 }
 
@@ -246,7 +263,7 @@ pub struct Parsed {
 /// Something wrong in a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where: a key ("inputs[0].datatype") or a line ("line 3").
+    /// Where: a key (`inputs[0].datatype`) or a line (`line 3`).
     pub key: String,
     /// What is wrong, and what would be right.
     pub message: String,
@@ -254,7 +271,10 @@ pub struct Fault {
 
 impl Fault {
     fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into() }
+        Self {
+            key: key.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -269,8 +289,13 @@ impl std::error::Error for Fault {}
 /// The one of `known` that `name` most likely means: within two slips, and within a third of its letters.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 2);
-    let slips = known.into_iter().map(|candidate| (slips_between(name, candidate), candidate));
-    slips.filter(|(slips, _)| *slips <= allowed).min_by_key(|(slips, _)| *slips).map(|(_, candidate)| candidate)
+    let slips = known
+        .into_iter()
+        .map(|candidate| (slips_between(name, candidate), candidate));
+    slips
+        .filter(|(slips, _)| *slips <= allowed)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein's distance.
@@ -291,7 +316,10 @@ fn slips_between(a: &str, b: &str) -> usize {
 /// The text without a byte order mark, which some Windows editors put first, and within the size bound.
 fn without_mark(text: &str) -> Result<&str, Vec<Fault>> {
     if text.len() > SETTINGS_BYTES_MAX {
-        let message = format!("the file has {} bytes, at most {SETTINGS_BYTES_MAX} are read", text.len());
+        let message = format!(
+            "the file has {} bytes, at most {SETTINGS_BYTES_MAX} are read",
+            text.len()
+        );
         return Err(vec![Fault::new("line 1", message)]);
     }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -299,9 +327,13 @@ fn without_mark(text: &str) -> Result<&str, Vec<Fault>> {
 
 /// A file named by a setting: relative, and inside the directory it is relative to.
 fn inner_file(path: &str) -> Result<String, String> {
-    let inside = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
+    let inside = Path::new(path)
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
     if path.is_empty() || !inside {
-        return Err(format!("'{path}' must be a relative path that stays inside the model's directory"));
+        return Err(format!(
+            "'{path}' must be a relative path that stays inside the model's directory"
+        ));
     }
     Ok(path.to_owned())
 }
@@ -310,10 +342,16 @@ fn inner_file(path: &str) -> Result<String, String> {
 fn check_tensors(list: &str, settings: &ModelSettings, tensors: &[TensorDeclaration], faults: &mut Vec<Fault>) {
     for (i, tensor) in tensors.iter().enumerate() {
         if tensors[..i].iter().any(|earlier| earlier.name == tensor.name) {
-            faults.push(Fault::new(format!("{list}[{i}].name"), format!("'{}' is declared twice", tensor.name)));
+            faults.push(Fault::new(
+                format!("{list}[{i}].name"),
+                format!("'{}' is declared twice", tensor.name),
+            ));
         }
         if settings.runtime == RuntimeChoice::Identity && tensor.datatype.is_none() {
-            let message = format!("'{}' needs a datatype, because the identity runtime has no model file", tensor.name);
+            let message = format!(
+                "'{}' needs a datatype, because the identity runtime has no model file",
+                tensor.name
+            );
             faults.push(Fault::new(format!("{list}[{i}]"), message));
         }
     }

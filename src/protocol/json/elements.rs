@@ -1,11 +1,14 @@
 //! The elements of one `data`: JSON values straight into a tensor's memory, without a value or a list in between.
 
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::Limits;
-use super::numbers::{Decimal, Refusal};
-use super::reader::{NON_FINITE, Reader, shown};
+use super::numbers::scan;
+use super::reader::Reader;
+use super::values::{Flag, Place, Value};
 use crate::error::{Error, Result};
 use crate::tensor::{AlignedBuffer, BytesEncoder, DataType, Shape, byte_count};
 
@@ -39,21 +42,26 @@ pub(super) fn checked_count(datatype: DataType, shape: &Shape, limits: &Limits) 
 /// or one of them is no value of the datatype.
 pub(super) fn read_data(reader: &mut Reader<'_>, datatype: DataType, shape: &Shape, limits: &Limits) -> Result<Bytes> {
     let expected = checked_count(datatype, shape, limits)?;
-    let task = Task { datatype, shape, expected, limits };
+    let task = Task {
+        datatype,
+        shape,
+        expected,
+        limits,
+    };
     match datatype {
-        DataType::Bool => task.read::<Flag>(reader),
-        DataType::Uint8 => task.read::<u8>(reader),
-        DataType::Uint16 => task.read::<u16>(reader),
-        DataType::Uint32 => task.read::<u32>(reader),
-        DataType::Uint64 => task.read::<u64>(reader),
-        DataType::Int8 => task.read::<i8>(reader),
-        DataType::Int16 => task.read::<i16>(reader),
-        DataType::Int32 => task.read::<i32>(reader),
-        DataType::Int64 => task.read::<i64>(reader),
-        DataType::Fp16 => task.read::<f16>(reader),
-        DataType::Bf16 => task.read::<bf16>(reader),
-        DataType::Fp32 => task.read::<f32>(reader),
-        DataType::Fp64 => task.read::<f64>(reader),
+        DataType::Bool => task.read::<Flag, 1>(reader),
+        DataType::Uint8 => task.read::<u8, 1>(reader),
+        DataType::Uint16 => task.read::<u16, 2>(reader),
+        DataType::Uint32 => task.read::<u32, 4>(reader),
+        DataType::Uint64 => task.read::<u64, 8>(reader),
+        DataType::Int8 => task.read::<i8, 1>(reader),
+        DataType::Int16 => task.read::<i16, 2>(reader),
+        DataType::Int32 => task.read::<i32, 4>(reader),
+        DataType::Int64 => task.read::<i64, 8>(reader),
+        DataType::Fp16 => task.read::<f16, 2>(reader),
+        DataType::Bf16 => task.read::<bf16, 2>(reader),
+        DataType::Fp32 => task.read::<f32, 4>(reader),
+        DataType::Fp64 => task.read::<f64, 8>(reader),
         DataType::Bytes => task.read_strings(reader),
     }
 }
@@ -67,15 +75,15 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn read<T: Value>(&self, reader: &mut Reader<'_>) -> Result<Bytes> {
+    fn read<T: Value<N>, const N: usize>(&self, reader: &mut Reader<'_>) -> Result<Bytes> {
         // Each element takes a byte of text and all but the last a comma, so no shape reserves more than the text fills.
         let room = self.expected.min((reader.text().len() - reader.at()).div_ceil(2));
-        let mut sink = NumberSink::<T> {
-            buffer: AlignedBuffer::with_capacity(room * size_of::<T>()),
+        let mut sink = NumberSink::<T, N> {
+            buffer: AlignedBuffer::with_capacity(room * N),
             count: 0,
             expected: self.expected,
             datatype: self.datatype,
-            value: std::marker::PhantomData,
+            value: PhantomData,
         };
         self.walk(reader, &mut sink)?;
         self.check_count(sink.count)?;
@@ -103,7 +111,9 @@ impl Task<'_> {
             return Ok(());
         }
         let (expected, shape) = (self.expected, self.shape);
-        Err(Error::invalid(format!("expected {expected} elements for shape {shape}, got {given}")))
+        Err(Error::invalid(format!(
+            "expected {expected} elements for shape {shape}, got {given}"
+        )))
     }
 
     /// Hands each element to `sink`, whatever the nesting.
@@ -121,6 +131,13 @@ impl Task<'_> {
                 }
                 depth -= 1;
             } else {
+                // A value without a list around it has no comma of its own.
+                if depth > 0 {
+                    sink.run(reader);
+                }
+                if reader.peek() == Some(b'[') {
+                    continue;
+                }
                 sink.element(reader)?;
             }
             // Behind a value or a closing bracket.
@@ -132,7 +149,7 @@ impl Task<'_> {
                     break;
                 }
                 if !reader.take(b']') {
-                    return Err(reader.unexpected(&format!("',' or ']' behind element {}", sink.count() - 1)));
+                    return Err(reader.unexpected(&format!("',' or ']' behind {} elements", sink.count())));
                 }
                 depth -= 1;
             }
@@ -145,27 +162,70 @@ trait Sink {
     /// Reads one element. Those beyond the expected count are checked and counted, not kept.
     fn element(&mut self, reader: &mut Reader<'_>) -> Result<()>;
 
+    /// Reads elements, each with the comma behind it, for as long as that is easy.
+    fn run(&mut self, _: &mut Reader<'_>) {}
+
     /// How many came.
     fn count(&self) -> usize;
 }
 
-struct NumberSink<T> {
+/// How many elements are gathered before they are appended to the buffer.
+const BLOCK: usize = 32;
+
+struct NumberSink<T, const N: usize> {
     buffer: AlignedBuffer,
     count: usize,
     expected: usize,
     datatype: DataType,
-    value: std::marker::PhantomData<T>,
+    value: PhantomData<T>,
 }
 
-impl<T: Value> Sink for NumberSink<T> {
-    #[inline(always)]
+impl<T: Value<N>, const N: usize> Sink for NumberSink<T, N> {
     fn element(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        let bytes = T::read(reader, Place { datatype: self.datatype, index: self.count })?;
+        let bytes = T::read(
+            reader,
+            Place {
+                datatype: self.datatype,
+                index: self.count,
+            },
+        )?;
         if self.count < self.expected {
-            self.buffer.extend(bytes.as_ref());
+            self.buffer.extend(&bytes);
         }
         self.count += 1;
         Ok(())
+    }
+
+    /// The hot loop: everything is in registers but the text, the block and the powers of ten. Whatever is not simple is
+    /// left to `element`, errors above all.
+    fn run(&mut self, reader: &mut Reader<'_>) {
+        let text = reader.text();
+        let mut at = reader.at();
+        let mut block = [[0; N]; BLOCK];
+        loop {
+            let room = BLOCK.min(self.expected.saturating_sub(self.count));
+            let mut filled = 0;
+            for slot in &mut block[..room] {
+                let Some(number) = scan(text, at) else { break };
+                let behind = at + number.token.len();
+                if text.get(behind) != Some(&b',') {
+                    break;
+                }
+                let Some(bytes) = T::from_decimal(number) else { break };
+                *slot = bytes;
+                filled += 1;
+                at = behind + 1;
+                while matches!(text.get(at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+                    at += 1;
+                }
+            }
+            self.buffer.extend(block[..filled].as_flattened());
+            self.count += filled;
+            if filled < BLOCK {
+                break;
+            }
+        }
+        reader.set_at(at);
     }
 
     fn count(&self) -> usize {
@@ -184,13 +244,19 @@ struct StringSink {
 impl Sink for StringSink {
     fn element(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         if reader.peek() != Some(b'"') {
-            let place = Place { datatype: DataType::Bytes, index: self.count };
+            let place = Place {
+                datatype: DataType::Bytes,
+                index: self.count,
+            };
             return Err(place.mismatch(reader, "a string"));
         }
         let element = reader.string()?;
         self.bytes += size_of::<u32>() + element.len();
         if self.bytes > self.bytes_max || u32::try_from(element.len()).is_err() {
-            return Err(Error::too_large(format!("its strings take more than {} bytes, the limit for one tensor", self.bytes_max)));
+            return Err(Error::too_large(format!(
+                "its strings take more than {} bytes, the limit for one tensor",
+                self.bytes_max
+            )));
         }
         if self.count < self.expected {
             self.encoder.push(element.as_bytes());
@@ -202,148 +268,4 @@ impl Sink for StringSink {
     fn count(&self) -> usize {
         self.count
     }
-}
-
-/// Which element is being read, for messages.
-#[derive(Clone, Copy)]
-struct Place {
-    datatype: DataType,
-    index: usize,
-}
-
-impl Place {
-    #[cold]
-    fn mismatch(self, reader: &mut Reader<'_>, expected: &str) -> Error {
-        let given = reader.describe();
-        let Place { datatype, index } = self;
-        reader.syntax(format_args!("element {index} is {given}, expected {expected} for {datatype},"))
-    }
-
-    #[cold]
-    fn beyond(self, number: &Decimal<'_>) -> Error {
-        let Place { datatype, index } = self;
-        Error::invalid(format!("element {index} is {}, which is beyond the range of {datatype}", number.shown()))
-    }
-}
-
-/// A datatype's element as JSON holds it.
-trait Value {
-    type Le: AsRef<[u8]>;
-
-    /// Reads one, as little-endian bytes.
-    fn read(reader: &mut Reader<'_>, place: Place) -> Result<Self::Le>;
-}
-
-/// A BOOL element.
-#[repr(transparent)]
-struct Flag(#[allow(dead_code)] u8);
-
-impl Value for Flag {
-    type Le = [u8; 1];
-
-    fn read(reader: &mut Reader<'_>, place: Place) -> Result<[u8; 1]> {
-        if reader.take_word(b"true") {
-            return Ok([1]);
-        }
-        if reader.take_word(b"false") {
-            return Ok([0]);
-        }
-        if !starts_number(reader) {
-            return Err(place.mismatch(reader, "true or false"));
-        }
-        let number = reader.number()?;
-        match number.to_whole() {
-            Ok(flag @ 0..=1) => Ok([flag as u8]),
-            _ => Err(Error::invalid(format!(
-                "element {} is {}, expected true, false, 0 or 1 for BOOL",
-                place.index,
-                number.shown()
-            ))),
-        }
-    }
-}
-
-macro_rules! integers {
-    ($($rust:ty),*) => {$(
-        impl Value for $rust {
-            type Le = [u8; size_of::<$rust>()];
-
-            #[inline(always)]
-            fn read(reader: &mut Reader<'_>, place: Place) -> Result<Self::Le> {
-                if !starts_number(reader) {
-                    return Err(place.mismatch(reader, "a whole number"));
-                }
-                let number = reader.number()?;
-                match number.to_whole().map(<$rust>::try_from) {
-                    Ok(Ok(value)) => Ok(value.to_le_bytes()),
-                    refused => Err(not_an_integer(refused == Err(Refusal::Fraction), &number, place,
-                        (<$rust>::MIN.into(), <$rust>::MAX.into()))),
-                }
-            }
-        }
-    )*};
-}
-
-integers!(u8, u16, u32, u64, i8, i16, i32, i64);
-
-#[cold]
-fn not_an_integer(fraction: bool, number: &Decimal<'_>, place: Place, (min, max): (i128, i128)) -> Error {
-    let (Place { datatype, index }, number) = (place, number.shown());
-    Error::invalid(if fraction {
-        format!("element {index} is {number}, expected a whole number for {datatype}")
-    } else {
-        format!("element {index} is {number}, which is beyond the range of {datatype}, {min} to {max}")
-    })
-}
-
-macro_rules! floats {
-    ($($rust:ty, $convert:ident, $from:expr);* $(;)?) => {$(
-        impl Value for $rust {
-            type Le = [u8; size_of::<$rust>()];
-
-            #[inline(always)]
-            fn read(reader: &mut Reader<'_>, place: Place) -> Result<Self::Le> {
-                // "-Infinity" starts as a number does.
-                if !starts_number(reader) || reader.text().get(reader.at() + 1) == Some(&b'I') {
-                    return non_finite(reader, place).map(|value| $from(value).to_le_bytes());
-                }
-                let number = reader.number()?;
-                let value = number.$convert();
-                if value.is_infinite() {
-                    return Err(place.beyond(&number));
-                }
-                Ok(value.to_le_bytes())
-            }
-        }
-    )*};
-}
-
-floats! {
-    f16, to_f16, f16::from_f64;
-    bf16, to_bf16, bf16::from_f64;
-    f32, to_f32, |value: f64| value as f32;
-    f64, to_f64, |value: f64| value;
-}
-
-/// Reads NaN or an infinity, bare or as a string.
-#[cold]
-fn non_finite(reader: &mut Reader<'_>, place: Place) -> Result<f64> {
-    const EXPECTED: &str = "a number, NaN, Infinity or -Infinity";
-    if let Some(value) = reader.take_non_finite() {
-        return Ok(value);
-    }
-    if reader.peek() != Some(b'"') {
-        return Err(place.mismatch(reader, EXPECTED));
-    }
-    let word = reader.string()?;
-    let known = NON_FINITE.into_iter().find(|(known, _)| *known == word.as_bytes());
-    known.map(|(_, value)| value).ok_or_else(|| {
-        let Place { datatype, index } = place;
-        Error::invalid(format!("element {index} is the string '{}', expected {EXPECTED} for {datatype}", shown(&word)))
-    })
-}
-
-#[inline(always)]
-fn starts_number(reader: &mut Reader<'_>) -> bool {
-    matches!(reader.peek(), Some(b'0'..=b'9' | b'-'))
 }

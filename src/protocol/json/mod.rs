@@ -3,7 +3,7 @@
 //! The request is read in one pass by hand: numbers go from their digits straight into the tensor's little-endian memory,
 //! binary inputs become slices of the body, and no tree of values is built. Nothing is allocated that the text cannot fill,
 //! whatever a shape claims. The rules are those of the Open Inference Protocol's REST API and of the binary tensor data
-//! extension (shared/reference/kserve.md 1.1 and 1.2, triton.md 5).
+//! extension .
 //!
 //! This room knows neither HTTP nor models: the door reads and writes `Inference-Header-Content-Length`, fills in the model
 //! and version from the path, and turns the parameters that it acts on into deadlines. Other JSON answers (metadata,
@@ -29,6 +29,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod values;
 pub mod writer;
 
 pub use request::decode_request;

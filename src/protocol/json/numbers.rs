@@ -3,12 +3,12 @@
 use half::{bf16, f16};
 
 use super::reader::{Reader, syntax_at};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Powers of ten that an f64 holds exactly.
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
-    1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
 ];
 
 /// Most digits whose value surely fits i64.
@@ -31,43 +31,73 @@ pub(super) struct Decimal<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads a number by RFC 8259's grammar: no leading zeros, no leading plus, digits on both sides of the point.
-    #[inline]
     pub(super) fn number(&mut self) -> Result<Decimal<'a>> {
         self.peek();
-        let (text, start) = (self.text(), self.at());
-        let negative = text.get(start) == Some(&b'-');
-        let first = start + usize::from(negative);
-        let mut mantissa = 0_u64;
-        let mut at = skip_digits(text, first, &mut mantissa);
-        let mut digits = at - first;
-        if digits == 0 {
-            return Err(self.unexpected("a number"));
-        }
-        if digits > 1 && text[first] == b'0' {
-            return Err(syntax_at(start, "a number starts with a zero it does not need"));
-        }
-        let (mut exponent, mut plain) = (0, true);
-        if text.get(at) == Some(&b'.') {
-            plain = false;
-            let end = skip_digits(text, at + 1, &mut mantissa);
-            let fraction = end - (at + 1);
-            if fraction == 0 {
-                return Err(syntax_at(at, "a number has no digit behind its point"));
-            }
-            digits += fraction;
-            // Saturates only where the token is 2 GiB long; such a number takes the slow way, which does not use this.
-            exponent = -i32::try_from(fraction).unwrap_or(i32::MAX);
-            at = end;
-        }
-        if matches!(text.get(at), Some(b'e' | b'E')) {
-            plain = false;
-            let (end, power) = explicit_exponent(text, at)?;
-            exponent = exponent.saturating_add(power);
-            at = end;
-        }
-        self.set_at(at);
-        Ok(Decimal { token: &text[start..at], negative, mantissa, digits, exponent, plain })
+        let number = scan(self.text(), self.at()).ok_or_else(|| self.malformed())?;
+        self.set_at(self.at() + number.token.len());
+        Ok(number)
     }
+
+    /// Why the number that should stand here is none.
+    #[cold]
+    fn malformed(&mut self) -> Error {
+        let (text, start) = (self.text(), self.at());
+        let first = start + usize::from(text.get(start) == Some(&b'-'));
+        let digits = |from: usize| text[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let whole = digits(first);
+        if whole == 0 {
+            return self.unexpected("a number");
+        }
+        if whole > 1 && text[first] == b'0' {
+            return syntax_at(start, "a number starts with a zero that it does not need,");
+        }
+        let point = first + whole;
+        if text.get(point) == Some(&b'.') && digits(point + 1) == 0 {
+            return syntax_at(point, "a number has no digit behind its point,");
+        }
+        syntax_at(start, "a number has no digit in its exponent,")
+    }
+}
+
+/// The number that starts at `at`; `None` where it is malformed.
+#[inline(always)]
+pub(super) fn scan(text: &[u8], start: usize) -> Option<Decimal<'_>> {
+    let negative = text.get(start) == Some(&b'-');
+    let first = start + usize::from(negative);
+    let mut mantissa = 0_u64;
+    let mut at = skip_digits(text, first, &mut mantissa);
+    let mut digits = at - first;
+    if digits == 0 || (digits > 1 && text[first] == b'0') {
+        return None;
+    }
+    let (mut exponent, mut plain) = (0, true);
+    if text.get(at) == Some(&b'.') {
+        plain = false;
+        let end = skip_digits(text, at + 1, &mut mantissa);
+        let fraction = end - (at + 1);
+        if fraction == 0 {
+            return None;
+        }
+        digits += fraction;
+        // Wraps only where the token is 2 GiB long; with so many digits nothing looks at the exponent but `whole`, which
+        // then sees far too many digits as well.
+        exponent = -(fraction as i32);
+        at = end;
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        plain = false;
+        let (end, power) = explicit_exponent(text, at)?;
+        exponent = exponent.saturating_add(power);
+        at = end;
+    }
+    Some(Decimal {
+        token: &text[start..at],
+        negative,
+        mantissa,
+        digits,
+        exponent,
+        plain,
+    })
 }
 
 /// Adds the digits from `at` on to `value` and returns where they end. Wraps where there are too many.
@@ -83,13 +113,19 @@ fn skip_digits(text: &[u8], mut at: usize, value: &mut u64) -> usize {
             return at;
         }
         // The digits move to the end and zeros come before them, so that any count is summed as eight.
-        *value = value.wrapping_mul(STEPS[count]).wrapping_add(sum_of_eight(word << (64 - 8 * count)));
+        *value = value
+            .wrapping_mul(STEPS[count])
+            .wrapping_add(sum_of_eight(word << (64 - 8 * count)));
         at += count;
         if count < 8 {
             return at;
         }
     }
-    while let Some(digit) = text.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
+    while let Some(digit) = text
+        .get(at)
+        .map(|byte| byte.wrapping_sub(b'0'))
+        .filter(|&digit| digit < 10)
+    {
         *value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
     }
@@ -107,18 +143,20 @@ fn sum_of_eight(word: u64) -> u64 {
     upper.wrapping_add(lower) >> 32
 }
 
-/// The exponent whose letter stands at `at`, and where it ends; saturates.
-#[cold]
-fn explicit_exponent(text: &[u8], at: usize) -> Result<(usize, i32)> {
+/// Where the exponent whose letter stands at `at` ends, and its value, which saturates; `None` where it has no digit.
+#[inline(never)]
+fn explicit_exponent(text: &[u8], at: usize) -> Option<(usize, i32)> {
     let negative = text.get(at + 1) == Some(&b'-');
     let first = at + 1 + usize::from(matches!(text.get(at + 1), Some(b'+' | b'-')));
     let digits = text[first..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 {
-        return Err(syntax_at(at, "a number has no digit in its exponent"));
+        return None;
     }
-    let power =
-        text[first..first + digits].iter().fold(0_i32, |power, &byte| power.saturating_mul(10).saturating_add(i32::from(byte - b'0')));
-    Ok((first + digits, if negative { -power } else { power }))
+    let end = first + digits;
+    let power = text[first..end].iter().fold(0_i32, |power, byte| {
+        power.saturating_mul(10).saturating_add(i32::from(byte - b'0'))
+    });
+    Some((end, if negative { -power } else { power }))
 }
 
 impl Decimal<'_> {
@@ -126,15 +164,21 @@ impl Decimal<'_> {
     pub(super) fn shown(&self) -> String {
         // A number is ASCII.
         let shown = String::from_utf8_lossy(&self.token[..self.token.len().min(40)]);
-        if self.token.len() > 40 { format!("{shown}...") } else { shown.into_owned() }
+        if self.token.len() > 40 {
+            format!("{shown}...")
+        } else {
+            shown.into_owned()
+        }
     }
 
+    /// `value`, which is not negative, with this number's sign. Without a branch: signs are as random as the data.
+    #[inline(always)]
     fn signed(&self, value: f64) -> f64 {
-        if self.negative { -value } else { value }
+        f64::from_bits(value.to_bits() | u64::from(self.negative) << 63)
     }
 
     /// The nearest f64; infinite beyond its range.
-    #[inline]
+    #[inline(always)]
     pub(super) fn to_f64(self) -> f64 {
         // Both operands are exact, so that one division or multiplication rounds once (W. Clinger, 1990).
         if self.digits <= EXACT_DIGITS && self.mantissa <= 1 << 53 {
@@ -152,12 +196,16 @@ impl Decimal<'_> {
     /// Goes by f64, where conversion and division each err by at most half a unit in the last place. Rounding that to f32
     /// can go wrong only beside the middle between two f32s, where the 29 bits that get lost are 1 and 28 zeros; within
     /// four units of it, and below f32's normal range where more bits get lost, the exact way decides.
-    #[inline]
+    #[inline(always)]
     pub(super) fn to_f32(self) -> f32 {
         if self.digits <= EXACT_DIGITS && (-22..=22).contains(&self.exponent) {
             let mantissa = self.mantissa as i64 as f64;
             let power = self.exponent;
-            let wide = if power < 0 { mantissa / POWERS[-power as usize] } else { mantissa * POWERS[power as usize] };
+            let wide = if power < 0 {
+                mantissa / POWERS[-power as usize]
+            } else {
+                mantissa * POWERS[power as usize]
+            };
             let lost = wide.to_bits() & 0x1fff_ffff;
             let safe = lost.wrapping_sub(0x1000_0000 - 4) > 8 && wide >= f64::from(f32::MIN_POSITIVE);
             if safe || self.mantissa == 0 {
@@ -177,24 +225,34 @@ impl Decimal<'_> {
         bf16::from_f32(round_to_odd(self.to_f64()))
     }
 
-    #[cold]
+    #[inline(never)]
     fn parsed<T: fast_float2::FastFloat>(self) -> T {
         // The token follows JSON's grammar, which is within fast_float2's.
         fast_float2::parse(self.token).expect("a JSON number is a float")
     }
 
     /// The whole number that this is, where it is one and fits 65 bits: sign and magnitude. `1.0` and `1e2` are whole.
-    #[inline]
+    #[inline(always)]
     pub(super) fn to_whole(self) -> Result<i128, Refusal> {
-        let magnitude = if self.plain && self.digits <= EXACT_DIGITS { self.mantissa } else { self.whole_magnitude()? };
-        Ok(if self.negative { -i128::from(magnitude) } else { i128::from(magnitude) })
+        let magnitude = if self.plain && self.digits <= EXACT_DIGITS {
+            self.mantissa
+        } else {
+            self.whole_magnitude()?
+        };
+        Ok(if self.negative {
+            -i128::from(magnitude)
+        } else {
+            i128::from(magnitude)
+        })
     }
 
     #[cold]
     fn whole_magnitude(self) -> Result<u64, Refusal> {
         let digits = || {
             let before_exponent = self.token.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
-            before_exponent.filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0')
+            before_exponent
+                .filter(|byte| byte.is_ascii_digit())
+                .map(|byte| byte - b'0')
         };
         let leading = digits().take_while(|&digit| digit == 0).count();
         let significant = self.digits - leading;
@@ -202,7 +260,9 @@ impl Decimal<'_> {
             return Ok(0);
         }
         let trailing = digits().fold(0, |run, digit| if digit == 0 { run + 1 } else { 0 });
-        let power = self.exponent.saturating_add(i32::try_from(trailing).unwrap_or(i32::MAX));
+        let power = self
+            .exponent
+            .saturating_add(i32::try_from(trailing).unwrap_or(i32::MAX));
         let power = usize::try_from(power).map_err(|_| Refusal::Fraction)?;
         // u64 has at most 20 digits.
         let kept = significant - trailing;

@@ -1,5 +1,7 @@
 //! A body into a request.
 
+use std::fmt;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -9,7 +11,7 @@ use super::reader::{Reader, shown};
 use super::{Limits, OutputEncoding};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, NamedTensor, RequestedOutput};
-use crate::tensor::{DataType, Shape, Tensor};
+use crate::tensor::{DataType, Shape, Tensor, UnknownDataType};
 
 /// Decodes a V2 inference request. `header_length` is `Inference-Header-Content-Length`, where the request has it: the bytes
 /// of JSON, behind which follow the binary inputs in the order of `inputs`. Binary inputs share the body's memory, so
@@ -99,7 +101,11 @@ impl Decoder<'_> {
         if self.reader.peek().is_some() {
             return Err(self.reader.unexpected("nothing behind the request's closing brace"));
         }
-        if seen.0.contains(&"inputs") { Ok(()) } else { Err(Error::invalid("the request has no 'inputs'")) }
+        if seen.0.contains(&"inputs") {
+            Ok(())
+        } else {
+            Err(Error::invalid("the request has no 'inputs'"))
+        }
     }
 
     fn id(&mut self) -> Result<()> {
@@ -121,7 +127,10 @@ impl Decoder<'_> {
         while self.reader.next_item(b']', &mut first)? {
             let position = self.request.inputs.len();
             if position >= self.limits.tensors_max {
-                return Err(Error::too_large(format!("more than {} inputs", self.limits.tensors_max)));
+                return Err(Error::too_large(format!(
+                    "more than {} inputs",
+                    self.limits.tensors_max
+                )));
             }
             let input = self.input(position)?;
             self.request.inputs.push(input);
@@ -131,18 +140,17 @@ impl Decoder<'_> {
 
     fn input(&mut self, position: usize) -> Result<NamedTensor> {
         let mut draft = Draft::default();
-        match self.fill(&mut draft) {
-            Ok(data) => self.tensor(draft, data),
-            Err(error) => Err(error),
-        }
-        .map_err(|(name, error)| error.within(Named { what: "input", name: name.as_deref(), position }))
+        let tensor = self.members(&mut draft).and_then(|()| self.tensor(&mut draft));
+        let tensor = tensor.map_err(|error| error.within(Named("input", draft.name.as_deref(), position)))?;
+        // `tensor` refuses a draft without a name.
+        Ok(NamedTensor {
+            name: draft.name.unwrap_or_default(),
+            tensor,
+            parameters: draft.parameters.parameters,
+        })
     }
 
-    /// Reads an input's members into `draft`, and its tensor's bytes where the order of keys allows.
-    fn fill(&mut self, draft: &mut Draft) -> Result<(), (Option<String>, Error)> {
-        self.members(draft).map_err(|error| (draft.name.take(), error))
-    }
-
+    /// Reads an input's members into `draft`, and its data too where all that they depend on came before.
     fn members(&mut self, draft: &mut Draft) -> Result<()> {
         self.reader.expect(b'{', "to start an input")?;
         let (mut first, mut seen) = (true, Seen::default());
@@ -172,5 +180,215 @@ impl Decoder<'_> {
             }
         }
         Ok(())
+    }
+
+    fn name(&mut self) -> Result<String> {
+        if self.reader.peek() != Some(b'"') {
+            return Err(self.reader.unexpected("a string as 'name'"));
+        }
+        let name = self.reader.string()?;
+        check_length("a name", &name, self.limits)?;
+        Ok(name.into_owned())
+    }
+
+    fn datatype(&mut self) -> Result<DataType> {
+        if self.reader.peek() != Some(b'"') {
+            return Err(self.reader.unexpected("a string as 'datatype'"));
+        }
+        let name = self.reader.string()?;
+        check_length("its datatype", &name, self.limits)?;
+        name.parse()
+            .map_err(|unknown: UnknownDataType| Error::invalid(unknown.to_string()))
+    }
+
+    fn shape(&mut self) -> Result<Shape> {
+        self.reader.expect(b'[', "to start 'shape'")?;
+        let mut dims: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut first = true;
+        while self.reader.next_item(b']', &mut first)? {
+            if dims.len() >= self.limits.rank_max {
+                return Err(Error::too_large(format!(
+                    "its shape has more than {} dimensions",
+                    self.limits.rank_max
+                )));
+            }
+            let dim = self.reader.number()?;
+            let size = dim.to_whole().ok().and_then(|size| usize::try_from(size).ok());
+            dims.push(size.ok_or_else(|| {
+                let (position, given) = (dims.len(), dim.shown());
+                Error::invalid(format!(
+                    "dimension {position} of its shape is {given}, expected a whole number of 0 or more"
+                ))
+            })?);
+        }
+        Ok(Shape::new(dims))
+    }
+
+    /// Reads `data` where name, shape and datatype came before it, as they do from every known client; else only skips it
+    /// and keeps the place.
+    fn data(&mut self, draft: &Draft) -> Result<Data> {
+        let (Some(_), Some(shape), Some(datatype)) = (&draft.name, &draft.shape, draft.datatype) else {
+            self.reader.peek();
+            let start = self.reader.at();
+            self.reader.skip_value(self.limits.depth_max)?;
+            return Ok(Data::At(start));
+        };
+        read_data(&mut self.reader, datatype, shape, self.limits).map(Data::Read)
+    }
+
+    /// Makes the tensor of a draft whose members are all read.
+    fn tensor(&mut self, draft: &mut Draft) -> Result<Tensor> {
+        if draft.name.is_none() {
+            return Err(Error::invalid("it has no 'name'"));
+        }
+        let shape = draft.shape.take().ok_or_else(|| Error::invalid("it has no 'shape'"))?;
+        let datatype = draft.datatype.ok_or_else(|| Error::invalid("it has no 'datatype'"))?;
+        let data = match (std::mem::take(&mut draft.data), draft.parameters.binary_data_size) {
+            (Data::None, None) => {
+                return Err(Error::invalid(
+                    "it has neither 'data' nor the parameter 'binary_data_size'",
+                ));
+            }
+            (Data::None, Some(size)) => self.binary(datatype, &shape, size)?,
+            (_, Some(_)) => {
+                return Err(Error::invalid(
+                    "it has both 'data' and the parameter 'binary_data_size'",
+                ));
+            }
+            (Data::Read(data), None) => data,
+            (Data::At(start), None) => {
+                let mut reader = Reader::new(self.reader.text(), start);
+                read_data(&mut reader, datatype, &shape, self.limits)?
+            }
+        };
+        Tensor::new(datatype, shape, data).map_err(|cause| Error::invalid(cause.to_string()))
+    }
+
+    /// Takes the next `size` bytes from behind the JSON.
+    fn binary(&mut self, datatype: DataType, shape: &Shape, size: usize) -> Result<Bytes> {
+        let Some(start) = self.tail else {
+            return Err(Error::invalid(
+                "it has 'binary_data_size', but the request has no inference-header-content-length header",
+            ));
+        };
+        let count = checked_count(datatype, shape, self.limits)?;
+        if let Some(expected) = datatype
+            .size()
+            .map(|element| count * element)
+            .filter(|&expected| expected != size)
+        {
+            return Err(Error::invalid(format!(
+                "binary_data_size is {size}, but {datatype}{shape} takes {expected} bytes"
+            )));
+        }
+        if size > self.limits.tensor_bytes_max {
+            return Err(Error::too_large(format!(
+                "binary_data_size is {size}, the limit for one tensor is {}",
+                self.limits.tensor_bytes_max
+            )));
+        }
+        let left = self.body.len() - start;
+        if size > left {
+            return Err(Error::invalid(format!(
+                "binary_data_size is {size}, but only {left} bytes of the body are left"
+            )));
+        }
+        self.tail = Some(start + size);
+        Ok(self.body.slice(start..start + size))
+    }
+
+    fn check_tail(&self) -> Result<()> {
+        match self.tail {
+            Some(end) if end < self.body.len() => Err(Error::invalid(format!(
+                "{} bytes of the body are left behind the last binary input: the sizes do not add up",
+                self.body.len() - end
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn outputs(&mut self) -> Result<()> {
+        if self.reader.take_word(b"null") {
+            return Ok(());
+        }
+        self.reader.expect(b'[', "to start the list of outputs")?;
+        let mut first = true;
+        while self.reader.next_item(b']', &mut first)? {
+            let position = self.request.outputs.len();
+            if position >= self.limits.outputs_max {
+                return Err(Error::too_large(format!(
+                    "more than {} outputs",
+                    self.limits.outputs_max
+                )));
+            }
+            let mut name = None;
+            let output = self.output(&mut name);
+            let parameters = output.map_err(|error| error.within(Named("output", name.as_deref(), position)))?;
+            // `output` refuses one without a name.
+            let name = name.unwrap_or_default();
+            if let Some(binary) = parameters.binary {
+                self.encoding.per_output.push((name.clone(), binary));
+            }
+            self.request.outputs.push(RequestedOutput {
+                name,
+                parameters: parameters.parameters,
+            });
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, name: &mut Option<String>) -> Result<parameters::Read> {
+        self.reader.expect(b'{', "to start an output")?;
+        let mut read = parameters::Read::default();
+        let (mut first, mut seen) = (true, Seen::default());
+        while let Some(key) = self.reader.key(&mut first)? {
+            match &*key {
+                "name" => {
+                    seen.mark("name", &self.reader)?;
+                    *name = Some(self.name()?);
+                }
+                "parameters" => {
+                    seen.mark("parameters", &self.reader)?;
+                    read = parameters::read(&mut self.reader, Owner::Output, self.limits)?;
+                }
+                _ => self.reader.skip_value(self.limits.depth_max)?,
+            }
+        }
+        if name.is_some() {
+            Ok(read)
+        } else {
+            Err(Error::invalid("it has no 'name'"))
+        }
+    }
+}
+
+/// An input while its members are read, in whatever order they come.
+#[derive(Default)]
+struct Draft {
+    name: Option<String>,
+    shape: Option<Shape>,
+    datatype: Option<DataType>,
+    data: Data,
+    parameters: parameters::Read,
+}
+
+#[derive(Default)]
+enum Data {
+    #[default]
+    None,
+    /// Skipped, and starts at this byte.
+    At(usize),
+    Read(Bytes),
+}
+
+/// What an error is about: the kind of tensor, its name where that has been read, and its place in the list.
+struct Named<'a>(&'static str, Option<&'a str>, usize);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(what, Some(name), _) => write!(f, "{what} '{}'", shown(name)),
+            Self(what, None, position) => write!(f, "{what} {position}"),
+        }
     }
 }

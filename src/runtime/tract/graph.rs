@@ -44,15 +44,15 @@ impl Graph {
     /// The file is read, not mapped: a model that is overwritten while it loads must not kill the process.
     pub(super) fn read(path: &Path) -> TractResult<Self> {
         let onnx = tract_onnx::onnx();
-        let mut file = File::open(path)?;
+        let mut file = File::open(path).context("the file cannot be read")?;
         let mut proto = onnx.proto_model_for_read(&mut file).context("the file is no ONNX model")?;
         let directory = path.parent().and_then(Path::to_str).map(str::to_owned);
         let overridable = proto.ir_version >= IR_VERSION_WITH_DEFAULTS;
         let graph = proto.graph.as_mut().context("the file is no ONNX model: it holds no graph")?;
-        check_operators(graph, &onnx)?;
         let mut inputs = required_inputs(graph)?;
         let outputs = specs(&graph.output, "output")?;
         ensure!(!outputs.is_empty(), "the graph has no outputs");
+        check_operators(graph, &onnx)?;
         let mut defaults: Vec<Option<TValue>> = inputs.iter().map(|_| None).collect();
         let mut taken = Vec::new();
         if overridable {
@@ -75,7 +75,9 @@ impl Graph {
 
     /// Makes constants of the optional inputs again; false where there is none.
     pub(super) fn fix_defaults(&mut self) -> bool {
-        let Some(graph) = self.proto.graph.as_mut() else { return false };
+        let Some(graph) = self.proto.graph.as_mut() else {
+            return false;
+        };
         if self.taken.is_empty() {
             return false;
         }
@@ -104,7 +106,9 @@ fn specs(infos: &[ValueInfoProto], role: &str) -> TractResult<Vec<TensorSpec>> {
 fn spec(info: &ValueInfoProto, role: &str) -> TractResult<TensorSpec> {
     let name = &info.name;
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref().and_then(|info| info.value.as_ref()) else {
-        bail!("{role} '{name}' is no tensor (a sequence, map, optional or sparse tensor), and only tensors can be served")
+        bail!(
+            "{role} '{name}' is no tensor (a sequence, map, optional or sparse tensor), and only tensors can be served"
+        )
     };
     let datatype = datatype(tensor.elem_type).with_context(|| {
         let onnx = OnnxType::try_from(tensor.elem_type).map_or("unknown".into(), |onnx| format!("{onnx:?}"));
@@ -115,7 +119,9 @@ fn spec(info: &ValueInfoProto, role: &str) -> TractResult<TensorSpec> {
         let dim = |value: Option<&DimValue>| match value {
             Some(DimValue::DimValue(size)) => Dim::from_wire(*size),
             // Exporters write "?" for unknown: it is no name that would make two dimensions equal.
-            Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Dynamic(Some(name.as_str().into())),
+            Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => {
+                Dim::Dynamic(Some(name.as_str().into()))
+            }
             _ => Dim::ANY,
         };
         shape.dim.iter().map(|d| dim(d.value.as_ref())).collect()

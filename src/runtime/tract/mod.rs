@@ -2,16 +2,16 @@
 //!
 //! It stands in where ONNX Runtime is not there: slower, single-threaded ([`Artifact::threads`] is an upper bound) and with
 //! fewer operators. `graph` reads the file and states the signature, `plan` compiles it once for any batch size (or, where
-//! tract cannot, once per input shape), `value` carries tensors across. tract panics where other engines return errors, so
-//! every call into it goes through [`caught`].
+//! tract cannot, once per input shape), `value` carries tensors across. Every call into
+//! tract goes through [`caught`], because it panics where other engines return errors.
 
 mod graph;
+mod panics;
 mod plan;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use crate::model::Signature;
 use crate::tensor::Tensor;
 
 use graph::Graph;
+use panics::caught;
 use plan::{Plan, Plans};
 
 /// The longest reason that goes into an error's message: tract's may hold a whole node.
@@ -63,16 +64,6 @@ fn load(path: &Path) -> TractResult<Model> {
     let plans = graph.compile()?;
     let Graph { signature, defaults, .. } = graph;
     Ok(Model { signature, defaults, plans })
-}
-
-/// Calls into tract: a panic becomes an error, so that a strange model or value cannot take a worker down.
-///
-/// Unwind safety: what `call` was working on is dropped by every caller when it fails.
-fn caught<T>(call: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format_err!("tract panicked: {}", text.unwrap_or("without a message")))
-    })
 }
 
 /// tract's chain of reasons as one bounded line.
@@ -116,12 +107,13 @@ impl TractInstance {
     fn values(&self, inputs: &[Option<Tensor>]) -> Result<TVec<TValue>> {
         let Model { signature, defaults, .. } = &*self.model;
         let entries = signature.inputs.iter().zip(defaults).enumerate();
-        let value = |(position, (spec, default)): (usize, (_, &Option<TValue>))| {
-            match (inputs.get(position).and_then(Option::as_ref), default) {
-                (Some(tensor), _) => value::to_tract(tensor, spec),
-                (None, Some(default)) => Ok(default.clone()),
-                (None, None) => Err(format_err!("input '{}' has no default and was left out", spec.name)),
-            }
+        let value = |(position, (spec, default)): (usize, (_, &Option<TValue>))| match (
+            inputs.get(position).and_then(Option::as_ref),
+            default,
+        ) {
+            (Some(tensor), _) => value::to_tract(tensor, spec),
+            (None, Some(default)) => Ok(default.clone()),
+            (None, None) => Err(format_err!("input '{}' has no default and was left out", spec.name)),
         };
         entries.map(value).collect::<TractResult<_>>().map_err(|reason| failed(&reason))
     }

@@ -5,11 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::dim_expr::parse_onnx_dim;
-use tract_onnx::prelude::{InferenceModel, InferenceModelExt, IntoRunnable, TValue, TractResult, TypedModel, TypedSimplePlan};
-use tract_onnx::tract_hir::internal::{InferenceFact, Symbol, SymbolScope, TDim, ToDim, TractErrorContext as _, ensure};
+use tract_onnx::prelude::{
+    DatumType, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TractResult, TypedModel, TypedSimplePlan,
+};
+use tract_onnx::tract_core::ops::cast::wire_cast;
+use tract_onnx::tract_hir::internal::{
+    InferenceFact, Symbol, SymbolScope, TDim, ToDim, TractErrorContext as _, ensure,
+};
 
-use super::caught;
 use super::graph::Graph;
+use super::panics::caught;
 use super::value::datum_type;
 use crate::model::{Dim, TensorSpec};
 use crate::tensor::Shape;
@@ -19,7 +24,7 @@ pub(super) type Plan = TypedSimplePlan;
 
 /// Plans kept per model where each input shape needs its own. The scheduler forms few different batch sizes, and a plan
 /// shares its unpacked weights with the others; more would only keep memory.
-const PLANS_MAX: usize = 8;
+pub(super) const PLANS_MAX: usize = 8;
 
 /// Sizes tried for the dynamic dimensions at load, to tell a model that runs for some shapes from one that never does.
 const PROBES: [usize; 4] = [1, 2, 16, 224];
@@ -29,7 +34,7 @@ pub(super) enum Plans {
     /// One for all shapes.
     Symbolic(Arc<Plan>),
     /// One per combination of input shapes.
-    PerShape(PerShape),
+    PerShape(Box<PerShape>),
 }
 
 impl Plans {
@@ -61,7 +66,8 @@ impl Graph {
 
     fn compile_with_inputs(&self) -> TractResult<Plans> {
         let inputs = &self.signature.inputs;
-        let compile = |ignore_value_info| caught(|| compile(self.parse(ignore_value_info)?, inputs.len()));
+        let promised = promised(&self.signature.outputs)?;
+        let compile = |ignore_value_info| caught(|| compile(self.parse(ignore_value_info)?, &promised));
         // Exporters' notes on inner shapes help tract now and then, but where they contradict it, it gives up.
         let first = match compile(false).or_else(|reason| compile(true).map_err(|_| reason)) {
             Ok(plan) => return Ok(Plans::Symbolic(plan)),
@@ -70,15 +76,16 @@ impl Graph {
         if inputs.iter().all(is_fixed) {
             return Err(first);
         }
-        let plans = PerShape { model: self.parse(true)?, recent: Mutex::default() };
+        let plans = PerShape { model: self.parse(true)?, promised, recent: Mutex::default() };
         let known_rank = inputs.iter().all(|input| input.shape.is_some());
-        let runs = |size: &usize| plans.plan_for(inputs.iter().map(|input| probe_shape(input, *size)).collect()).is_ok();
+        let runs =
+            |size: &usize| plans.plan_for(inputs.iter().map(|input| probe_shape(input, *size)).collect()).is_ok();
         if known_rank && !PROBES.iter().any(runs) {
             return Err(first);
         }
         // Probes are no shapes that requests will have.
         plans.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        Ok(Plans::PerShape(plans))
+        Ok(Plans::PerShape(Box::new(plans)))
     }
 
     /// tract's graph, with a symbol for every dynamic dimension of an input.
@@ -119,7 +126,8 @@ fn input_facts(symbols: &SymbolScope, inputs: &[TensorSpec]) -> TractResult<Vec<
         names.filter_map(|name| parse_onnx_dim(symbols, &name).ok().map(|expression| (name, expression))).collect();
     let plain: Vec<&Symbol> =
         expressions.values().filter_map(|dim| if let TDim::Sym(symbol) = dim { Some(symbol) } else { None }).collect();
-    let determined = |dim: &TDim| !dim.symbols().is_empty() && dim.symbols().iter().all(|symbol| plain.contains(&symbol));
+    let determined =
+        |dim: &TDim| !dim.symbols().is_empty() && dim.symbols().iter().all(|symbol| plain.contains(&symbol));
     let mut own = HashMap::new();
     let mut fresh = || TDim::from(symbols.new_with_prefix("tensorgate_dim_"));
     let mut dimension = |dim: &Dim| match dim {
@@ -138,9 +146,22 @@ fn input_facts(symbols: &SymbolScope, inputs: &[TensorSpec]) -> TractResult<Vec<
     inputs.iter().map(fact).collect()
 }
 
-/// Compiles `model`, as optimised as tract manages.
-fn compile(model: InferenceModel, inputs: usize) -> TractResult<Arc<Plan>> {
-    let typed = model.into_typed()?;
+/// The datum type of every output.
+fn promised(outputs: &[TensorSpec]) -> TractResult<Vec<DatumType>> {
+    outputs.iter().map(|output| datum_type(output.datatype).context("a datatype that tract lacks")).collect()
+}
+
+/// Compiles `model`, as optimised as tract manages, with outputs of the `promised` types.
+fn compile(model: InferenceModel, promised: &[DatumType]) -> TractResult<Arc<Plan>> {
+    let inputs = model.inputs.len();
+    let mut typed = model.into_typed()?;
+    // tract computes with shapes in a type of its own, whose values may hold symbols: only a cast within the plan, where
+    // the symbols are known, makes the INT64 of them that the graph promises.
+    let outlets = typed.outputs.iter().zip(promised).map(|(&outlet, &promised)| (outlet, promised)).collect::<Vec<_>>();
+    for (position, (outlet, promised)) in outlets.into_iter().enumerate() {
+        let name = format!("tensorgate_output_{position}");
+        typed.outputs[position] = wire_cast(name, &mut typed, &[outlet], promised)?[0];
+    }
     let optimised = caught(|| typed.clone().into_optimized()?.into_runnable());
     let plan = optimised
         .or_else(|_| caught(|| typed.clone().into_decluttered()?.into_runnable()))
@@ -152,11 +173,18 @@ fn compile(model: InferenceModel, inputs: usize) -> TractResult<Arc<Plan>> {
 /// Plans for one combination of input shapes each.
 pub(super) struct PerShape {
     model: InferenceModel,
+    promised: Vec<DatumType>,
     /// Latest first, at most [`PLANS_MAX`].
     recent: Mutex<Vec<(Vec<Shape>, Arc<Plan>)>>,
 }
 
 impl PerShape {
+    /// How many plans are kept now.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn plan_for(&self, shapes: Vec<Shape>) -> TractResult<Arc<Plan>> {
         let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         {
@@ -169,11 +197,11 @@ impl PerShape {
         // Outside the lock: two instances may compile the same shapes at once, but none waits for another's.
         let mut model = self.model.clone();
         for (position, shape) in shapes.iter().enumerate() {
-            let known = model.input_fact(position)?.datum_type.clone();
+            let known = model.input_fact(position)?.datum_type;
             let fact = InferenceFact { datum_type: known, ..InferenceFact::shape(shape.to_vec()) };
             model.set_input_fact(position, fact)?;
         }
-        let plan = caught(|| compile(model, shapes.len()))?;
+        let plan = caught(|| compile(model, &self.promised))?;
         let mut recent = recent();
         recent.insert(0, (shapes, plan.clone()));
         recent.truncate(PLANS_MAX);

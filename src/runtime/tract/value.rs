@@ -61,12 +61,9 @@ fn strings(tensor: &Tensor, spec: &TensorSpec) -> TractResult<TractTensor> {
 /// `value` as the output `spec` promises it.
 pub(super) fn from_tract(value: TValue, spec: &TensorSpec) -> TractResult<Tensor> {
     let promised = known(spec)?;
-    let mut tensor = value.into_arc_tensor();
-    if tensor.datum_type() != promised {
-        // tract computes shapes in a type of its own, and INT64 outputs made from them come out so.
-        tensor = tensor.cast_to_dt(promised)?.into_owned().into_arc_tensor();
-    }
-    ensure!(tensor.has_plain_ram_storage(), "output '{}' is no plain tensor: {tensor:?}", spec.name);
+    let tensor = value.into_arc_tensor();
+    let as_promised = tensor.datum_type() == promised && tensor.has_plain_ram_storage();
+    ensure!(as_promised, "output '{}' is {:?} instead of {promised:?}", spec.name, tensor.datum_type());
     let shape = Shape::from(tensor.shape());
     if spec.datatype == DataType::Bytes {
         let texts = tensor.try_as_plain_ram()?;

@@ -1,0 +1,118 @@
+//! Builds the server from its configuration, bottom up, and gives back a handle to it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::repository::{Repository, Runtimes};
+use crate::runtime::{OnnxRuntime, find_library};
+use crate::server::{Addresses, BindError, Doors, Drain, Server};
+use crate::service;
+use crate::telemetry::Telemetry;
+
+/// Why the server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A port cannot be had.
+    Bind(BindError),
+    /// A repository cannot be read, or does not hold what is to be loaded.
+    Repository(Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind(cause) => cause.fmt(f),
+            StartError::Repository(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running server.
+pub struct App {
+    addresses: Addresses,
+    repository: Arc<Repository>,
+    stop: oneshot::Sender<Duration>,
+    serving: JoinHandle<bool>,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+}
+
+impl App {
+    /// Opens the doors and starts loading models. The doors are open at once: health answers while models load.
+    ///
+    /// # Errors
+    /// [`StartError`]; a model that fails is none.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let server = Server::bind(config.server.clone()).map_err(StartError::Bind)?;
+        let addresses = server.addresses();
+        tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
+        let telemetry = Arc::new(Telemetry::new());
+        let runtimes = Arc::new(Runtimes::new(open_onnx_runtime()));
+        let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
+        let repository = Arc::new(repository.map_err(StartError::Repository)?);
+        let doors = Arc::new(Doors {
+            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry)),
+            repository: Arc::clone(&repository),
+            telemetry,
+            drain: Drain::default(),
+            body_bytes_max: config.server.body_bytes_max,
+        });
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(server.run(doors, async move {
+            match stopped.await {
+                Ok(delay) => delay,
+                // A handle that was dropped without a word does not stop the server.
+                Err(_) => std::future::pending().await,
+            }
+        }));
+        let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
+        Ok(Self { addresses, repository, stop, serving, drain_delay, drain_timeout })
+    }
+
+    /// The addresses that were bound.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The models.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// Goes the way down: not ready, serves on for the drain delay if `wait`, finishes what is under way. Gives whether
+    /// every request was answered in time.
+    pub async fn stop(self, wait: bool) -> bool {
+        let delay = if wait { self.drain_delay } else { Duration::ZERO };
+        // The task that serves waits for this; it cannot be gone unless it panicked, which the join shows.
+        let _ = self.stop.send(delay);
+        let finished = self.serving.await.unwrap_or(false);
+        self.repository.close(self.drain_timeout).await;
+        finished
+    }
+}
+
+/// ONNX Runtime where there is one; the log says in one line what ONNX models run on.
+fn open_onnx_runtime() -> Option<OnnxRuntime> {
+    let Some(path) = find_library() else {
+        tracing::warn!("no libonnxruntime.so found (ORT_DYLIB_PATH, .onnxruntime/): ONNX models run on tract");
+        return None;
+    };
+    match OnnxRuntime::open(&path) {
+        Ok(runtime) => {
+            tracing::info!(library = %path.display(), "ONNX models run on ONNX Runtime");
+            Some(runtime)
+        }
+        Err(error) => {
+            tracing::warn!("{error}: ONNX models run on tract");
+            None
+        }
+    }
+}

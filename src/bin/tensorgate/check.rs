@@ -1,0 +1,88 @@
+//! `tensorgate check`: everything that is wrong, at once.
+
+use std::process::ExitCode;
+
+use tensorgate::config::{Config, Fault};
+use tensorgate::repository::{Control, Repository, Runtimes, layout};
+use tensorgate::runtime::{OnnxRuntime, find_library};
+use tensorgate::telemetry::Telemetry;
+
+/// Reads the configuration and every repository, loads each model as serving would, and lists what is wrong.
+pub(crate) fn run(config: Result<Config, Vec<Fault>>) -> ExitCode {
+    let mut report = Report::default();
+    match config {
+        Err(faults) => report.faults.extend(faults.iter().map(ToString::to_string)),
+        Ok(config) => check(config, &mut report),
+    }
+    for warning in &report.warnings {
+        println!("warning: {warning}");
+    }
+    for fault in &report.faults {
+        println!("fault: {fault}");
+    }
+    println!("{} models, {} faults, {} warnings", report.models, report.faults.len(), report.warnings.len());
+    if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Report {
+    models: usize,
+    faults: Vec<String>,
+    warnings: Vec<String>,
+}
+
+fn check(mut config: Config, report: &mut Report) {
+    let repositories = std::mem::take(&mut config.repository.repositories);
+    for path in &repositories {
+        match layout::scan(path) {
+            Ok(listings) => {
+                config.repository.repositories.push(path.clone());
+                for listing in listings {
+                    report
+                        .warnings
+                        .extend(listing.warnings.iter().map(|warning| format!("{}: {warning}", listing.name)));
+                }
+                report.faults.extend(layout::mistaken_for_model(path));
+            }
+            Err(error) => report.faults.push(error.message().into()),
+        }
+    }
+    if repositories.is_empty() && config.repository.single.is_empty() {
+        report.faults.push("nothing to check: name a repository".into());
+    }
+    config.repository.control = Control::None;
+    config.repository.load_at_start.clear();
+    match super::runtime(&config) {
+        Ok(runtime) => runtime.block_on(load(config, report)),
+        Err(cause) => report.faults.push(format!("cannot start threads: {cause}")),
+    }
+}
+
+async fn load(config: Config, report: &mut Report) {
+    let onnx = match find_library().map(|path| OnnxRuntime::open(&path)) {
+        Some(Ok(runtime)) => Some(runtime),
+        Some(Err(error)) => {
+            report.warnings.push(format!("{error}: ONNX models run on tract"));
+            None
+        }
+        None => {
+            report.warnings.push("no libonnxruntime.so found: ONNX models run on tract".into());
+            None
+        }
+    };
+    let repository =
+        match Repository::open(config.repository, Runtimes::new(onnx).into(), Telemetry::new().into()).await {
+            Ok(repository) => repository,
+            Err(error) => return report.faults.push(error.message().into()),
+        };
+    repository.settled().await;
+    for model in repository.index() {
+        report.models += 1;
+        for status in model.versions {
+            if status.state.name() != "READY" {
+                let version = status.version.map(|version| format!(" version {version}")).unwrap_or_default();
+                report.faults.push(format!("{}{version}: {}", model.name, status.state.reason()));
+            }
+        }
+    }
+}

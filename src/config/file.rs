@@ -1,0 +1,59 @@
+//! The TOML file. Its keys are the flags' names with underscores.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Fault, Flags};
+
+/// The file's content; every key is optional, an unknown one is a fault.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct File {
+    pub repositories: Vec<PathBuf>,
+    pub model_name: Option<String>,
+    pub model_dir: Option<PathBuf>,
+    pub model_control: Option<String>,
+    pub load_model: Vec<String>,
+    pub host: Option<std::net::IpAddr>,
+    pub http_port: Option<u16>,
+    pub grpc_port: Option<u16>,
+    pub body_max: Option<String>,
+    pub connections_max: Option<usize>,
+    pub head_timeout: Option<String>,
+    pub drain_delay: Option<String>,
+    pub drain_timeout: Option<String>,
+    pub cores: Option<usize>,
+    pub log_format: Option<String>,
+    pub log_level: Option<String>,
+}
+
+impl File {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// The reason, with its line.
+    pub fn read(path: &Path) -> Result<Self, Fault> {
+        let fault = |message: String| Fault::new(format!("--config {}", path.display()), message);
+        let text = std::fs::read_to_string(path).map_err(|cause| fault(cause.to_string()))?;
+        toml::from_str(&text).map_err(|cause| fault(cause.to_string().trim_end().to_owned()))
+    }
+
+    /// The flags, with this file's value for each that was not given.
+    pub(super) fn under(self, flags: &Flags) -> Flags {
+        let mut merged = flags.clone();
+        if merged.repositories.is_empty() && merged.model_repository.is_empty() && merged.model_dir.is_none() {
+            merged.repositories = self.repositories;
+        }
+        if merged.load_model.is_empty() {
+            merged.load_model = self.load_model;
+        }
+        macro_rules! fill {
+            ($($key:ident),* $(,)?) => { $(merged.$key = merged.$key.or(self.$key);)* };
+        }
+        fill!(model_name, model_dir, model_control, host, http_port, grpc_port, body_max, connections_max, head_timeout);
+        fill!(drain_delay, drain_timeout, cores, log_format, log_level);
+        merged
+    }
+}

@@ -1,0 +1,82 @@
+//! What may be typed, and what help says of it. Every flag is an environment variable too: `TENSORGATE_` and its name.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `tensorgate serve` and `tensorgate check`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Directories that hold models: <REPOSITORY>/<model>/<version>/model.onnx
+    #[arg(value_name = "REPOSITORY", env = "TENSORGATE_REPOSITORIES", value_delimiter = ',')]
+    pub repositories: Vec<PathBuf>,
+
+    /// A directory that holds models, as Triton names it; may be repeated
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_MODEL_REPOSITORY", value_delimiter = ',')]
+    pub model_repository: Vec<PathBuf>,
+
+    /// Serve a single model under this name, from --model-dir
+    #[arg(long, value_name = "NAME", env = "TENSORGATE_MODEL_NAME")]
+    pub model_name: Option<String>,
+
+    /// Where the model of --model-name lies: a folder with a model file or with versions, or the file itself
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_MODEL_DIR")]
+    pub model_dir: Option<PathBuf>,
+
+    /// Who decides what is loaded: "none" (everything, at start) or "explicit" (load and unload calls) [default: none]
+    #[arg(long, value_name = "MODE", env = "TENSORGATE_MODEL_CONTROL")]
+    pub model_control: Option<String>,
+
+    /// With --model-control explicit: load this model at start; may be repeated, "*" for all
+    #[arg(long, value_name = "NAME", env = "TENSORGATE_LOAD_MODEL", value_delimiter = ',')]
+    pub load_model: Vec<String>,
+
+    /// Address to listen on; images set 0.0.0.0 [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS", env = "TENSORGATE_HOST", help_heading = "Doors")]
+    pub host: Option<IpAddr>,
+
+    /// Port of HTTP; gRPC is served beside it; 0 picks a free one [default: 8080]
+    #[arg(long, value_name = "PORT", env = "TENSORGATE_HTTP_PORT", help_heading = "Doors")]
+    pub http_port: Option<u16>,
+
+    /// Port of gRPC; HTTP is served beside it; 0 picks a free one [default: 8081]
+    #[arg(long, value_name = "PORT", env = "TENSORGATE_GRPC_PORT", help_heading = "Doors")]
+    pub grpc_port: Option<u16>,
+
+    /// Largest request body or message, such as 64MiB [default: 64MiB]
+    #[arg(long, value_name = "SIZE", env = "TENSORGATE_BODY_MAX", help_heading = "Doors")]
+    pub body_max: Option<String>,
+
+    /// Most connections open at once, on each port [default: 20000]
+    #[arg(long, value_name = "COUNT", env = "TENSORGATE_CONNECTIONS_MAX", help_heading = "Doors")]
+    pub connections_max: Option<usize>,
+
+    /// How long a client may take to send a request head, such as 30s [default: 30s]
+    #[arg(long, value_name = "DURATION", env = "TENSORGATE_HEAD_TIMEOUT", help_heading = "Doors")]
+    pub head_timeout: Option<String>,
+
+    /// After SIGTERM: how long to go on serving while routers learn of it [default: 5s]
+    #[arg(long, value_name = "DURATION", env = "TENSORGATE_DRAIN_DELAY", help_heading = "Doors")]
+    pub drain_delay: Option<String>,
+
+    /// After that: how long requests under way may take to finish [default: 25s]
+    #[arg(long, value_name = "DURATION", env = "TENSORGATE_DRAIN_TIMEOUT", help_heading = "Doors")]
+    pub drain_timeout: Option<String>,
+
+    /// Cores to use [default: the cgroup's quota]
+    #[arg(long, value_name = "COUNT", env = "TENSORGATE_CORES")]
+    pub cores: Option<usize>,
+
+    /// Settings in TOML, below environment and flags
+    #[arg(long, value_name = "FILE", env = "TENSORGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Log lines for people ("human") or collectors ("json") [default: human]
+    #[arg(long, value_name = "FORMAT", env = "TENSORGATE_LOG_FORMAT", help_heading = "Logs")]
+    pub log_format: Option<String>,
+
+    /// Which lines: error, warn, info, debug, trace, or a filter such as "info,tensorgate::scheduler=debug" [default: info]
+    #[arg(long, value_name = "LEVEL", env = "TENSORGATE_LOG_LEVEL", help_heading = "Logs")]
+    pub log_level: Option<String>,
+}

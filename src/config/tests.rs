@@ -1,0 +1,54 @@
+use std::io::Write;
+
+use super::*;
+
+#[test]
+fn nothing_given_is_the_defaults() {
+    let config = resolve(&Flags::default()).unwrap();
+    assert_eq!((config.server.http_port, config.server.grpc_port), (8080, 8081));
+    assert!(config.server.host.is_loopback());
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "http_port = 9000\ngrpc_port = 9001\ndrain_delay = \"1s\"").unwrap();
+    let flags = Flags { config: Some(file.path().into()), http_port: Some(7000), ..Flags::default() };
+    let config = resolve(&flags).unwrap();
+    assert_eq!((config.server.http_port, config.server.grpc_port), (7000, 9001));
+    assert_eq!(config.server.drain_delay.as_secs(), 1);
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_key() {
+    let flags = Flags {
+        model_name: Some("m".into()),
+        model_control: Some("explicite".into()),
+        http_port: Some(1),
+        grpc_port: Some(1),
+        body_max: Some("64 megs".into()),
+        drain_delay: Some("5".into()),
+        log_format: Some("xml".into()),
+        repositories: vec!["ftp://host/models".into()],
+        ..Flags::default()
+    };
+    let faults = resolve(&flags).unwrap_err();
+    let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    let expected = ["REPOSITORY", "--model-name", "--model-control", "--grpc-port", "--body-max", "--drain-delay", "--log-format"];
+    assert_eq!(keys, expected);
+    assert!(faults[2].message.contains("did you mean 'explicit'?"), "{}", faults[2]);
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_named() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "http_prot = 9000").unwrap();
+    let faults = resolve(&Flags { config: Some(file.path().into()), ..Flags::default() }).unwrap_err();
+    assert!(faults[0].message.contains("http_prot"), "{}", faults[0]);
+}
+
+#[test]
+fn a_file_uri_is_a_directory() {
+    let flags = Flags { repositories: vec!["file:///srv/models".into()], ..Flags::default() };
+    assert_eq!(resolve(&flags).unwrap().repository.repositories, [std::path::PathBuf::from("/srv/models")]);
+}

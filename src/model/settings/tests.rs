@@ -1,0 +1,330 @@
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parsed(text: &str) -> Parsed {
+    ModelSettings::from_toml(text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"))
+}
+
+/// The faults as they are shown.
+fn faults(text: &str) -> Vec<String> {
+    ModelSettings::from_toml(text)
+        .expect_err(text)
+        .iter()
+        .map(Fault::to_string)
+        .collect()
+}
+
+fn versions(numbers: &[u64]) -> Vec<Version> {
+    numbers.iter().map(|&number| Version::new(number).unwrap()).collect()
+}
+
+#[test]
+fn an_empty_file_pins_nothing() {
+    for empty in ["", "# nothing\n", "\u{feff}\n"] {
+        assert_eq!(
+            parsed(empty),
+            Parsed {
+                settings: ModelSettings::default(),
+                warnings: Vec::new()
+            }
+        );
+    }
+    assert!(ModelSettings::default().warm_up);
+}
+
+/// A `model.toml` with every key.
+const FULL: &str = r#"
+        runtime = "identity"
+        slo = "50ms"
+        instances = 2
+        threads = 4
+        max_batch_size = 16
+        max_queue_delay = "200us"
+        queue_max = 100
+        queue_timeout = "1.5s"
+        versions = [3, 1, 3]
+        file = "weights/net.onnx"
+        execute_time = "3ms"
+        warm_up = false
+
+        [[inputs]]
+        name = "image"
+        datatype = "FP32"
+        shape = ["batch", 3, -1, 224]
+        optional = true
+
+        [[outputs]]
+        name = "scores"
+        datatype = "BYTES"
+        labels = "labels.txt"
+    "#;
+
+#[test]
+fn every_key_of_model_toml_is_read() {
+    let dims = vec![
+        Dim::Dynamic(Some("batch".into())),
+        Dim::Fixed(3),
+        Dim::ANY,
+        Dim::Fixed(224),
+    ];
+    let expected = ModelSettings {
+        runtime: RuntimeChoice::Identity,
+        version_policy: VersionPolicy::Specific(versions(&[1, 3])),
+        max_batch_rows: Some(16),
+        max_queue_delay: Some(Duration::from_micros(200)),
+        queue_max: Some(100),
+        queue_timeout: Some(Duration::from_millis(1500)),
+        instances: NonZeroUsize::new(2),
+        threads: NonZeroUsize::new(4),
+        slo: Some(Duration::from_millis(50)),
+        model_file: Some("weights/net.onnx".into()),
+        inputs: vec![TensorDeclaration {
+            name: "image".into(),
+            datatype: Some(DataType::Fp32),
+            shape: Some(dims.clone()),
+            optional: true,
+            ..TensorDeclaration::default()
+        }],
+        outputs: vec![TensorDeclaration {
+            name: "scores".into(),
+            datatype: Some(DataType::Bytes),
+            labels: Some("labels.txt".into()),
+            ..TensorDeclaration::default()
+        }],
+        execute_time: Duration::from_millis(3),
+        warm_up: false,
+    };
+    let parsed = parsed(FULL);
+    assert_eq!(parsed.settings, expected);
+    assert_eq!(parsed.warnings, Vec::<String>::new());
+    let image = TensorSpec {
+        optional: true,
+        ..TensorSpec::new("image", DataType::Fp32, dims)
+    };
+    let scores = TensorSpec {
+        name: "scores".into(),
+        datatype: DataType::Bytes,
+        shape: None,
+        optional: false,
+    };
+    assert_eq!(
+        parsed.settings.declared(),
+        Signature {
+            inputs: vec![image],
+            outputs: vec![scores]
+        }
+    );
+}
+
+#[test]
+fn versions_may_be_chosen_in_four_ways() {
+    for (text, expected) in [
+        ("versions = \"latest\"", VersionPolicy::default()),
+        ("versions = \"all\"", VersionPolicy::All),
+        (
+            "versions = { latest = 2 }",
+            VersionPolicy::Latest(NonZeroUsize::new(2).unwrap()),
+        ),
+        ("versions = [2]", VersionPolicy::Specific(versions(&[2]))),
+    ] {
+        assert_eq!(parsed(text).settings.version_policy, expected, "{text}");
+    }
+    for wrong in [
+        "[]",
+        "3",
+        "\"newest\"",
+        "{ latest = 0 }",
+        "{ newest = 1 }",
+        "[0]",
+        "[\"1\"]",
+        "{ latest = 1, all = 1 }",
+    ] {
+        let faults = faults(&format!("versions = {wrong}"));
+        assert!(faults.len() == 1 && faults[0].starts_with("versions: "), "{faults:?}");
+    }
+}
+
+#[test]
+fn every_fault_of_a_file_is_reported_at_once_with_its_key() {
+    let text = r#"
+        runtime = "onyx"
+        slo = 50
+        instances = 0
+        queue_timeout = "0s"
+        file = "../other/model.onnx"
+        warm_up = "yes"
+        instanes = 2
+        colour = "red"
+
+        [[inputs]]
+        name = "x"
+        datatype = "FLOAT"
+        shape = [0]
+        labels = "x.txt"
+
+        [[inputs]]
+        name = "x"
+
+        [[outputs]]
+        datatype = 3
+    "#;
+    let expected = [
+        "slo: '50' has no unit: write '50ms' or '50s'",
+        "runtime: unknown runtime 'onyx', expected one of auto, onnx, tract, identity",
+        "instances: must be at least 1, got 0; leave the key out to let the server choose",
+        "queue_timeout: must be longer than zero; leave the key out to set none",
+        "file: '../other/model.onnx' must be a relative path that stays inside the model's directory",
+        "warm_up: expected true or false, got a string",
+        "colour: unknown key 'colour', known are",
+        "instanes: unknown key 'instanes', did you mean 'instances'?",
+        "inputs[0].datatype: unknown datatype 'FLOAT', expected one of BOOL, UINT8",
+        "inputs[0].shape: 0 is no dimension: expected a size of at least 1, -1 for any, or a name",
+        "inputs[0].labels: unknown key 'labels', known are name, datatype, shape, optional",
+        "inputs[1].name: 'x' is declared twice",
+        "outputs[0].name: missing",
+        "outputs[0].datatype: expected a string, got an integer",
+    ];
+    let faults = faults(text);
+    for expected in expected {
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(expected)),
+            "{expected} in {faults:#?}"
+        );
+    }
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+}
+
+#[test]
+fn text_that_is_no_toml_is_a_fault_with_its_line() {
+    let faults = faults("slo = \"50ms\"\nthreads = = 2\n");
+    assert!(faults.len() == 1 && faults[0].starts_with("line 2: "), "{faults:?}");
+    assert!(self::faults("[inputs]\nname = \"x\"")[0].starts_with("inputs: expected tables"));
+    assert!(self::faults(&"#".repeat(SETTINGS_BYTES_MAX + 1))[0].contains("at most"));
+}
+
+#[test]
+fn an_identity_model_declares_its_datatypes() {
+    let faults = faults("runtime = \"identity\"\n[[inputs]]\nname = \"x\"");
+    assert_eq!(
+        faults,
+        ["inputs[0]: 'x' needs a datatype, because the identity runtime has no model file"]
+    );
+    let warnings = parsed("execute_time = \"1ms\"").warnings;
+    assert_eq!(warnings, ["execute_time is not used: it is for runtime = \"identity\""]);
+}
+
+#[test]
+fn a_policy_selects_ascending_versions_that_are_there() {
+    let available = versions(&[3, 10, 1, 3]);
+    let latest = |count| VersionPolicy::Latest(NonZeroUsize::new(count).unwrap());
+    assert_eq!(VersionPolicy::default().select(&available), versions(&[10]));
+    assert_eq!(latest(2).select(&available), versions(&[3, 10]));
+    assert_eq!(latest(9).select(&available), versions(&[1, 3, 10]));
+    assert_eq!(VersionPolicy::All.select(&available), versions(&[1, 3, 10]));
+    assert_eq!(
+        VersionPolicy::Specific(versions(&[1, 2, 10])).select(&available),
+        versions(&[1, 10])
+    );
+    assert_eq!(VersionPolicy::All.select(&[]), []);
+}
+
+#[test]
+fn a_declaration_is_held_against_the_artifact() {
+    let declaration = |dims: &[i64], rows_open| TensorDeclaration {
+        name: "x".into(),
+        datatype: Some(DataType::Fp32),
+        shape: Some(dims.iter().map(|&dim| Dim::from_wire(dim)).collect()),
+        rows_open,
+        ..TensorDeclaration::default()
+    };
+    let batched = TensorSpec::new("x", DataType::Fp32, [Dim::ANY, Dim::Fixed(3)]);
+    let fixed = TensorSpec::new("x", DataType::Fp32, [Dim::Fixed(2), Dim::Fixed(3)]);
+    for (dims, rows_open, spec, agrees) in [
+        (&[-1, 3][..], false, &batched, true),
+        (&[-1, -1], false, &batched, true),
+        (&[-1, 4], false, &batched, false),
+        (&[3], false, &batched, false),
+        (&[3], true, &batched, true),
+        (&[3], true, &fixed, false),
+        (&[2, 3], true, &fixed, true),
+    ] {
+        assert_eq!(
+            declaration(dims, rows_open).disagreement(spec).is_none(),
+            agrees,
+            "{dims:?} {spec}"
+        );
+    }
+    let other = TensorSpec::new("x", DataType::Int64, [Dim::ANY]);
+    let message = declaration(&[-1, 4], false).disagreement(&other).unwrap();
+    assert_eq!(
+        message,
+        "the settings declare x FP32[-1,4], but the model has x INT64[-1]"
+    );
+    let silent = TensorDeclaration {
+        name: "x".into(),
+        ..TensorDeclaration::default()
+    };
+    assert_eq!(silent.disagreement(&other), None);
+}
+
+#[test]
+fn a_duration_is_a_number_and_a_unit() {
+    for (text, nanos) in [
+        ("50ms", 50_000_000),
+        ("1.5s", 1_500_000_000),
+        ("200us", 200_000),
+        ("0s", 0),
+        ("2m", 120_000_000_000),
+        ("1h", 3_600_000_000_000),
+        ("0.25ms", 250_000),
+        ("8760h", 31_536_000_000_000_000),
+    ] {
+        assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+    }
+    for (text, reason) in [
+        ("50", "write '50ms' or '50s'"),
+        ("", "is no duration"),
+        ("ms", "is no duration"),
+        ("5 ms", "is no duration"),
+        ("-5ms", "is no duration"),
+        ("5MS", "is no duration"),
+        ("5ns", "units us, ms, s, m and h"),
+        (".5s", "is no duration"),
+        ("5.s", "is no duration"),
+        ("1.2.3s", "is no duration"),
+        ("1m30s", "is no duration"),
+        ("8761h", "longer than 365 days"),
+        ("9999999999999999999999s", "is no duration"),
+    ] {
+        let message = parse_duration(text).expect_err(text);
+        assert!(message.contains(reason), "{text}: {message}");
+    }
+}
+
+#[test]
+fn the_nearest_name_is_near() {
+    let known = ["instances", "threads", "slo"];
+    assert_eq!(nearest("instanes", known), Some("instances"));
+    assert_eq!(nearest("Threads", known), Some("threads"));
+    assert_eq!(nearest("sla", known), Some("slo"));
+    assert_eq!(nearest("xyz", known), None);
+    assert_eq!(nearest("", known), None);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_settings_reader_panic(text in any::<String>()) {
+        let _ = ModelSettings::from_toml(&text);
+        let _ = ModelSettings::from_pbtxt(&text, "m");
+        let _ = parse_duration(&text);
+    }
+
+    #[test]
+    fn whole_milliseconds_are_read_exactly(millis in 0_u64..1_000_000_000) {
+        prop_assert_eq!(parse_duration(&format!("{millis}ms")), Ok(Duration::from_millis(millis)));
+    }
+}

@@ -1,0 +1,150 @@
+//! Protobuf messages of the V2 protocol, and their conversion.
+
+mod contents;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::error::{Error, Kind, Result};
+use crate::infer::{InferRequest, InferResponse, NamedTensor, ParameterValue, Parameters, RequestedOutput};
+use crate::model::TensorSpec;
+use crate::tensor::{DataType, Shape, Tensor, TensorError};
+
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
+}
+pub use generated::*;
+
+use infer_parameter::ParameterChoice;
+use model_infer_request::InferInputTensor;
+use model_infer_response::InferOutputTensor;
+
+/// A request from its message. Raw contents become tensors without a copy.
+///
+/// # Errors
+/// [`Kind::InvalidRequest`] where datatype, shape and contents do not fit together; `TooLarge` for a shape beyond any
+/// machine; `Unsupported` for shared memory.
+pub fn decode_request(message: ModelInferRequest) -> Result<InferRequest> {
+    let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } = message;
+    let raw = !raw_input_contents.is_empty();
+    if raw && raw_input_contents.len() != inputs.len() {
+        return Err(Error::invalid(format!(
+            "raw_input_contents has {} entries, expected one for each of the {} inputs",
+            raw_input_contents.len(),
+            inputs.len()
+        )));
+    }
+    let mut raw_contents = raw_input_contents.into_iter();
+    let inputs = inputs.into_iter().map(|input| decode_input(input, raw_contents.next()));
+    let outputs = outputs.into_iter().map(|output| {
+        refuse_shared_memory("output", &output.name, &output.parameters)?;
+        Ok(RequestedOutput { name: output.name, parameters: decode_parameters(output.parameters) })
+    });
+    Ok(InferRequest {
+        model: model_name,
+        version: (!model_version.is_empty()).then_some(model_version),
+        id: (!id.is_empty()).then_some(id),
+        parameters: decode_parameters(parameters),
+        inputs: inputs.collect::<Result<SmallVec<_>>>()?,
+        outputs: outputs.collect::<Result<_>>()?,
+        deadline: None,
+    })
+}
+
+fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTensor> {
+    let InferInputTensor { name, datatype, shape, parameters, contents } = input;
+    refuse_shared_memory("input", &name, &parameters)?;
+    let bad = |cause: String| Error::invalid(format!("input '{name}': {cause}"));
+    let datatype: DataType = datatype.parse().map_err(|cause: crate::tensor::UnknownDataType| bad(cause.to_string()))?;
+    let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| bad(format!("dimension {dim} is negative")));
+    let shape: Shape = shape.iter().map(dim).collect::<Result<SmallVec<[usize; 4]>>>()?.into_iter().collect();
+    let data = match (raw, contents) {
+        (Some(_), Some(contents)) if !contents::is_empty(&contents) => {
+            return Err(bad("has typed contents although the request has raw_input_contents".into()));
+        }
+        (Some(raw), _) => raw,
+        (None, contents) => contents::decode(datatype, &shape, contents.unwrap_or_default()).map_err(bad)?,
+    };
+    let tensor = Tensor::new(datatype, shape, data).map_err(|cause| match cause {
+        TensorError::ShapeOverflow(_) => bad(cause.to_string()),
+        TensorError::ByteCount { .. } => bad(format!("{cause} for its datatype {datatype} and shape")),
+        other => bad(other.to_string()),
+    })?;
+    Ok(NamedTensor { name, tensor, parameters: decode_parameters(parameters) })
+}
+
+fn refuse_shared_memory(what: &str, name: &str, parameters: &HashMap<String, InferParameter>) -> Result<()> {
+    match parameters.contains_key("shared_memory_region") {
+        false => Ok(()),
+        true => Err(Error::new(Kind::Unsupported, format!("{what} '{name}': shared memory is not served"))),
+    }
+}
+
+fn decode_parameters(parameters: HashMap<String, InferParameter>) -> Parameters {
+    let mut decoded = Parameters::new();
+    for (name, parameter) in parameters {
+        let value = match parameter.parameter_choice {
+            Some(ParameterChoice::BoolParam(value)) => ParameterValue::Bool(value),
+            Some(ParameterChoice::Int64Param(value)) => ParameterValue::Int64(value),
+            Some(ParameterChoice::Uint64Param(value)) => ParameterValue::Uint64(value),
+            Some(ParameterChoice::DoubleParam(value)) => ParameterValue::Double(value),
+            Some(ParameterChoice::StringParam(value)) => ParameterValue::String(value),
+            None => continue,
+        };
+        decoded.set(name, value);
+    }
+    decoded
+}
+
+fn encode_parameters(parameters: &Parameters) -> HashMap<String, InferParameter> {
+    let encode = |value: &ParameterValue| match value {
+        ParameterValue::Bool(value) => ParameterChoice::BoolParam(*value),
+        ParameterValue::Int64(value) => ParameterChoice::Int64Param(*value),
+        ParameterValue::Uint64(value) => ParameterChoice::Uint64Param(*value),
+        ParameterValue::Double(value) => ParameterChoice::DoubleParam(*value),
+        ParameterValue::String(value) => ParameterChoice::StringParam(value.clone()),
+    };
+    let entry = |(name, value): (&str, &ParameterValue)| {
+        (name.to_owned(), InferParameter { parameter_choice: Some(encode(value)) })
+    };
+    parameters.iter().map(entry).collect()
+}
+
+/// The message of an answer. Outputs are always raw: Triton's client understands nothing else, and raw shares the bytes.
+pub fn encode_response(response: InferResponse) -> ModelInferResponse {
+    let InferResponse { model, version, id, parameters, outputs, .. } = response;
+    let mut raw_output_contents = Vec::with_capacity(outputs.len());
+    let mut encoded = Vec::with_capacity(outputs.len());
+    for (name, tensor) in outputs {
+        let (datatype, shape, data) = tensor.into_parts();
+        encoded.push(InferOutputTensor {
+            name: name.as_ref().into(),
+            datatype: datatype.name().into(),
+            shape: shape.iter().map(|&dim| dim as i64).collect(),
+            ..InferOutputTensor::default()
+        });
+        raw_output_contents.push(data);
+    }
+    ModelInferResponse {
+        model_name: model.as_str().into(),
+        model_version: version.to_string(),
+        id: id.unwrap_or_default(),
+        parameters: encode_parameters(&parameters),
+        outputs: encoded,
+        raw_output_contents,
+    }
+}
+
+/// The metadata of an input or output.
+pub fn encode_spec(spec: &TensorSpec) -> model_metadata_response::TensorMetadata {
+    model_metadata_response::TensorMetadata {
+        name: spec.name.as_ref().into(),
+        datatype: spec.datatype.name().into(),
+        shape: spec.wire_shape(),
+    }
+}

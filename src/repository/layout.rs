@@ -1,0 +1,293 @@
+//! What is on disk: models, their versions, their settings and files, read without loading anything.
+//!
+//! The layout is Triton's: `<repository>/<model>/<version>/model.onnx` with an optional `model.toml` or `config.pbtxt`
+//! in the model's directory; beside it, `<repository>/<model>/model.onnx` is version 1. Whatever is found on the way
+//! (no permission, broken links, odd names, broken settings) becomes a fault of the model or version it belongs to, so
+//! that the others are served and `tensorgate check` can list everything at once.
+
+mod files;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+use crate::model::{ModelName, ModelSettings, Version};
+use files::{Extent, extent, is_onnx, model_file};
+use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, check_labels, read_settings};
+
+/// A model as a directory shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelListing {
+    /// The directory's name, or the one given on the command line.
+    pub name: ModelName,
+    /// The model's directory; for a single model file, the directory it is in.
+    pub directory: PathBuf,
+    /// Its settings; the default ones where there is no settings file, or a broken one.
+    pub settings: ModelSettings,
+    /// What a person should know, each naming the file. The model is served all the same.
+    pub warnings: Vec<String>,
+    /// Its versions, ascending, before the version policy chooses. Empty where the settings have faults: they say where
+    /// to look for model files.
+    pub versions: Vec<VersionFiles>,
+    /// Why the model cannot be served, each naming the file or directory. Empty: it can, as far as a look at names
+    /// tells.
+    pub faults: Vec<String>,
+}
+
+/// A version of a model on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionFiles {
+    /// The version.
+    pub version: Version,
+    /// The model file; for a model that needs none, the model's directory.
+    pub path: PathBuf,
+    /// Of the model file and everything beside it, which is where ONNX keeps external weights.
+    pub bytes: u64,
+    /// When the newest of these files was last written, where the file system says so.
+    pub modified: Option<SystemTime>,
+    /// Why this version cannot be served. The others can.
+    pub fault: Option<String>,
+}
+
+impl ModelListing {
+    fn new(name: ModelName, directory: &Path) -> Self {
+        let settings = ModelSettings::default();
+        let (warnings, versions, faults) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            name,
+            directory: directory.to_owned(),
+            settings,
+            warnings,
+            versions,
+            faults,
+        }
+    }
+
+    fn faulty(name: ModelName, directory: &Path, fault: String) -> Self {
+        let mut listing = Self::new(name, directory);
+        listing.faults.push(fault);
+        listing
+    }
+}
+
+/// Every model of a repository, sorted by name. Plain files are no models, nor is what starts with `.` or `_` (editors,
+/// Kubernetes' volumes, Python's caches), nor the `lost+found` of a fresh disk.
+///
+/// # Errors
+/// [`crate::error::Kind::ModelUnavailable`] where the repository itself cannot be read. What is wrong inside it
+/// stands in the listings.
+pub fn scan(repository: &Path) -> Result<Vec<ModelListing>> {
+    let unreadable = |error: io::Error| {
+        Error::unavailable(format!(
+            "model repository {} cannot be read: {error}",
+            repository.display()
+        ))
+        .with_source(error)
+    };
+    let mut listings = Vec::new();
+    for entry in fs::read_dir(repository).map_err(unreadable)? {
+        let file_name = entry.map_err(unreadable)?.file_name();
+        if is_hidden(&file_name) || file_name == "lost+found" {
+            continue;
+        }
+        let directory = repository.join(&file_name);
+        let lossy = ModelName::new(file_name.to_string_lossy());
+        match fs::metadata(&directory) {
+            Ok(metadata) if !metadata.is_dir() => {}
+            Ok(_) => listings.push(match file_name.to_str() {
+                Some(name) => scan_model(ModelName::new(name), &directory),
+                None => {
+                    let fault = format!(
+                        "{}: the directory's name is not UTF-8, so no request can name it",
+                        directory.display()
+                    );
+                    ModelListing::faulty(lossy, &directory, fault)
+                }
+            }),
+            Err(error) => listings.push(ModelListing::faulty(lossy, &directory, cannot_read(&directory, &error))),
+        }
+    }
+    listings.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listings)
+}
+
+/// Why `repository` looks like the directory of one model, which a person gave in place of its parent: what to say to
+/// them. Its versions would otherwise be taken for models called "1" and "2".
+pub fn mistaken_for_model(repository: &Path) -> Option<String> {
+    let inside = [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx"]
+        .into_iter()
+        .find(|name| repository.join(name).exists())?;
+    let shown = repository.display();
+    Some(format!(
+        "{shown} holds {inside}, so it looks like one model and not like a repository of models: give the directory above \
+         it, or --model-name NAME --model-dir {shown}"
+    ))
+}
+
+/// One model, whose `directory` may hold version directories, or a model file itself; it may also be a path to an
+/// `.onnx` file, which is then served without a settings file.
+pub fn scan_model(name: ModelName, directory: &Path) -> ModelListing {
+    match fs::metadata(directory) {
+        Err(error) => ModelListing::faulty(name, directory, cannot_read(directory, &error)),
+        Ok(metadata) if metadata.is_dir() => scan_directory(ModelListing::new(name, directory)),
+        Ok(metadata) if is_onnx(directory) => {
+            let own = Extent {
+                bytes: metadata.len(),
+                modified: metadata.modified().ok(),
+            };
+            let mut listing = ModelListing::new(name, directory.parent().unwrap_or(Path::new("")));
+            listing
+                .versions
+                .push(version_files(Version::ONE, directory.to_owned(), own));
+            let beside = [OWN_SETTINGS, TRITON_SETTINGS].map(|file| listing.directory.join(file));
+            if let Some(unread) = beside.iter().find(|path| path.is_file()) {
+                let message = "is not read, because the model is given as a file: give its directory instead";
+                listing.warnings.push(format!("{}: {message}", unread.display()));
+            }
+            listing
+        }
+        Ok(_) => {
+            let fault = format!("{}: neither a directory nor an .onnx file", directory.display());
+            ModelListing::faulty(name, directory, fault)
+        }
+    }
+}
+
+/// The models of several repositories as one, sorted by name. A name that several repositories have is not served from
+/// either, as Triton does it: which one is meant would depend on the order of the command line. The first one's listing
+/// stays, with a fault that names them all.
+pub fn merge(listings: Vec<Vec<ModelListing>>) -> Vec<ModelListing> {
+    let mut by_name: BTreeMap<ModelName, (ModelListing, Vec<PathBuf>)> = BTreeMap::new();
+    for listing in listings.into_iter().flatten() {
+        match by_name.get_mut(&listing.name) {
+            Some((_, others)) => others.push(listing.directory),
+            None => {
+                by_name.insert(listing.name.clone(), (listing, Vec::new()));
+            }
+        }
+    }
+    let merged = by_name.into_values().map(|(mut listing, others)| {
+        if !others.is_empty() {
+            let places: Vec<_> = std::iter::once(&listing.directory)
+                .chain(&others)
+                .map(|path| path.display().to_string())
+                .collect();
+            let fault = format!(
+                "model '{}' is in several repositories, keep one of {}",
+                listing.name,
+                places.join(" and ")
+            );
+            listing.faults.push(fault);
+        }
+        listing
+    });
+    merged.collect()
+}
+
+fn scan_directory(mut listing: ModelListing) -> ModelListing {
+    let directory = listing.directory.clone();
+    let sound = read_settings(&mut listing);
+    let versions = match version_directories(&directory) {
+        Ok(versions) => versions,
+        Err(error) => {
+            listing.faults.push(cannot_read(&directory, &error));
+            return listing;
+        }
+    };
+    if !sound {
+        return listing;
+    }
+    if !listing.settings.runtime.needs_file() {
+        let numbers = if versions.is_empty() {
+            vec![Version::ONE]
+        } else {
+            versions
+        };
+        let files = |version| version_files(version, directory.clone(), Extent::default());
+        listing.versions = numbers.into_iter().map(files).collect();
+    } else if versions.is_empty() {
+        scan_flat(&mut listing);
+    } else {
+        listing.versions = versions
+            .into_iter()
+            .map(|version| scan_version(&listing, version))
+            .collect();
+        let ignored = directory.join("model.onnx");
+        if ignored.exists() {
+            let message = "is not served, because there are version directories beside it";
+            listing.warnings.push(format!("{}: {message}", ignored.display()));
+        }
+    }
+    check_choice(&mut listing);
+    check_labels(&mut listing);
+    listing
+}
+
+/// A model directory without versions: its own file is version 1.
+fn scan_flat(listing: &mut ModelListing) {
+    match model_file(&listing.directory, listing.settings.model_file.as_deref()) {
+        Ok(path) => {
+            let extent = extent(path.parent().unwrap_or(&listing.directory));
+            listing.versions.push(version_files(Version::ONE, path, extent));
+        }
+        Err(fault) => listing
+            .faults
+            .push(format!("{fault}; nor is there a version directory such as 1/")),
+    }
+}
+
+fn scan_version(listing: &ModelListing, version: Version) -> VersionFiles {
+    let directory = listing.directory.join(version.to_string());
+    match model_file(&directory, listing.settings.model_file.as_deref()) {
+        Ok(path) => {
+            let extent = extent(&directory);
+            version_files(version, path, extent)
+        }
+        Err(fault) => VersionFiles {
+            fault: Some(fault),
+            ..version_files(version, directory, Extent::default())
+        },
+    }
+}
+
+fn version_files(version: Version, path: PathBuf, extent: Extent) -> VersionFiles {
+    VersionFiles {
+        version,
+        path,
+        bytes: extent.bytes,
+        modified: extent.modified,
+        fault: None,
+    }
+}
+
+/// Versions that have a directory, or a broken link to one, ascending. Other names are no versions: notes, label files,
+/// `01`, `latest`.
+fn version_directories(directory: &Path) -> io::Result<Vec<Version>> {
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(version) = entry.file_name().to_str().and_then(Version::parse) else {
+            continue;
+        };
+        if fs::metadata(entry.path()).map_or(true, |metadata| metadata.is_dir()) {
+            versions.push(version);
+        }
+    }
+    versions.sort_unstable();
+    Ok(versions)
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    matches!(name.as_encoded_bytes().first(), Some(b'.' | b'_'))
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> String {
+    format!("{}: cannot be read: {error}", path.display())
+}

@@ -1,0 +1,106 @@
+//! The settings file of a model directory, and what it says about the files beside it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::{ModelListing, cannot_read};
+use crate::model::settings::{ModelSettings, Parsed, SETTINGS_BYTES_MAX};
+use crate::model::{Version, VersionPolicy};
+
+/// Our own settings file.
+pub(super) const OWN_SETTINGS: &str = "model.toml";
+/// Triton's.
+pub(super) const TRITON_SETTINGS: &str = "config.pbtxt";
+
+/// Reads the settings file, if there is one, into `listing`. False where it has faults.
+pub(super) fn read_settings(listing: &mut ModelListing) -> bool {
+    let [own, triton] = [OWN_SETTINGS, TRITON_SETTINGS].map(|file| listing.directory.join(file));
+    // A broken link is a settings file that cannot be read, not one that is not there.
+    let [has_own, has_triton] = [&own, &triton].map(|path| fs::symlink_metadata(path).is_ok());
+    if has_own && has_triton {
+        listing.warnings.push(format!(
+            "{}: not read, because {OWN_SETTINGS} is beside it and wins",
+            triton.display()
+        ));
+    }
+    let (path, parsed) = if has_own {
+        let parsed = read_text(&own).map(|text| ModelSettings::from_toml(&text));
+        (own, parsed)
+    } else if has_triton {
+        let parsed = read_text(&triton).map(|text| ModelSettings::from_pbtxt(&text, listing.name.as_str()));
+        (triton, parsed)
+    } else {
+        return true;
+    };
+    let shown = path.display();
+    match parsed {
+        Ok(Ok(Parsed { settings, warnings })) => {
+            listing.settings = settings;
+            listing
+                .warnings
+                .extend(warnings.iter().map(|warning| format!("{shown}: {warning}")));
+            return true;
+        }
+        Ok(Err(faults)) => listing
+            .faults
+            .extend(faults.iter().map(|fault| format!("{shown}: {fault}"))),
+        Err(error) => listing.faults.push(cannot_read(&path, &error)),
+    }
+    false
+}
+
+/// The text of a settings file, bounded while it is read: a file may grow, and a device has no size.
+fn read_text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that the settings reader sees that it is too large.
+    File::open(path)?
+        .take(SETTINGS_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > SETTINGS_BYTES_MAX {
+        let message = format!("larger than the {SETTINGS_BYTES_MAX} bytes that a settings file may have");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+}
+
+/// Versions that the settings name and that are not there: a warning for some, a fault for all.
+pub(super) fn check_choice(listing: &mut ModelListing) {
+    let VersionPolicy::Specific(wanted) = &listing.settings.version_policy else {
+        return;
+    };
+    let is_there = |version: &Version| listing.versions.iter().any(|files| files.version == *version);
+    let missing: Vec<_> = wanted.iter().filter(|version| !is_there(version)).collect();
+    if missing.is_empty() || listing.versions.is_empty() {
+        return;
+    }
+    let numbers = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "{}: version {numbers}: not there, although the settings choose it",
+        listing.directory.display()
+    );
+    let list = if missing.len() == wanted.len() {
+        &mut listing.faults
+    } else {
+        &mut listing.warnings
+    };
+    list.push(message);
+}
+
+/// Label files are for people who read responses: a missing one is no reason not to serve.
+pub(super) fn check_labels(listing: &mut ModelListing) {
+    for output in &listing.settings.outputs {
+        let Some(labels) = &output.labels else { continue };
+        let path = listing.directory.join(labels);
+        if !path.is_file() {
+            listing.warnings.push(format!(
+                "{}: no such file, named as labels of '{}'",
+                path.display(),
+                output.name
+            ));
+        }
+    }
+}

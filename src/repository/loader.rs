@@ -1,0 +1,176 @@
+//! From files to something that runs: choose a runtime, load, check against the settings, warm up, choose threads.
+//!
+//! Blocking, and free of any state: the lifecycle runs it on a thread of its own.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::layout::{ModelListing, VersionFiles};
+use super::policy::Fingerprint;
+use crate::error::{Error, Result};
+use crate::model::settings::{ModelSettings, TensorDeclaration};
+use crate::model::{RuntimeChoice, Signature, TensorSpec};
+use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime};
+use crate::scheduler::{BatchLimits, Batching, SchedulerConfig, WarmUp, warm_up};
+
+/// A model whose single row takes longer than this on one thread is tried on all of them: its latency counts for more than
+/// the throughput that one thread an instance gives. A tenth of the default objective.
+const WIDE_FROM: Duration = Duration::from_millis(10);
+
+/// How much quicker all threads must make it to be worth having.
+const WIDE_GAIN: f64 = 1.3;
+
+/// The engines of this process.
+pub struct Runtimes {
+    onnx: Option<OnnxRuntime>,
+    tract: TractRuntime,
+    identity: IdentityRuntime,
+}
+
+impl Runtimes {
+    /// All engines; without `onnx`, ONNX models run on tract.
+    pub fn new(onnx: Option<OnnxRuntime>) -> Self {
+        Self { onnx, tract: TractRuntime::new(), identity: IdentityRuntime::new() }
+    }
+
+    fn choose(&self, choice: RuntimeChoice) -> Result<&dyn Runtime> {
+        match (choice, &self.onnx) {
+            (RuntimeChoice::Auto | RuntimeChoice::Onnx, Some(onnx)) => Ok(onnx),
+            (RuntimeChoice::Onnx, None) => Err(Error::unavailable(
+                "runtime 'onnx' needs libonnxruntime.so, which was not found: set ORT_DYLIB_PATH, or use runtime = \"tract\"",
+            )),
+            (RuntimeChoice::Auto, None) | (RuntimeChoice::Tract, _) => Ok(&self.tract),
+            (RuntimeChoice::Identity, _) => Ok(&self.identity),
+        }
+    }
+}
+
+/// A version that runs, not yet in service.
+pub(super) struct Loaded {
+    pub(super) model: Arc<dyn LoadedModel>,
+    pub(super) instances: Vec<Box<dyn Instance>>,
+    pub(super) warm_up: WarmUp,
+    pub(super) runtime: &'static str,
+    pub(super) platform: &'static str,
+    pub(super) scheduler: SchedulerConfig,
+}
+
+/// Identifies files and settings of a version.
+pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Fingerprint {
+    let mut hasher = DefaultHasher::new();
+    files.path.hash(&mut hasher);
+    files.bytes.hash(&mut hasher);
+    files.modified.hash(&mut hasher);
+    // The settings are plain data, and their debug form shows all of them.
+    format!("{:?}", listing.settings).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Loads and warms up one version, with at most `cores` cores.
+///
+/// # Errors
+/// [`crate::error::Kind::ModelUnavailable`] with the reason, naming the file.
+pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionFiles, cores: usize) -> Result<Loaded> {
+    if let Some(fault) = &files.fault {
+        return Err(Error::unavailable(fault.clone()));
+    }
+    let settings = &listing.settings;
+    let runtime = runtimes.choose(settings.runtime)?;
+    let narrow = settings.threads.map_or(1, NonZeroUsize::get);
+    let mut attempt = Attempt::run(runtime, settings, files, narrow)?;
+    let alone = attempt.warm_up.pace.predict(1);
+    let mut instances = cores;
+    if settings.threads.is_none() && cores > 1 && alone > WIDE_FROM {
+        let wide = Attempt::run(runtime, settings, files, cores)?;
+        if wide.warm_up.pace.predict(1).mul_f64(WIDE_GAIN) < alone {
+            (attempt, instances) = (wide, 1);
+        }
+    } else if narrow > 1 {
+        instances = cores.div_ceil(narrow);
+    }
+    let instances = settings.instances.map_or(instances, NonZeroUsize::get);
+    let mut made = vec![attempt.instance];
+    while made.len() < instances {
+        made.push(attempt.model.instance()?);
+    }
+    let scheduler = scheduler_config(settings, &attempt.warm_up);
+    Ok(Loaded {
+        model: attempt.model,
+        instances: made,
+        warm_up: attempt.warm_up,
+        runtime: runtime.name(),
+        platform: runtime.platform(),
+        scheduler,
+    })
+}
+
+/// One load with a number of threads, and what its warm-up showed.
+struct Attempt {
+    model: Arc<dyn LoadedModel>,
+    instance: Box<dyn Instance>,
+    warm_up: WarmUp,
+}
+
+impl Attempt {
+    fn run(runtime: &dyn Runtime, settings: &ModelSettings, files: &VersionFiles, threads: usize) -> Result<Self> {
+        let artifact = Artifact {
+            path: files.path.clone(),
+            threads,
+            declared: settings.declared(),
+            execute_time: settings.execute_time,
+        };
+        let model = runtime.load(&artifact)?;
+        check_declared(settings, model.signature())?;
+        let mut instance = model.instance()?;
+        let rows_max = settings.max_batch_rows.unwrap_or_else(|| BatchLimits::default().rows_max);
+        let warm_up = if settings.warm_up {
+            warm_up(instance.as_mut(), model.signature(), rows_max)?
+        } else {
+            WarmUp::skipped(model.signature())
+        };
+        Ok(Self { model, instance, warm_up })
+    }
+}
+
+/// Settings that declare tensors have to mean those that there are.
+fn check_declared(settings: &ModelSettings, signature: &Signature) -> Result<()> {
+    let check = |what: &str, declared: &[TensorDeclaration], specs: &[TensorSpec]| {
+        for declaration in declared {
+            let Some(spec) = specs.iter().find(|spec| *spec.name == declaration.name) else {
+                let names: Vec<&str> = specs.iter().map(|spec| &*spec.name).collect();
+                return Err(Error::unavailable(format!(
+                    "the settings declare {what} '{}', but the model has {}",
+                    declaration.name,
+                    names.join(", ")
+                )));
+            };
+            if let Some(why) = declaration.disagreement(spec) {
+                return Err(Error::unavailable(why));
+            }
+        }
+        Ok(())
+    };
+    check("input", &settings.inputs, &signature.inputs)?;
+    check("output", &settings.outputs, &signature.outputs)
+}
+
+fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp) -> SchedulerConfig {
+    let defaults = SchedulerConfig::default();
+    let rows_max = match (&warm_up.batching, settings.max_batch_rows) {
+        (Batching::Off { .. }, _) => 1,
+        (Batching::Verified, Some(pinned)) => pinned.max(1),
+        (Batching::Verified, None) => defaults.limits.rows_max,
+    };
+    let limits = BatchLimits {
+        rows_max,
+        delay: settings.max_queue_delay.unwrap_or_default(),
+        execute_max: settings.slo.map_or(defaults.limits.execute_max, |slo| slo / 2),
+    };
+    SchedulerConfig {
+        limits,
+        queue_max: settings.queue_max.unwrap_or(defaults.queue_max),
+        queue_timeout: settings.queue_timeout,
+    }
+}

@@ -1,0 +1,159 @@
+//! The models that there are, the versions that are loaded, and the way from one to the other.
+//!
+//! [`layout`] reads what lies on disk. [`policy`] decides, as a pure function of what is wanted and what there is, what to
+//! load and unload next. [`lifecycle`] does it, off the request path. [`Repository::resolve`] is the request path: one
+//! look-up, no lock held while a model runs.
+
+mod catalog;
+pub mod layout;
+mod lifecycle;
+mod loader;
+mod model;
+pub mod policy;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::model::{ModelName, Version, VersionStatus};
+use crate::telemetry::Telemetry;
+
+use catalog::Catalog;
+use lifecycle::Lifecycle;
+pub use loader::Runtimes;
+pub use model::Model;
+
+/// Who decides which models are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Control {
+    /// All that the repositories hold at start; nothing changes afterwards.
+    #[default]
+    None,
+    /// What callers load and unload.
+    Explicit,
+}
+
+/// Where models come from and how they are loaded.
+#[derive(Clone, Debug)]
+pub struct RepositoryConfig {
+    /// Directories that hold models.
+    pub repositories: Vec<PathBuf>,
+    /// Single models by name, as KServe mounts them.
+    pub single: Vec<(ModelName, PathBuf)>,
+    /// Who decides.
+    pub control: Control,
+    /// With [`Control::Explicit`]: what to load at start; "*" for all.
+    pub load_at_start: Vec<String>,
+    /// Cores that this process may use: the cgroup's quota, not the host's.
+    pub cores: usize,
+    /// Loads that run at once. Default half the cores, so that the others go on serving meanwhile.
+    pub loads_at_once: usize,
+}
+
+impl Default for RepositoryConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            repositories: Vec::new(),
+            single: Vec::new(),
+            control: Control::None,
+            load_at_start: Vec::new(),
+            cores,
+            loads_at_once: cores.div_ceil(2),
+        }
+    }
+}
+
+/// How a load or a start ended, for the table that is shown.
+#[derive(Clone)]
+pub struct ModelSummary {
+    /// The model.
+    pub name: ModelName,
+    /// Its versions, oldest first; one without a number where the model has none.
+    pub versions: Vec<VersionStatus>,
+    /// Inputs and outputs of its newest ready version, and the name of the runtime.
+    pub ready: Option<Arc<Model>>,
+}
+
+/// All models of one server.
+pub struct Repository {
+    catalog: Arc<Catalog>,
+    lifecycle: Lifecycle,
+    control: Control,
+}
+
+impl Repository {
+    /// Reads the repositories and starts loading, in the background: see [`Repository::settled`].
+    ///
+    /// # Errors
+    /// Where a repository directory cannot be read at all, or `load_at_start` names a model that none holds.
+    pub async fn open(config: RepositoryConfig, runtimes: Arc<Runtimes>, telemetry: Arc<Telemetry>) -> Result<Self> {
+        let catalog = Arc::new(Catalog::default());
+        let control = config.control;
+        let lifecycle = Lifecycle::start(config, Arc::clone(&catalog), runtimes, telemetry).await?;
+        Ok(Self { catalog, lifecycle, control })
+    }
+
+    /// The version of `name` that answers a request: the one named, else the newest that is ready.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::UnknownModel`] where there is no such model or version; `ModelUnavailable`, with its reason,
+    /// where it is there but not ready.
+    pub fn resolve(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>> {
+        self.catalog.resolve(name, version)
+    }
+
+    /// Every model and what its versions are doing, sorted by name.
+    pub fn index(&self) -> Vec<ModelSummary> {
+        self.catalog.index()
+    }
+
+    /// Versions of `name` that are ready, oldest first.
+    pub fn ready_versions(&self, name: &str) -> Vec<Version> {
+        self.catalog.ready_versions(name)
+    }
+
+    /// Whether the server can take traffic: what was wanted at start has been tried, and if any model was, one is ready.
+    pub fn is_ready(&self) -> bool {
+        self.lifecycle.has_settled() && self.catalog.serves_or_is_empty()
+    }
+
+    /// Waits until everything wanted has been loaded or has failed.
+    pub async fn settled(&self) {
+        self.lifecycle.settled().await;
+    }
+
+    /// Loads `name`, or brings it up to date with what is on disk, and waits for the outcome.
+    ///
+    /// # Errors
+    /// `Conflict` where callers do not decide; `UnknownModel`; `ModelUnavailable` with the reason where it fails.
+    pub async fn load(&self, name: &str) -> Result<()> {
+        self.check_explicit("load", name)?;
+        self.lifecycle.load(name).await
+    }
+
+    /// Takes `name` out of service and waits until the requests it has are answered and its memory is free.
+    ///
+    /// # Errors
+    /// `Conflict` where callers do not decide; `UnknownModel`.
+    pub async fn unload(&self, name: &str) -> Result<()> {
+        self.check_explicit("unload", name)?;
+        self.lifecycle.unload(name).await
+    }
+
+    /// Unloads everything, waiting for requests under way at most `timeout`. For the end of the process.
+    pub async fn close(&self, timeout: Duration) {
+        // What is still running then ends with the process.
+        let _ = tokio::time::timeout(timeout, self.lifecycle.close()).await;
+    }
+
+    fn check_explicit(&self, call: &str, name: &str) -> Result<()> {
+        match self.control {
+            Control::Explicit => Ok(()),
+            Control::None => Err(Error::conflict(format!(
+                "cannot {call} model '{name}': this server runs with --model-control none; start it with --model-control explicit"
+            ))),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A version of a model that is loaded, warmed up and ready.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::error::Result;
+use crate::infer::{Parameters, ValidRequest};
+use crate::model::{ModelName, Signature, Version};
+use crate::scheduler::{Batching, Executed, Scheduler};
+use crate::telemetry::ModelMetrics;
+
+/// A ready version. Whoever holds it may submit to it, also after it was taken out of service: it goes when the last
+/// holder lets go, so that no request that found it is lost.
+pub struct Model {
+    pub(super) name: ModelName,
+    pub(super) version: Version,
+    pub(super) signature: Signature,
+    pub(super) runtime: &'static str,
+    pub(super) platform: &'static str,
+    pub(super) rows_max: usize,
+    pub(super) rows_pinned: bool,
+    pub(super) batching: Batching,
+    pub(super) scheduler: Scheduler,
+    pub(super) metrics: Arc<ModelMetrics>,
+}
+
+impl Model {
+    /// Its name.
+    pub fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Its inputs and outputs.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The runtime that executes it: "onnx".
+    pub fn runtime(&self) -> &'static str {
+        self.runtime
+    }
+
+    /// The platform, in the words of V2 metadata: "onnxruntime_onnx".
+    pub fn platform(&self) -> &'static str {
+        self.platform
+    }
+
+    /// Rows that requests joined into one batch may have together; 1 where requests are not joined.
+    pub fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    /// The most rows that a single request may have: the settings' `max_batch_size`, where they state one.
+    pub fn request_rows_max(&self) -> Option<usize> {
+        self.rows_pinned.then_some(self.rows_max)
+    }
+
+    /// Whether requests are joined, and why not.
+    pub fn batching(&self) -> &Batching {
+        &self.batching
+    }
+
+    /// Handles to its metrics.
+    pub fn metrics(&self) -> &ModelMetrics {
+        &self.metrics
+    }
+
+    /// Runs a request that fits [`Model::signature`].
+    ///
+    /// # Errors
+    /// Those of [`Scheduler::submit`].
+    pub async fn submit(&self, request: ValidRequest, parameters: Parameters, deadline: Option<Instant>) -> Result<Executed> {
+        self.scheduler.submit(request, parameters, deadline).await
+    }
+}

@@ -1,0 +1,171 @@
+//! The first runs of a model, before it is ready: they prove that it runs at all, find out whether rows may be joined, and
+//! seed the pace. Inputs are made up from the signature.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::batch::execute;
+use super::pace::Pace;
+use crate::error::{Error, Result};
+use crate::infer::ValidRequest;
+use crate::model::{Dim, Signature, TensorSpec};
+use crate::runtime::Instance;
+use crate::tensor::{DataType, Shape, Tensor};
+
+mod synthetic;
+mod tolerance;
+
+use synthetic::{Fill, Source};
+
+/// Runs of sizes beyond the first rows are made only while they are predicted to stay below this: a slow model is not kept
+/// from serving by measurements that serving makes anyway.
+const MEASURED_MAX: Duration = Duration::from_millis(20);
+
+/// Sizes tried for dynamic dimensions other than rows, in this order.
+const DYNAMIC_SIZES: [usize; 3] = [4, 1, 16];
+
+/// Whether requests may be joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// Rows alone and rows together gave the same answers.
+    Verified,
+    /// Not, and why; `suspicious` where the signature promised otherwise, so that the log should say it.
+    Off {
+        /// Why.
+        reason: String,
+        /// Whether the signature promised otherwise.
+        suspicious: bool,
+    },
+}
+
+/// What the first runs showed.
+#[derive(Clone, Debug)]
+pub struct WarmUp {
+    /// Whether requests may be joined.
+    pub batching: Batching,
+    /// Execution times measured.
+    pub pace: Pace,
+    /// Why no made-up input could be run, where none could and the model may still be right: the first request is its
+    /// first run.
+    pub not_run: Option<String>,
+}
+
+impl WarmUp {
+    /// What is known of a model of `signature` that was not run: requests are not joined, since that was not verified.
+    pub fn skipped(signature: &Signature) -> Self {
+        let reason = "the settings switch the warm-up off, so that joining rows was not verified".into();
+        let batching = Batching::Off { reason, suspicious: signature.may_batch() };
+        Self { batching, pace: Pace::default(), not_run: None }
+    }
+}
+
+/// Runs `instance`, whose model has `signature`; `rows_max` is the most rows that a batch may be asked to have.
+///
+/// # Errors
+/// [`crate::error::Kind::ModelUnavailable`] where the model fails on inputs that no model of this signature may refuse:
+/// numbers of fixed shape.
+pub fn warm_up(instance: &mut dyn Instance, signature: &Signature, rows_max: usize) -> Result<WarmUp> {
+    let mut pace = Pace::default();
+    let source = match find_runnable(instance, signature) {
+        Ok(source) => source,
+        Err(error) if any_input_will_do(signature) => {
+            return Err(Error::unavailable(format!("the warm-up run failed: {error}")));
+        }
+        Err(error) => {
+            let off = Batching::Off { reason: "no made-up input could be run".into(), suspicious: false };
+            return Ok(WarmUp { batching: off, pace, not_run: Some(error.to_string()) });
+        }
+    };
+    // The first run allocates; only now does a run take what runs take.
+    measure(instance, signature, &source, 1, &mut pace)?;
+    let batching = if rows_max > 1 { verify(instance, signature, &source) } else { pinned() };
+    if batching == Batching::Verified {
+        for rows in [2, 8, rows_max].into_iter().filter(|&rows| rows <= rows_max) {
+            if pace.predict(rows) <= MEASURED_MAX {
+                measure(instance, signature, &source, rows, &mut pace)?;
+            }
+        }
+    }
+    Ok(WarmUp { batching, pace, not_run: None })
+}
+
+fn pinned() -> Batching {
+    Batching::Off { reason: "the settings say so".into(), suspicious: false }
+}
+
+/// Finds sizes and values that the model accepts, by running one row.
+fn find_runnable(instance: &mut dyn Instance, signature: &Signature) -> Result<Source> {
+    let mut first_error = None;
+    for size in DYNAMIC_SIZES {
+        for fill in Fill::ALL {
+            let source = Source { fill, size };
+            match execute(instance, &[&source.request(signature, 1, 0)]) {
+                Ok(_) => return Ok(source),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+    }
+    Err(first_error.unwrap_or_else(|| Error::internal("no run was tried")))
+}
+
+/// Whether a model of this signature has no excuse to refuse made-up values: floating-point numbers of known shape, but
+/// for the number of rows. Whole numbers may be indices, text may be parsed, and sizes may have to divide one another.
+fn any_input_will_do(signature: &Signature) -> bool {
+    let fixed = |dims: &[Dim]| dims.iter().skip(1).all(|dim| matches!(dim, Dim::Fixed(_)));
+    signature.inputs.iter().all(|spec| {
+        let float = matches!(spec.datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64);
+        float && spec.shape.as_deref().is_some_and(fixed)
+    })
+}
+
+/// Runs `rows` rows twice and notes the quicker time.
+fn measure(instance: &mut dyn Instance, signature: &Signature, source: &Source, rows: usize, pace: &mut Pace) -> Result<()> {
+    let request = source.request(signature, rows, 0);
+    let mut best = Duration::MAX;
+    for _ in 0..2 {
+        let started = Instant::now();
+        // A size that fails is one that the scheduler will retry singly; it is not measured.
+        if execute(instance, &[&request]).is_err() {
+            return Ok(());
+        }
+        best = best.min(started.elapsed());
+    }
+    pace.note(rows, best);
+    Ok(())
+}
+
+/// Runs two different rows alone and together, and compares.
+fn verify(instance: &mut dyn Instance, signature: &Signature, source: &Source) -> Batching {
+    if !signature.may_batch() {
+        let reason = "not every input and output has a variable first dimension".into();
+        return Batching::Off { reason, suspicious: false };
+    }
+    if source.fill != Fill::Varied {
+        let reason = "the model accepts no varied made-up rows, so that joining them cannot be verified".into();
+        return Batching::Off { reason, suspicious: true };
+    }
+    let off = |reason: String| Batching::Off { reason, suspicious: true };
+    let rows = [source.request(signature, 1, 1), source.request(signature, 1, 2)];
+    let mut alone = Vec::with_capacity(rows.len());
+    for row in &rows {
+        match execute(instance, &[row]) {
+            Ok(mut outputs) => alone.push(outputs.pop().unwrap_or_default()),
+            Err(error) => return off(format!("a made-up row failed: {error}")),
+        }
+    }
+    let together = match execute(instance, &[&rows[0], &rows[1]]) {
+        Ok(outputs) => outputs,
+        Err(error) => return off(format!("two rows together failed: {error}")),
+    };
+    for (alone, together) in alone.iter().zip(&together) {
+        for (position, (one, both)) in alone.iter().zip(together).enumerate() {
+            if !tolerance::same(one, both) {
+                let name = &signature.outputs[position].name;
+                return off(format!("output '{name}' of a row differs when the row runs with another"));
+            }
+        }
+    }
+    Batching::Verified
+}

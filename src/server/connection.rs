@@ -1,0 +1,111 @@
+//! One connection: HTTP/1.1 or HTTP/2, found out from its first bytes, to its graceful end.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::body::ResponseBody;
+use super::drain::Phase;
+use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
+
+/// HTTP/2 streams that one connection may have open. Default of hyper; a client with more to do opens another connection.
+const STREAMS_MAX: u32 = 200;
+
+/// Flow-control windows: large enough that a tensor of an image does not wait for window updates.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// What all connections share, and how many there are.
+pub(super) struct Connections {
+    doors: Arc<Doors>,
+    grpc: grpc::GrpcService,
+    builder: auto::Builder<TokioExecutor>,
+    open: watch::Sender<usize>,
+}
+
+/// Counts one connection until dropped.
+pub(super) struct Open(Arc<Connections>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Connections {
+    pub(super) fn new(doors: Arc<Doors>, config: &ServerConfig) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).pipeline_flush(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(1 << 20);
+        let grpc = grpc::service(Arc::clone(&doors));
+        Self { doors, grpc, builder, open: watch::Sender::new(0) }
+    }
+
+    pub(super) fn drain(&self) -> Drain {
+        self.doors.drain.clone()
+    }
+
+    pub(super) fn count(self: &Arc<Self>) -> Open {
+        self.open.send_modify(|open| *open += 1);
+        Open(Arc::clone(self))
+    }
+
+    pub(super) fn open(&self) -> usize {
+        *self.open.borrow()
+    }
+
+    pub(super) async fn all_closed(&self) {
+        // The sender lives in self, so the wait cannot fail.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+/// Serves `stream` until its client closes it or the way down ends it.
+pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last_request_wait: Duration) {
+    let shared = Arc::clone(&connections);
+    let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+    let mut connection = pin!(connections.builder.serve_connection(TokioIo::new(stream), service));
+    let drain = connections.drain();
+    tokio::select! {
+        // How a connection ends is the client's business.
+        _ = connection.as_mut() => return,
+        () = drain.reached(Phase::Closing) => {}
+    }
+    // A request may be on the wire already; closing now would lose it. Whatever comes is answered, HTTP/1.1 answers close.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = tokio::time::sleep(last_request_wait) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ = connection => {}
+        () = drain.reached(Phase::Closed) => {}
+    }
+}
+
+async fn answer(request: Request<Incoming>, connections: Arc<Connections>) -> Result<Response<ResponseBody>, Infallible> {
+    let http1 = request.version() < Version::HTTP_2;
+    let mut response = if grpc::is_grpc(&request) {
+        grpc::answer(request, connections.grpc.clone()).await
+    } else {
+        http_door::answer(request, &connections.doors).await
+    };
+    if http1 && connections.doors.drain.has_begun() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,170 @@
+//! Everything that is answered from what the server knows: health, metadata, the index.
+
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::super::body::ResponseBody;
+use super::super::Doors;
+use super::as_json;
+use super::routes::Route;
+use crate::error::{Error, Result};
+use crate::model::TensorSpec;
+
+/// The extensions that this server speaks, by the names V2 gives them.
+pub(in super::super) const EXTENSIONS: [&str; 4] =
+    ["binary_tensor_data", "model_repository", "parameters", "schedule_policy"];
+
+pub(in super::super) const SERVER_NAME: &str = "tensorgate";
+pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Serialize)]
+struct ServerMetadata {
+    name: &'static str,
+    version: &'static str,
+    extensions: [&'static str; 4],
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    ready: bool,
+    /// Why not. Named as in every error, so that a client which reads errors finds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ModelMetadata<'a> {
+    name: &'a str,
+    versions: Vec<String>,
+    platform: &'a str,
+    inputs: Vec<TensorMetadata<'a>>,
+    outputs: Vec<TensorMetadata<'a>>,
+}
+
+#[derive(Serialize)]
+struct TensorMetadata<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+}
+
+impl<'a> From<&'a TensorSpec> for TensorMetadata<'a> {
+    fn from(spec: &'a TensorSpec) -> Self {
+        Self { name: &spec.name, datatype: spec.datatype.name(), shape: spec.wire_shape() }
+    }
+}
+
+#[derive(Serialize)]
+struct IndexEntry {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    state: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
+
+/// KServe's answer to a load; Triton's clients look at the status alone.
+#[derive(Serialize)]
+pub(super) struct LoadAnswer<'a> {
+    pub(super) name: &'a str,
+    pub(super) load: bool,
+}
+
+/// KServe's answer to an unload.
+#[derive(Serialize)]
+pub(super) struct UnloadAnswer<'a> {
+    pub(super) name: &'a str,
+    pub(super) unload: bool,
+}
+
+/// Answers the routes that have no body.
+pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBody>> {
+    match route {
+        Route::Server => {
+            let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: EXTENSIONS };
+            Ok(as_json(StatusCode::OK, &metadata))
+        }
+        Route::Live => Ok(as_json(StatusCode::OK, &Live { live: true })),
+        Route::Ready => Ok(ready(None, doors.is_ready().then_some(()).ok_or_else(|| not_ready(doors)))),
+        Route::ModelReady { model, version } => match doors.repository.resolve(model, version.as_deref()) {
+            Err(error) if error.kind() != crate::error::Kind::ModelUnavailable => Err(error),
+            outcome => Ok(ready(Some(model), outcome.map(drop).map_err(|error| error.message().into()))),
+        },
+        Route::Model { model, version } => metadata(model, version.as_deref(), doors),
+        _ => Err(Error::internal("a route without an answer")),
+    }
+}
+
+fn not_ready(doors: &Doors) -> String {
+    let reason = if doors.drain.has_begun() { "it is shutting down" } else { "models are loading, or none could be loaded" };
+    format!("the server is not ready: {reason}")
+}
+
+fn ready(name: Option<&str>, outcome: Result<(), String>) -> Response<ResponseBody> {
+    let status = if outcome.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    as_json(status, &Ready { name, ready: outcome.is_ok(), error: outcome.err() })
+}
+
+fn metadata(name: &str, version: Option<&str>, doors: &Doors) -> Result<Response<ResponseBody>> {
+    let model = doors.repository.resolve(name, version)?;
+    let versions = doors.repository.ready_versions(name).iter().map(ToString::to_string).collect();
+    let signature = model.signature();
+    let metadata = ModelMetadata {
+        name,
+        versions,
+        platform: model.platform(),
+        inputs: signature.inputs.iter().map(Into::into).collect(),
+        outputs: signature.outputs.iter().map(Into::into).collect(),
+    };
+    Ok(as_json(StatusCode::OK, &metadata))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IndexRequest {
+    ready: bool,
+}
+
+/// The repository's index, all of it or only what is ready.
+pub(super) fn index(body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {
+    let request = if body.is_empty() { IndexRequest::default() } else { read_json(body)? };
+    let mut entries = Vec::new();
+    for summary in doors.repository.index() {
+        for status in &summary.versions {
+            let state = status.state.name();
+            if request.ready && state != "READY" {
+                continue;
+            }
+            let version = status.version.map(|version| version.to_string());
+            entries.push(IndexEntry { name: summary.name.to_string(), version, state, reason: status.state.reason().into() });
+        }
+    }
+    Ok(as_json(StatusCode::OK, &entries))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LoadRequest {
+    parameters: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A load takes what is on disk; an override that is silently left out would serve another model than asked for.
+pub(super) fn refuse_overrides(body: &[u8]) -> Result<()> {
+    let request = if body.is_empty() { LoadRequest::default() } else { read_json(body)? };
+    match request.parameters.keys().next() {
+        None => Ok(()),
+        Some(key) => Err(Error::unsupported(format!("load parameter '{key}' is not served, the model is loaded as it is on disk"))),
+    }
+}
+
+fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|cause| Error::invalid(format!("the body is not the JSON expected: {cause}")))
+}

@@ -1,0 +1,122 @@
+//! Paths of the HTTP door.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::error::{Error, Result};
+
+/// What a path asks for. Names are percent-decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(super) enum Route {
+    Server,
+    Live,
+    Ready,
+    Metrics,
+    Model { model: String, version: Option<String> },
+    ModelReady { model: String, version: Option<String> },
+    Infer { model: String, version: Option<String> },
+    RepositoryIndex,
+    Load { model: String },
+    Unload { model: String },
+}
+
+impl Route {
+    /// The methods it takes, as an `Allow` header lists them.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    pub(super) fn accepts(&self, method: &Method) -> bool {
+        match self.methods() {
+            "POST" => method == Method::POST,
+            _ => method == Method::GET || method == Method::HEAD,
+        }
+    }
+}
+
+/// The route of `path`; `None` where there is none. A slash at the end does not matter.
+///
+/// # Errors
+/// `InvalidRequest` for a name that is not UTF-8 once decoded.
+pub(super) fn parse(path: &str) -> Result<Option<Route>> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    // The request path has at most six segments; more match nothing.
+    let mut segments = [""; 7];
+    let mut count = 0;
+    for segment in path.split('/') {
+        if count == segments.len() {
+            return Ok(None);
+        }
+        segments[count] = segment;
+        count += 1;
+    }
+    let route = match &segments[..count] {
+        ["v2", "models", model, rest @ ..] if !model.is_empty() => return of_model(model, rest),
+        ["v2"] => Route::Server,
+        ["v2", "health", "live"] => Route::Live,
+        ["v2", "health", "ready"] => Route::Ready,
+        ["metrics"] => Route::Metrics,
+        ["v2", "repository", "index"] => Route::RepositoryIndex,
+        ["v2", "repository", "models", model, "load"] if !model.is_empty() => Route::Load { model: decoded(model)? },
+        ["v2", "repository", "models", model, "unload"] if !model.is_empty() => Route::Unload { model: decoded(model)? },
+        _ => return Ok(None),
+    };
+    Ok(Some(route))
+}
+
+fn of_model(model: &str, rest: &[&str]) -> Result<Option<Route>> {
+    let (version, rest) = match rest {
+        ["versions", version, rest @ ..] if !version.is_empty() => (Some(decoded(version)?), rest),
+        rest => (None, rest),
+    };
+    let model = decoded(model)?;
+    Ok(match rest {
+        ["infer"] => Some(Route::Infer { model, version }),
+        [] => Some(Route::Model { model, version }),
+        ["ready"] => Some(Route::ModelReady { model, version }),
+        _ => None,
+    })
+}
+
+fn decoded(segment: &str) -> Result<String> {
+    let decoded = percent_decode_str(segment).decode_utf8();
+    decoded.map(Into::into).map_err(|_| Error::invalid(format!("the path segment '{segment}' is not UTF-8 once decoded")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str) -> Option<Route> {
+        parse(path).unwrap()
+    }
+
+    #[test]
+    fn a_model_may_be_named_with_or_without_a_version() {
+        let model = || "m".to_owned();
+        assert_eq!(route("/v2/models/m/infer"), Some(Route::Infer { model: model(), version: None }));
+        let version = Some("3".into());
+        assert_eq!(route("/v2/models/m/versions/3/infer"), Some(Route::Infer { model: model(), version: version.clone() }));
+        assert_eq!(route("/v2/models/m/versions/3"), Some(Route::Model { model: model(), version: version.clone() }));
+        assert_eq!(route("/v2/models/m/versions/3/ready/"), Some(Route::ModelReady { model: model(), version }));
+    }
+
+    #[test]
+    fn names_are_percent_decoded() {
+        assert_eq!(route("/v2/models/a%20b%2Fc"), Some(Route::Model { model: "a b/c".into(), version: None }));
+        assert!(parse("/v2/models/%ff/infer").is_err());
+    }
+
+    #[test]
+    fn anything_else_is_no_route() {
+        for path in ["", "/", "/v2/models", "/v2/models//infer", "/v2/models/m/versions", "/v2/models/m/infer/x", "/v3", "/v2/health",
+            "/a/b/c/d/e/f/g/h/i/j"] {
+            assert_eq!(route(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The doors: HTTP and gRPC over one listener kind, and the way they close.
+//!
+//! Either port speaks HTTP/1.1, HTTP/2 and gRPC; a request is gRPC by its content type. A door reads bytes within its
+//! bounds, has `protocol` decode them, calls the `service` stack and has `protocol` encode the answer: no metric, permit,
+//! time-out or check of values lives here.
+
+mod body;
+mod connection;
+mod drain;
+mod grpc;
+mod http;
+mod listener;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::repository::Repository;
+use crate::service::Stack;
+use crate::telemetry::Telemetry;
+
+pub use drain::Drain;
+pub use listener::{BindError, Server};
+
+/// What the doors accept, and how they close.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Address of both ports. Default loopback: nothing is open to a network unasked.
+    pub host: IpAddr,
+    /// Port of HTTP, and of gRPC beside it; 0 picks a free one.
+    pub http_port: u16,
+    /// Port of gRPC, and of HTTP beside it; 0 picks a free one.
+    pub grpc_port: u16,
+    /// Bytes of a request body or message. Default 64 MiB, Triton's: a batch of 100 images of [3,224,224] FP32.
+    pub body_bytes_max: usize,
+    /// How long a client may take to send a request head. Default 30 s.
+    pub head_timeout: Duration,
+    /// Connections that may be open at once. Default 20000: each costs some 10 KB, so 200 MB at worst.
+    pub connections_max: usize,
+    /// How long to go on serving after a signal to stop, while routers learn that this server is not ready. Default 5 s:
+    /// the usual time in which Kubernetes takes an endpoint out everywhere.
+    pub drain_delay: Duration,
+    /// How long requests under way may then take to finish. Default 25 s: with the delay, Kubernetes' grace period of 30 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            http_port: 8080,
+            grpc_port: 8081,
+            body_bytes_max: 64 << 20,
+            head_timeout: Duration::from_secs(30),
+            connections_max: 20_000,
+            drain_delay: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}
+
+/// What both doors share.
+pub struct Doors {
+    /// Runs inference.
+    pub stack: Stack,
+    /// Answers everything about models.
+    pub repository: Arc<Repository>,
+    /// Answers `/metrics`.
+    pub telemetry: Arc<Telemetry>,
+    /// Whether the server is on its way down.
+    pub drain: Drain,
+    /// See [`ServerConfig::body_bytes_max`].
+    pub body_bytes_max: usize,
+}
+
+impl Doors {
+    /// Whether traffic should come here.
+    fn is_ready(&self) -> bool {
+        !self.drain.has_begun() && self.repository.is_ready()
+    }
+}
+
+/// The addresses that were bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// HTTP's.
+    pub http: SocketAddr,
+    /// gRPC's.
+    pub grpc: SocketAddr,
+}

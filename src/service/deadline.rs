@@ -1,0 +1,133 @@
+//! Stamps a request's deadline, and answers when it passes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::{Layer, Service};
+
+use super::InferService;
+use crate::error::{Error, Result};
+use crate::infer::{InferRequest, InferResponse, ParameterValue};
+
+/// The request parameter that sets a time-out, in microseconds (Triton's schedule policy extension).
+const TIMEOUT: &str = "timeout";
+
+/// Makes [`Deadline`].
+#[derive(Default)]
+pub struct DeadlineLayer {}
+
+impl DeadlineLayer {
+    /// Requests without a deadline or `timeout` parameter have all the time there is.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = Deadline<S>;
+
+    fn layer(&self, inner: S) -> Deadline<S> {
+        Deadline { inner }
+    }
+}
+
+/// See the module. Giving up drops the future below, which takes the request out of its queue.
+#[derive(Clone)]
+pub struct Deadline<S> {
+    inner: S,
+}
+
+impl<S: InferService> Service<InferRequest> for Deadline<S> {
+    type Response = InferResponse;
+    type Error = Error;
+    type Future = DeadlineFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: InferRequest) -> Self::Future {
+        let asked = request.parameters.get(TIMEOUT).and_then(microseconds);
+        if let Some(timeout) = asked {
+            let until = Instant::now().checked_add(timeout);
+            request.deadline = [request.deadline, until].into_iter().flatten().min();
+        }
+        // A timer is made only for a request that has a deadline.
+        let timer = request.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        DeadlineFuture { inner: self.inner.call(request), timer }
+    }
+}
+
+/// The time-out of the `timeout` parameter; zero and below mean none.
+fn microseconds(value: &ParameterValue) -> Option<Duration> {
+    let microseconds = match value {
+        ParameterValue::Int64(value) => u64::try_from(*value).ok()?,
+        ParameterValue::Uint64(value) => *value,
+        ParameterValue::String(value) => value.parse().ok()?,
+        ParameterValue::Bool(_) | ParameterValue::Double(_) => return None,
+    };
+    (microseconds > 0).then(|| Duration::from_micros(microseconds))
+}
+
+pin_project! {
+    /// The future of [`Deadline`].
+    pub struct DeadlineFuture<F> {
+        #[pin]
+        inner: F,
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future<Output = Result<InferResponse>>> Future for DeadlineFuture<F> {
+    type Output = Result<InferResponse>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        // The answer first: one that is there in time is given, whatever the clock says by now.
+        if let Poll::Ready(outcome) = this.inner.poll(context) {
+            return Poll::Ready(outcome);
+        }
+        match this.timer {
+            None => Poll::Pending,
+            Some(timer) => timer.as_mut().poll(context).map(|()| {
+                Err(Error::deadline_exceeded("the deadline passed before the answer was there"))
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::error::Kind;
+
+    async fn outcome(request: InferRequest) -> (Kind, Duration) {
+        let never = service_fn(|_: InferRequest| std::future::pending::<Result<InferResponse>>());
+        let started = Instant::now();
+        let error = DeadlineLayer::new().layer(never).call(request).await.unwrap_err();
+        (error.kind(), started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timeout_parameter_is_in_microseconds() {
+        let mut request = InferRequest::default();
+        request.parameters.set(TIMEOUT, ParameterValue::Int64(5_000));
+        let (kind, took) = outcome(request).await;
+        assert_eq!((kind, took.as_millis()), (Kind::DeadlineExceeded, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_of_two_deadlines_counts() {
+        let deadline = Some(Instant::now() + Duration::from_millis(2));
+        let mut request = InferRequest { deadline, ..InferRequest::default() };
+        request.parameters.set(TIMEOUT, ParameterValue::Uint64(5_000));
+        let (kind, took) = outcome(request).await;
+        assert_eq!((kind, took.as_millis()), (Kind::DeadlineExceeded, 2));
+    }
+}

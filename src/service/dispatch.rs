@@ -1,0 +1,67 @@
+//! Checks a request against the signature of its version and runs it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tower::Service;
+
+use super::route::Routed;
+use crate::error::{Error, Result};
+use crate::infer::{InferRequest, InferResponse, Parameters, validate};
+use crate::repository::Model;
+
+/// The innermost service.
+#[derive(Clone, Default)]
+pub struct Dispatch {}
+
+impl Dispatch {
+    /// A dispatch service.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Service<Routed> for Dispatch {
+    type Response = InferResponse;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<InferResponse>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, routed: Routed) -> Self::Future {
+        Box::pin(async move {
+            let Routed { model, mut request } = routed;
+            let timer = model.metrics().start_request();
+            let outcome = run(&model, &mut request).await;
+            timer.finish(outcome.as_ref().err().map(Error::kind));
+            outcome
+        })
+    }
+}
+
+async fn run(model: &Model, request: &mut InferRequest) -> Result<InferResponse> {
+    let name = model.name().as_str();
+    let valid = validate(name, model.signature(), request)?;
+    if let Some(rows_max) = model.request_rows_max().filter(|&rows_max| valid.rows > rows_max) {
+        return Err(Error::invalid(format!(
+            "model '{name}': the request has {} rows, expected at most {rows_max} (its max_batch_size)",
+            valid.rows
+        )));
+    }
+    let wanted = valid.outputs.clone();
+    let parameters = std::mem::take(&mut request.parameters);
+    let executed = model.submit(valid, parameters, request.deadline).await;
+    let executed = executed.map_err(|error| error.within(format_args!("model '{name}'")))?;
+    let names = wanted.iter().map(|&position| model.signature().outputs[position].name.clone());
+    Ok(InferResponse {
+        model: model.name().clone(),
+        version: model.version(),
+        id: request.id.take(),
+        parameters: Parameters::new(),
+        outputs: names.zip(executed.outputs).collect(),
+        timing: executed.timing,
+    })
+}

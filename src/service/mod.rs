@@ -1,0 +1,43 @@
+//! One core for both doors: `tower` layers from a decoded request to its answer.
+//!
+//! From the outside in: [`observe`] sees every outcome; [`deadline`] stamps the deadline and gives up when it passes, so
+//! that nothing below has to; [`route`] picks the version that answers; [`dispatch`] checks the request against that
+//! version's signature and runs it. A door decodes, calls the stack, encodes. Nothing here knows which door it was.
+
+mod deadline;
+mod dispatch;
+mod observe;
+mod route;
+
+use std::sync::Arc;
+
+use tower::{Layer, Service};
+
+use crate::error::Error;
+use crate::infer::{InferRequest, InferResponse};
+use crate::repository::Repository;
+use crate::telemetry::Telemetry;
+
+pub use deadline::{Deadline, DeadlineLayer};
+pub use dispatch::Dispatch;
+pub use observe::{Observe, ObserveLayer};
+pub use route::{Route, RouteLayer};
+
+/// The whole stack. Cloning is cheap: a clone for each connection.
+pub type Stack = Observe<Deadline<Route<Dispatch>>>;
+
+/// Builds the stack over `repository`.
+pub fn stack(repository: Arc<Repository>, telemetry: Arc<Telemetry>) -> Stack {
+    let dispatch = Dispatch::new();
+    // Innermost: the version is picked once, and everything that a version decides happens below.
+    let route = RouteLayer::new(repository).layer(dispatch);
+    // Above the router, so that the wait for a version that is being swapped in counts too.
+    let deadline = DeadlineLayer::new().layer(route);
+    // Outermost, so that time-outs and refusals are seen like any other outcome.
+    ObserveLayer::new(telemetry).layer(deadline)
+}
+
+/// What a door needs of the stack.
+pub trait InferService: Service<InferRequest, Response = InferResponse, Error = Error> {}
+
+impl<S: Service<InferRequest, Response = InferResponse, Error = Error>> InferService for S {}

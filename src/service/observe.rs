@@ -1,0 +1,100 @@
+//! Sees every outcome: logs it with the request's id, and counts what no version counts.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::InferService;
+use crate::error::{Error, Kind, Result};
+use crate::infer::{InferRequest, InferResponse};
+use crate::telemetry::Telemetry;
+
+/// Makes [`Observe`].
+pub struct ObserveLayer {
+    telemetry: Arc<Telemetry>,
+}
+
+impl ObserveLayer {
+    /// Counts into `telemetry`.
+    pub fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry }
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner, telemetry: Arc::clone(&self.telemetry) }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Observe<S> {
+    inner: S,
+    telemetry: Arc<Telemetry>,
+}
+
+impl<S: InferService> Service<InferRequest> for Observe<S> {
+    type Response = InferResponse;
+    type Error = Error;
+    type Future = ObserveFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: InferRequest) -> Self::Future {
+        // Names are copied only where somebody reads them.
+        let subject = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| Box::new((request.model.clone(), request.id.clone().unwrap_or_default())));
+        ObserveFuture { inner: self.inner.call(request), telemetry: Arc::clone(&self.telemetry), subject }
+    }
+}
+
+pin_project! {
+    /// The future of [`Observe`].
+    pub struct ObserveFuture<F> {
+        #[pin]
+        inner: F,
+        telemetry: Arc<Telemetry>,
+        // Model and request id.
+        subject: Option<Box<(String, String)>>,
+    }
+}
+
+impl<F: Future<Output = Result<InferResponse>>> Future for ObserveFuture<F> {
+    type Output = Result<InferResponse>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let outcome = ready!(this.inner.poll(context));
+        if let Err(error) = &outcome {
+            note_error(this.telemetry, error, this.subject.as_deref());
+        } else if let Some((model, id)) = this.subject.as_deref() {
+            tracing::debug!(%model, request_id = %id, "answered");
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+fn note_error(telemetry: &Telemetry, error: &Error, subject: Option<&(String, String)>) {
+    // Every other kind is counted by the version that it happened at.
+    if error.kind() == Kind::UnknownModel {
+        telemetry.count_unrouted(error.kind());
+    }
+    match (error.kind(), subject) {
+        // Our own failures are always worth a line; the caller's are told to the caller.
+        (Kind::Internal | Kind::Execution, _) => {
+            let id = subject.map_or("", |(_, id)| id);
+            tracing::error!(request_id = %id, kind = error.kind().name(), "{error}");
+        }
+        (kind, Some((_, id))) => tracing::debug!(request_id = %id, kind = kind.name(), "{error}"),
+        (_, None) => {}
+    }
+}
