@@ -52,7 +52,17 @@ impl File {
         macro_rules! fill {
             ($($key:ident),* $(,)?) => { $(merged.$key = merged.$key.or(self.$key);)* };
         }
-        fill!(model_name, model_dir, model_control, host, http_port, grpc_port, body_max, connections_max, head_timeout);
+        fill!(
+            model_name,
+            model_dir,
+            model_control,
+            host,
+            http_port,
+            grpc_port,
+            body_max,
+            connections_max,
+            head_timeout
+        );
         fill!(drain_delay, drain_timeout, cores, log_format, log_level);
         merged
     }

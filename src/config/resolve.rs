@@ -25,7 +25,8 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
         }
         None => flags.clone(),
     };
-    let mut config = Config { log_level: flags.log_level.clone().unwrap_or_else(|| "info".into()), ..Config::default() };
+    let mut config =
+        Config { log_level: flags.log_level.clone().unwrap_or_else(|| "info".into()), ..Config::default() };
     repository(&flags, &mut config, &mut faults);
     server(&flags, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
@@ -50,7 +51,9 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
     match (&flags.model_name, &flags.model_dir) {
         (Some(name), Some(directory)) => repository.single.push((ModelName::new(name), directory.clone())),
         (None, None) => {}
-        (Some(_), None) => faults.push(Fault::new("--model-name", "needs --model-dir, which says where the model lies")),
+        (Some(_), None) => {
+            faults.push(Fault::new("--model-name", "needs --model-dir, which says where the model lies"))
+        }
         (None, Some(_)) => faults.push(Fault::new("--model-dir", "needs --model-name, the name to serve it under")),
     }
     match flags.model_control.as_deref() {
@@ -86,7 +89,8 @@ fn server(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
     server.http_port = flags.http_port.unwrap_or(server.http_port);
     server.grpc_port = flags.grpc_port.unwrap_or(server.grpc_port);
     if server.http_port == server.grpc_port && server.http_port != 0 {
-        let message = format!("is {} like --http-port; each serves both protocols, but they are two ports", server.grpc_port);
+        let message =
+            format!("is {} like --http-port; each serves both protocols, but they are two ports", server.grpc_port);
         faults.push(Fault::new("--grpc-port", message));
     }
     if let Some(count) = flags.connections_max {
@@ -101,11 +105,12 @@ fn server(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
             None => faults.push(Fault::new("--body-max", format!("'{size}' is no size from 1 to 2GiB, such as 64MiB"))),
         }
     }
-    let mut duration = |key: &str, given: &Option<String>, target: &mut Duration| match given.as_deref().map(parse_duration) {
-        None => {}
-        Some(Ok(duration)) => *target = duration,
-        Some(Err(message)) => faults.push(Fault::new(key, message)),
-    };
+    let mut duration =
+        |key: &str, given: &Option<String>, target: &mut Duration| match given.as_deref().map(parse_duration) {
+            None => {}
+            Some(Ok(duration)) => *target = duration,
+            Some(Err(message)) => faults.push(Fault::new(key, message)),
+        };
     duration("--head-timeout", &flags.head_timeout, &mut server.head_timeout);
     duration("--drain-delay", &flags.drain_delay, &mut server.drain_delay);
     duration("--drain-timeout", &flags.drain_timeout, &mut server.drain_timeout);
@@ -129,6 +134,7 @@ fn parse_size(text: &str) -> Option<usize> {
 }
 
 fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
-    let hint = nearest(given, known.iter().copied()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
+    let hint =
+        nearest(given, known.iter().copied()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
     Fault::new(key, format!("'{given}' is unknown, expected {}{hint}", known.join(" or ")))
 }

@@ -34,7 +34,8 @@ fn every_fault_is_reported_at_once_with_its_key() {
     };
     let faults = resolve(&flags).unwrap_err();
     let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
-    let expected = ["REPOSITORY", "--model-name", "--model-control", "--grpc-port", "--body-max", "--drain-delay", "--log-format"];
+    let expected =
+        ["REPOSITORY", "--model-name", "--model-control", "--grpc-port", "--body-max", "--drain-delay", "--log-format"];
     assert_eq!(keys, expected);
     assert!(faults[2].message.contains("did you mean 'explicit'?"), "{}", faults[2]);
 }

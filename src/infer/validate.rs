@@ -27,9 +27,8 @@ pub struct ValidRequest {
 pub fn validate(model: &str, signature: &Signature, request: &mut InferRequest) -> Result<ValidRequest> {
     let mut inputs: SmallVec<[Option<Tensor>; 2]> = smallvec![None; signature.inputs.len()];
     for input in request.inputs.drain(..) {
-        let (position, spec) = signature
-            .input(&input.name)
-            .ok_or_else(|| unknown_name(model, "input", &input.name, &signature.inputs))?;
+        let (position, spec) =
+            signature.input(&input.name).ok_or_else(|| unknown_name(model, "input", &input.name, &signature.inputs))?;
         if inputs[position].is_some() {
             return Err(Error::invalid(format!("model '{model}': input '{}' is given twice", input.name)));
         }
@@ -60,7 +59,9 @@ fn fit(model: &str, spec: &TensorSpec, input: NamedTensor) -> Result<Tensor> {
         return Ok(tensor);
     }
     if let Some(shape) = scalar_as_rows(spec, &tensor) {
-        return tensor.reshaped(shape).map_err(|cause| Error::invalid(format!("model '{model}': input '{name}': {cause}")));
+        return tensor
+            .reshaped(shape)
+            .map_err(|cause| Error::invalid(format!("model '{model}': input '{name}': {cause}")));
     }
     Err(Error::invalid(format!(
         "model '{model}': input '{name}' has shape {}, expected {}",
@@ -130,11 +131,7 @@ fn wanted_outputs(model: &str, signature: &Signature, request: &InferRequest) ->
 
 fn missing_input(model: &str, spec: &TensorSpec, signature: &Signature) -> Error {
     let required: Vec<String> = signature.inputs.iter().filter(|s| !s.optional).map(ToString::to_string).collect();
-    Error::invalid(format!(
-        "model '{model}': input '{}' is missing, expected {}",
-        spec.name,
-        required.join(", ")
-    ))
+    Error::invalid(format!("model '{model}': input '{}' is missing, expected {}", spec.name, required.join(", ")))
 }
 
 fn unknown_name(model: &str, what: &str, given: &str, specs: &[TensorSpec]) -> Error {

@@ -53,11 +53,7 @@ pub(super) struct SyntaxError {
 
 /// Reads a whole text: the fields of the outermost message.
 pub(super) fn parse(text: &str) -> Result<Message, SyntaxError> {
-    let mut parser = Parser {
-        lexer: Lexer::new(text),
-        ahead: None,
-        line: 1,
-    };
+    let mut parser = Parser { lexer: Lexer::new(text), ahead: None, line: 1 };
     parser.message(None, 0)
 }
 
@@ -95,20 +91,14 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected<T>(&self, token: &Token<'_>, expected: &str) -> Result<T, SyntaxError> {
-        Err(SyntaxError {
-            line: self.line,
-            message: format!("expected {expected}, got {token}"),
-        })
+        Err(SyntaxError { line: self.line, message: format!("expected {expected}, got {token}") })
     }
 
     /// Fields up to and with the mark `close`, or to the end of the text.
     fn message(&mut self, close: Option<char>, depth: usize) -> Result<Message, SyntaxError> {
         if depth > DEPTH_MAX {
             let message = format!("messages are nested deeper than {DEPTH_MAX}");
-            return Err(SyntaxError {
-                line: self.line,
-                message,
-            });
+            return Err(SyntaxError { line: self.line, message });
         }
         let opened = self.line;
         let mut fields = Vec::new();
@@ -118,10 +108,7 @@ impl<'a> Parser<'a> {
                 (Token::Mark(mark), Some(close)) if mark == close => return Ok(Message { fields }),
                 (Token::End, Some(close)) => {
                     let message = format!("expected '{close}' for the message that line {opened} opens, got the end");
-                    return Err(SyntaxError {
-                        line: self.line,
-                        message,
-                    });
+                    return Err(SyntaxError { line: self.line, message });
                 }
                 (Token::Word(name), _) => self.field(name.to_owned(), depth, &mut fields)?,
                 (Token::Mark('['), _) => {
@@ -177,11 +164,7 @@ impl<'a> Parser<'a> {
             let token = self.next()?;
             let line = self.line;
             let value = self.value(token, depth)?;
-            fields.push(Field {
-                name: name.to_owned(),
-                line,
-                value,
-            });
+            fields.push(Field { name: name.to_owned(), line, value });
             match self.next()? {
                 Token::Mark(',') => {}
                 Token::Mark(']') => return Ok(()),
@@ -213,10 +196,7 @@ impl<'a> Parser<'a> {
         }
         let line = self.line;
         let text = String::from_utf8(bytes);
-        text.map(Value::Text).map_err(|_| SyntaxError {
-            line,
-            message: "the string is not UTF-8".to_owned(),
-        })
+        text.map(Value::Text).map_err(|_| SyntaxError { line, message: "the string is not UTF-8".to_owned() })
     }
 
     /// What follows a minus sign.

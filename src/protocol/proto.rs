@@ -60,7 +60,8 @@ fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTens
     let InferInputTensor { name, datatype, shape, parameters, contents } = input;
     refuse_shared_memory("input", &name, &parameters)?;
     let bad = |cause: String| Error::invalid(format!("input '{name}': {cause}"));
-    let datatype: DataType = datatype.parse().map_err(|cause: crate::tensor::UnknownDataType| bad(cause.to_string()))?;
+    let datatype: DataType =
+        datatype.parse().map_err(|cause: crate::tensor::UnknownDataType| bad(cause.to_string()))?;
     let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| bad(format!("dimension {dim} is negative")));
     let shape: Shape = shape.iter().map(dim).collect::<Result<SmallVec<[usize; 4]>>>()?.into_iter().collect();
     let data = match (raw, contents) {

@@ -24,7 +24,8 @@ struct Entry {
 
 impl Entry {
     fn statuses(&self) -> Vec<VersionStatus> {
-        let version = |(&version, state): (&Version, &ModelState)| VersionStatus { version: Some(version), state: state.clone() };
+        let version =
+            |(&version, state): (&Version, &ModelState)| VersionStatus { version: Some(version), state: state.clone() };
         let fault = |fault: &String| VersionStatus { version: None, state: ModelState::Unavailable(fault.clone()) };
         self.versions.iter().map(version).chain(self.fault.iter().map(fault)).collect()
     }

@@ -60,14 +60,7 @@ impl ModelListing {
     fn new(name: ModelName, directory: &Path) -> Self {
         let settings = ModelSettings::default();
         let (warnings, versions, faults) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            name,
-            directory: directory.to_owned(),
-            settings,
-            warnings,
-            versions,
-            faults,
-        }
+        Self { name, directory: directory.to_owned(), settings, warnings, versions, faults }
     }
 
     fn faulty(name: ModelName, directory: &Path, fault: String) -> Self {
@@ -85,11 +78,8 @@ impl ModelListing {
 /// stands in the listings.
 pub fn scan(repository: &Path) -> Result<Vec<ModelListing>> {
     let unreadable = |error: io::Error| {
-        Error::unavailable(format!(
-            "model repository {} cannot be read: {error}",
-            repository.display()
-        ))
-        .with_source(error)
+        Error::unavailable(format!("model repository {} cannot be read: {error}", repository.display()))
+            .with_source(error)
     };
     let mut listings = Vec::new();
     for entry in fs::read_dir(repository).map_err(unreadable)? {
@@ -121,9 +111,8 @@ pub fn scan(repository: &Path) -> Result<Vec<ModelListing>> {
 /// Why `repository` looks like the directory of one model, which a person gave in place of its parent: what to say to
 /// them. Its versions would otherwise be taken for models called "1" and "2".
 pub fn mistaken_for_model(repository: &Path) -> Option<String> {
-    let inside = [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx"]
-        .into_iter()
-        .find(|name| repository.join(name).exists())?;
+    let inside =
+        [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx"].into_iter().find(|name| repository.join(name).exists())?;
     let shown = repository.display();
     Some(format!(
         "{shown} holds {inside}, so it looks like one model and not like a repository of models: give the directory above \
@@ -138,14 +127,9 @@ pub fn scan_model(name: ModelName, directory: &Path) -> ModelListing {
         Err(error) => ModelListing::faulty(name, directory, cannot_read(directory, &error)),
         Ok(metadata) if metadata.is_dir() => scan_directory(ModelListing::new(name, directory)),
         Ok(metadata) if is_onnx(directory) => {
-            let own = Extent {
-                bytes: metadata.len(),
-                modified: metadata.modified().ok(),
-            };
+            let own = Extent { bytes: metadata.len(), modified: metadata.modified().ok() };
             let mut listing = ModelListing::new(name, directory.parent().unwrap_or(Path::new("")));
-            listing
-                .versions
-                .push(version_files(Version::ONE, directory.to_owned(), own));
+            listing.versions.push(version_files(Version::ONE, directory.to_owned(), own));
             let beside = [OWN_SETTINGS, TRITON_SETTINGS].map(|file| listing.directory.join(file));
             if let Some(unread) = beside.iter().find(|path| path.is_file()) {
                 let message = "is not read, because the model is given as a file: give its directory instead";
@@ -175,15 +159,10 @@ pub fn merge(listings: Vec<Vec<ModelListing>>) -> Vec<ModelListing> {
     }
     let merged = by_name.into_values().map(|(mut listing, others)| {
         if !others.is_empty() {
-            let places: Vec<_> = std::iter::once(&listing.directory)
-                .chain(&others)
-                .map(|path| path.display().to_string())
-                .collect();
-            let fault = format!(
-                "model '{}' is in several repositories, keep one of {}",
-                listing.name,
-                places.join(" and ")
-            );
+            let places: Vec<_> =
+                std::iter::once(&listing.directory).chain(&others).map(|path| path.display().to_string()).collect();
+            let fault =
+                format!("model '{}' is in several repositories, keep one of {}", listing.name, places.join(" and "));
             listing.faults.push(fault);
         }
         listing
@@ -205,20 +184,13 @@ fn scan_directory(mut listing: ModelListing) -> ModelListing {
         return listing;
     }
     if !listing.settings.runtime.needs_file() {
-        let numbers = if versions.is_empty() {
-            vec![Version::ONE]
-        } else {
-            versions
-        };
+        let numbers = if versions.is_empty() { vec![Version::ONE] } else { versions };
         let files = |version| version_files(version, directory.clone(), Extent::default());
         listing.versions = numbers.into_iter().map(files).collect();
     } else if versions.is_empty() {
         scan_flat(&mut listing);
     } else {
-        listing.versions = versions
-            .into_iter()
-            .map(|version| scan_version(&listing, version))
-            .collect();
+        listing.versions = versions.into_iter().map(|version| scan_version(&listing, version)).collect();
         let ignored = directory.join("model.onnx");
         if ignored.exists() {
             let message = "is not served, because there are version directories beside it";
@@ -237,9 +209,7 @@ fn scan_flat(listing: &mut ModelListing) {
             let extent = extent(path.parent().unwrap_or(&listing.directory));
             listing.versions.push(version_files(Version::ONE, path, extent));
         }
-        Err(fault) => listing
-            .faults
-            .push(format!("{fault}; nor is there a version directory such as 1/")),
+        Err(fault) => listing.faults.push(format!("{fault}; nor is there a version directory such as 1/")),
     }
 }
 
@@ -250,21 +220,12 @@ fn scan_version(listing: &ModelListing, version: Version) -> VersionFiles {
             let extent = extent(&directory);
             version_files(version, path, extent)
         }
-        Err(fault) => VersionFiles {
-            fault: Some(fault),
-            ..version_files(version, directory, Extent::default())
-        },
+        Err(fault) => VersionFiles { fault: Some(fault), ..version_files(version, directory, Extent::default()) },
     }
 }
 
 fn version_files(version: Version, path: PathBuf, extent: Extent) -> VersionFiles {
-    VersionFiles {
-        version,
-        path,
-        bytes: extent.bytes,
-        modified: extent.modified,
-        fault: None,
-    }
+    VersionFiles { version, path, bytes: extent.bytes, modified: extent.modified, fault: None }
 }
 
 /// Versions that have a directory, or a broken link to one, ascending. Other names are no versions: notes, label files,

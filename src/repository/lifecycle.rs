@@ -141,7 +141,10 @@ impl Keeper {
                 // Nobody may be looking.
                 let _ = settle.send(true);
                 if !closing.is_empty() {
-                    closing.into_iter().for_each(|reply| drop(reply.send(())));
+                    for reply in closing {
+                        // Whoever asked may have stopped waiting.
+                        let _ = reply.send(());
+                    }
                     return;
                 }
             }
@@ -268,7 +271,9 @@ impl Keeper {
     }
 
     fn start_load(&mut self, id: Id) {
-        let (Some(&fingerprint), Some((listing, files))) = (self.wanted.get(&id), self.files.get(&id).cloned()) else { return };
+        let (Some(&fingerprint), Some((listing, files))) = (self.wanted.get(&id), self.files.get(&id).cloned()) else {
+            return;
+        };
         self.set_state(&id, ModelState::Loading);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         let (runtimes, loads, ended) = (Arc::clone(&self.runtimes), Arc::clone(&self.loads), self.ended.clone());
@@ -277,7 +282,8 @@ impl Keeper {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
             let started = Instant::now();
-            let loaded = blocking(move || loader::load(&runtimes, &listing, &files, cores)).await.and_then(|loaded| loaded);
+            let loaded =
+                blocking(move || loader::load(&runtimes, &listing, &files, cores)).await.and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.
             let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), started));
         });
@@ -328,9 +334,17 @@ impl Keeper {
         report(&id, &loaded, took);
         let signature = loaded.model.signature().clone();
         let rows_max = loaded.scheduler.limits.rows_max;
-        let rows_pinned = self.files.get(&id).is_some_and(|(listing, _)| listing.settings.max_batch_rows.is_some_and(|rows| rows > 1));
-        let (scheduler, stopped) =
-            Scheduler::start(loaded.model, loaded.instances, loaded.warm_up.pace, loaded.scheduler, Arc::clone(&metrics));
+        let rows_pinned = self
+            .files
+            .get(&id)
+            .is_some_and(|(listing, _)| listing.settings.max_batch_rows.is_some_and(|rows| rows > 1));
+        let (scheduler, stopped) = Scheduler::start(
+            loaded.model,
+            loaded.instances,
+            loaded.warm_up.pace,
+            loaded.scheduler,
+            Arc::clone(&metrics),
+        );
         let model = Model {
             name: id.0.clone(),
             version: id.1,

@@ -75,7 +75,12 @@ impl Model {
     ///
     /// # Errors
     /// Those of [`Scheduler::submit`].
-    pub async fn submit(&self, request: ValidRequest, parameters: Parameters, deadline: Option<Instant>) -> Result<Executed> {
+    pub async fn submit(
+        &self,
+        request: ValidRequest,
+        parameters: Parameters,
+        deadline: Option<Instant>,
+    ) -> Result<Executed> {
         self.scheduler.submit(request, parameters, deadline).await
     }
 }

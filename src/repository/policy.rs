@@ -65,7 +65,8 @@ fn may_go(model: &ModelName, wanted: &BTreeMap<Id, Fingerprint>, actual: &BTreeM
         Some(Phase::Ready(loaded) | Phase::Failed(loaded, _)) => loaded == fingerprint,
         _ => false,
     };
-    let serves = |(id, _): (&Id, &Fingerprint)| matches!(actual.get(id), Some(Phase::Ready(_) | Phase::Failed(_, Some(_))));
+    let serves =
+        |(id, _): (&Id, &Fingerprint)| matches!(actual.get(id), Some(Phase::Ready(_) | Phase::Failed(_, Some(_))));
     of_model().all(tried) && of_model().any(serves)
 }
 

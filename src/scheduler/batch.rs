@@ -120,7 +120,8 @@ fn scatter(requests: &[&ValidRequest], union: &[usize], outputs: Vec<Tensor>) ->
         // One request's union is its own list, in its order.
         return Ok(vec![outputs]);
     }
-    let mut results: Vec<Vec<Option<Tensor>>> = requests.iter().map(|request| vec![None; request.outputs.len()]).collect();
+    let mut results: Vec<Vec<Option<Tensor>>> =
+        requests.iter().map(|request| vec![None; request.outputs.len()]).collect();
     for (position, output) in union.iter().zip(outputs) {
         let rows = requests.iter().map(|request| request.rows);
         let parts = split_rows(&output, rows).map_err(|_| {

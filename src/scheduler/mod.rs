@@ -83,8 +83,14 @@ impl Scheduler {
     ) -> (Self, Stopped) {
         let inbox = Arc::new(Inbox::default());
         let (stopping, stopped) = oneshot::channel();
-        let dispatcher =
-            dispatcher::Dispatcher::new(Arc::clone(&inbox), model, instances, pace, config.limits, Arc::clone(&metrics));
+        let dispatcher = dispatcher::Dispatcher::new(
+            Arc::clone(&inbox),
+            model,
+            instances,
+            pace,
+            config.limits,
+            Arc::clone(&metrics),
+        );
         tokio::spawn(async move {
             dispatcher.run().await;
             // Nobody may be waiting for the end.
@@ -98,7 +104,12 @@ impl Scheduler {
     /// # Errors
     /// [`crate::error::Kind::Overloaded`] at once where the queue is full; `DeadlineExceeded` where it waited too long;
     /// `Execution` where the runtime failed on this request alone.
-    pub async fn submit(&self, request: ValidRequest, parameters: Parameters, deadline: Option<Instant>) -> Result<Executed> {
+    pub async fn submit(
+        &self,
+        request: ValidRequest,
+        parameters: Parameters,
+        deadline: Option<Instant>,
+    ) -> Result<Executed> {
         if self.metrics.queue_depth.get() >= self.queue_max as i64 {
             return Err(Error::overloaded(format!("the queue is full: {} requests wait already", self.queue_max))
                 .with_retry_after(Duration::from_secs(1)));

@@ -37,7 +37,8 @@ impl Pace {
     /// proportion to the rows, which errs on the slow side; else the nearest larger one; zero where nothing is known.
     pub fn predict(&self, rows: usize) -> Duration {
         let wanted = bucket(rows);
-        let below = self.seconds[..=wanted].iter().enumerate().rev().find_map(|(size, mean)| mean.map(|mean| (size, mean)));
+        let below =
+            self.seconds[..=wanted].iter().enumerate().rev().find_map(|(size, mean)| mean.map(|mean| (size, mean)));
         let seconds = match below {
             Some((size, mean)) => mean * f64::from(1_u32 << (wanted - size).min(31)),
             None => self.seconds[wanted..].iter().flatten().copied().next().unwrap_or(0.0),

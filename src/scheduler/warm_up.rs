@@ -121,7 +121,13 @@ fn any_input_will_do(signature: &Signature) -> bool {
 }
 
 /// Runs `rows` rows twice and notes the quicker time.
-fn measure(instance: &mut dyn Instance, signature: &Signature, source: &Source, rows: usize, pace: &mut Pace) -> Result<()> {
+fn measure(
+    instance: &mut dyn Instance,
+    signature: &Signature,
+    source: &Source,
+    rows: usize,
+    pace: &mut Pace,
+) -> Result<()> {
     let request = source.request(signature, rows, 0);
     let mut best = Duration::MAX;
     for _ in 0..2 {

@@ -47,7 +47,9 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>> {
 }
 
 fn too_large(given: u64, bytes_max: usize) -> Error {
-    Error::too_large(format!("the request body has at least {given} bytes, at most {bytes_max} are accepted (--body-max)"))
+    Error::too_large(format!(
+        "the request body has at least {given} bytes, at most {bytes_max} are accepted (--body-max)"
+    ))
 }
 
 /// A response body: segments that are there already, or tonic's.
@@ -77,7 +79,10 @@ impl Body for ResponseBody {
     type Data = Bytes;
     type Error = tonic::Status;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         match self.get_mut() {
             Self::Segments(segments) => Poll::Ready(segments.pop().map(|segment| Ok(Frame::data(segment)))),
             Self::Grpc(body) => Pin::new(body).poll_frame(context),

@@ -97,7 +97,10 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
     }
 }
 
-async fn answer(request: Request<Incoming>, connections: Arc<Connections>) -> Result<Response<ResponseBody>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    connections: Arc<Connections>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let http1 = request.version() < Version::HTTP_2;
     let mut response = if grpc::is_grpc(&request) {
         grpc::answer(request, connections.grpc.clone()).await

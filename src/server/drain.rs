@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 /// How far the way down has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Serving.
     #[default]
     Open,

@@ -73,7 +73,10 @@ impl GrpcInferenceService for GrpcDoor {
         }
     }
 
-    async fn server_metadata(&self, _: GrpcRequest<proto::ServerMetadataRequest>) -> Answer<proto::ServerMetadataResponse> {
+    async fn server_metadata(
+        &self,
+        _: GrpcRequest<proto::ServerMetadataRequest>,
+    ) -> Answer<proto::ServerMetadataResponse> {
         Ok(GrpcResponse::new(proto::ServerMetadataResponse {
             name: SERVER_NAME.into(),
             version: SERVER_VERSION.into(),
@@ -81,7 +84,10 @@ impl GrpcInferenceService for GrpcDoor {
         }))
     }
 
-    async fn model_metadata(&self, request: GrpcRequest<proto::ModelMetadataRequest>) -> Answer<proto::ModelMetadataResponse> {
+    async fn model_metadata(
+        &self,
+        request: GrpcRequest<proto::ModelMetadataRequest>,
+    ) -> Answer<proto::ModelMetadataResponse> {
         let request = request.into_inner();
         let repository = &self.doors.repository;
         let model = repository.resolve(&request.name, some(&request.version)).map_err(refuse)?;
@@ -103,7 +109,10 @@ impl GrpcInferenceService for GrpcDoor {
         Ok(GrpcResponse::new(proto::encode_response(response)))
     }
 
-    async fn repository_index(&self, request: GrpcRequest<proto::RepositoryIndexRequest>) -> Answer<proto::RepositoryIndexResponse> {
+    async fn repository_index(
+        &self,
+        request: GrpcRequest<proto::RepositoryIndexRequest>,
+    ) -> Answer<proto::RepositoryIndexResponse> {
         let ready_only = request.into_inner().ready;
         let mut models = Vec::new();
         for summary in self.doors.repository.index() {

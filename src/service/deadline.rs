@@ -93,9 +93,10 @@ impl<F: Future<Output = Result<InferResponse>>> Future for DeadlineFuture<F> {
         }
         match this.timer {
             None => Poll::Pending,
-            Some(timer) => timer.as_mut().poll(context).map(|()| {
-                Err(Error::deadline_exceeded("the deadline passed before the answer was there"))
-            }),
+            Some(timer) => timer
+                .as_mut()
+                .poll(context)
+                .map(|()| Err(Error::deadline_exceeded("the deadline passed before the answer was there"))),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use tokio::time::Instant;
 
@@ -54,7 +54,10 @@ impl Telemetry {
     pub fn new() -> Self {
         let registry = Registry::new();
         Self {
-            requests: keep(&registry, IntCounterVec::new(opts(names::REQUESTS, "Requests answered"), &["model", "version", "kind"])),
+            requests: keep(
+                &registry,
+                IntCounterVec::new(opts(names::REQUESTS, "Requests answered"), &["model", "version", "kind"]),
+            ),
             request_seconds: histogram(&registry, names::REQUEST_SECONDS, "From arrival to answer", &SECONDS),
             queue_seconds: histogram(&registry, names::QUEUE_SECONDS, "Wait for a batch", &SECONDS),
             execute_seconds: histogram(&registry, names::EXECUTE_SECONDS, "One execution of a batch", &SECONDS),
@@ -63,9 +66,18 @@ impl Telemetry {
                 &registry,
                 IntCounterVec::new(opts(names::BATCH_RETRIES, "Failed batches retried singly"), &BY_VERSION),
             ),
-            in_flight: keep(&registry, IntGaugeVec::new(opts(names::IN_FLIGHT, "Requests not yet answered"), &BY_VERSION)),
-            queue_depth: keep(&registry, IntGaugeVec::new(opts(names::QUEUE_DEPTH, "Requests waiting for a batch"), &BY_VERSION)),
-            load_seconds: keep(&registry, GaugeVec::new(opts(names::LOAD_SECONDS, "Duration of the last load"), &BY_VERSION)),
+            in_flight: keep(
+                &registry,
+                IntGaugeVec::new(opts(names::IN_FLIGHT, "Requests not yet answered"), &BY_VERSION),
+            ),
+            queue_depth: keep(
+                &registry,
+                IntGaugeVec::new(opts(names::QUEUE_DEPTH, "Requests waiting for a batch"), &BY_VERSION),
+            ),
+            load_seconds: keep(
+                &registry,
+                GaugeVec::new(opts(names::LOAD_SECONDS, "Duration of the last load"), &BY_VERSION),
+            ),
             state: keep(
                 &registry,
                 IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
@@ -79,7 +91,9 @@ impl Telemetry {
         let labels = [model, version];
         ModelMetrics {
             ok: self.requests.with_label_values(&[model, version, "ok"]),
-            errors: Kind::ALL.map(|kind| (kind, self.requests.with_label_values(&[model, version, kind.name()]))).to_vec(),
+            errors: Kind::ALL
+                .map(|kind| (kind, self.requests.with_label_values(&[model, version, kind.name()])))
+                .to_vec(),
             request_seconds: self.request_seconds.with_label_values(&labels),
             queue_seconds: self.queue_seconds.with_label_values(&labels),
             execute_seconds: self.execute_seconds.with_label_values(&labels),

@@ -209,10 +209,10 @@ impl Tensor {
         }
     }
 
-    /// Whether the bytes start at a multiple of [`TENSOR_ALIGNMENT`]'s element sizes, so that any view succeeds.
+    /// Whether the bytes start at a multiple of the element's size, so that a view succeeds.
     pub fn is_aligned(&self) -> bool {
         let size = self.datatype.size().unwrap_or(1);
-        self.data.as_ptr().addr().is_multiple_of(size)
+        self.data.is_empty() || self.data.as_ptr().addr().is_multiple_of(size)
     }
 
     /// This tensor with aligned bytes: itself where they are already, else a copy.

@@ -145,8 +145,9 @@ fn part(datatype: DataType, rows: usize, width: usize, seed: &mut u64) -> Tensor
     let shape = Shape::from([rows, width]);
     match datatype.size() {
         Some(size) => {
-            let bytes: Vec<u8> =
-                (0..rows * width * size).map(|_| if datatype == DataType::Bool { next() % 2 } else { next() }).collect();
+            let bytes: Vec<u8> = (0..rows * width * size)
+                .map(|_| if datatype == DataType::Bool { next() % 2 } else { next() })
+                .collect();
             Tensor::new(datatype, shape, bytes.into()).unwrap()
         }
         None => {

@@ -64,7 +64,9 @@ fn refusals_name_what_was_given_and_what_would_be_right() {
     assert!(refusal(vec![fp32("user", &[1, 3])], &[]).contains("has shape [1,3], expected [-1,2]"));
     assert!(refusal(vec![fp32("user", &[2])], &[]).contains("has shape [2], expected [-1,2]"));
     assert!(refusal(vec![fp32("user", &[1, 2]), fp32("user", &[1, 2])], &[]).contains("given twice"));
-    assert!(refusal(vec![fp32("user", &[1, 2])], &["best"]).contains("unknown output 'best', expected 'score', 'rank'"));
+    assert!(
+        refusal(vec![fp32("user", &[1, 2])], &["best"]).contains("unknown output 'best', expected 'score', 'rank'")
+    );
     assert!(refusal(vec![fp32("user", &[1, 2])], &["rank", "rank"]).contains("asked for twice"));
     let dims = refusal(vec![fp32("user", &[2, 2]), fp32("boost", &[3])], &[]);
     assert!(dims.contains("dimension 'batch' is 2 in input 'user' but 3 in input 'boost'"), "{dims}");
@@ -79,7 +81,8 @@ fn one_element_without_a_shape_is_one_row() {
         outputs: vec![],
     };
     let text = Tensor::from_byte_strings(Shape::default(), &["hello"]).unwrap();
-    let mut request = InferRequest { inputs: [NamedTensor::new("text", text)].into_iter().collect(), ..Default::default() };
+    let mut request =
+        InferRequest { inputs: [NamedTensor::new("text", text)].into_iter().collect(), ..Default::default() };
     let valid = validate("text", &signature, &mut request).unwrap();
     assert_eq!(valid.inputs[0].as_ref().unwrap().shape(), &Shape::from([1, 1]));
 }

@@ -65,17 +65,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn error<T>(&self, message: impl Into<String>) -> Result<T, SyntaxError> {
-        Err(SyntaxError {
-            line: self.line,
-            message: message.into(),
-        })
+        Err(SyntaxError { line: self.line, message: message.into() })
     }
 
     /// The characters in front that are `wanted`, taken.
     fn run(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
-        let (run, rest) = self
-            .rest
-            .split_at(self.rest.find(|c| !wanted(c)).unwrap_or(self.rest.len()));
+        let (run, rest) = self.rest.split_at(self.rest.find(|c| !wanted(c)).unwrap_or(self.rest.len()));
         self.rest = rest;
         run
     }
@@ -170,9 +165,7 @@ impl<'a> Lexer<'a> {
         match code.filter(|_| complete).and_then(char::from_u32) {
             Some(character) => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             None => {
-                return self.error(format!(
-                    "'\\u' and '\\U' need {digits} hexadecimal digits of a code point"
-                ));
+                return self.error(format!("'\\u' and '\\U' need {digits} hexadecimal digits of a code point"));
             }
         }
         Ok(())

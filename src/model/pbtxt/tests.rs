@@ -4,11 +4,7 @@ use super::*;
 
 fn values(text: &str) -> Vec<(String, Value)> {
     let message = parse(text).unwrap_or_else(|error| panic!("{text}: line {}: {}", error.line, error.message));
-    message
-        .fields
-        .into_iter()
-        .map(|field| (field.name, field.value))
-        .collect()
+    message.fields.into_iter().map(|field| (field.name, field.value)).collect()
 }
 
 fn value(text: &str) -> Value {
@@ -65,23 +61,12 @@ fn strings_have_both_quotes_escapes_and_are_joined() {
     assert_eq!(value(r#""it's""#), text("it's"));
     assert_eq!(value(r#"'say "hi"'"#), text("say \"hi\""));
     assert_eq!(value("\"a\" 'b'\n# between\n\"c\""), text("abc"));
-    assert_eq!(
-        value(r#""\a\b\f\n\r\t\v\?\\\'\"""#),
-        text("\x07\x08\x0c\n\r\t\x0b?\\'\"")
-    );
+    assert_eq!(value(r#""\a\b\f\n\r\t\v\?\\\'\"""#), text("\x07\x08\x0c\n\r\t\x0b?\\'\""));
     assert_eq!(value(r#""\101\x42\103d\x4""#), text("ABCd\x04"));
     assert_eq!(value(r#""\u00e4\U0001F600 ä""#), text("ä😀 ä"));
     assert_eq!(value(r#""\303\244""#), text("ä"));
-    for wrong in [
-        r#""open"#,
-        "\"line\nbreak\"",
-        r#""\q""#,
-        r#""\x""#,
-        r#""\u12""#,
-        r#""\ud800""#,
-        r#""\377""#,
-        "\"\\",
-    ] {
+    for wrong in [r#""open"#, "\"line\nbreak\"", r#""\q""#, r#""\x""#, r#""\u12""#, r#""\ud800""#, r#""\377""#, "\"\\"]
+    {
         assert!(parse(&format!("x: {wrong}")).is_err(), "{wrong}");
     }
 }
@@ -109,37 +94,24 @@ fn messages_lists_and_separators_may_be_written_in_several_ways() {
 fn words_stand_for_enums_and_booleans_and_extensions_are_read() {
     assert_eq!(value("TYPE_FP32"), Value::Word("TYPE_FP32".into()));
     assert_eq!(value("true"), Value::Word("true".into()));
-    assert_eq!(
-        values("[type.googleapis.com/a.B] { x: 1 }")[0].0,
-        "[type.googleapis.com/a.B]"
-    );
+    assert_eq!(values("[type.googleapis.com/a.B] { x: 1 }")[0].0, "[type.googleapis.com/a.B]");
 }
 
 #[test]
 fn every_value_has_its_line() {
     let message = parse("\na: 1\nb {\n  c: 2\n}\nd: [\n3,\n4 ]\r\ne: 'x'\n 'y'").unwrap();
-    let lines: Vec<_> = message
-        .fields
-        .iter()
-        .map(|field| (field.name.as_str(), field.line))
-        .collect();
+    let lines: Vec<_> = message.fields.iter().map(|field| (field.name.as_str(), field.line)).collect();
     assert_eq!(lines, [("a", 2), ("b", 3), ("d", 7), ("d", 8), ("e", 9)]);
 }
 
 #[test]
 fn a_syntax_error_names_its_line_and_what_would_be_right() {
     assert_eq!(error("a: 1\n}"), "2: expected a field's name, got '}'");
-    assert_eq!(
-        error("a {\n b: 1\n\n"),
-        "4: expected '}' for the message that line 1 opens, got the end"
-    );
+    assert_eq!(error("a {\n b: 1\n\n"), "4: expected '}' for the message that line 1 opens, got the end");
     assert_eq!(error("a {\n b: 1 >"), "2: expected a field's name, got '>'");
     assert_eq!(error("a 1"), "1: expected ':' or '{' after 'a', got the number 1");
     assert_eq!(error("a:\n"), "2: expected a value, got the end");
-    assert_eq!(
-        error("a: [1 2]"),
-        "1: expected ',' or ']' in the list 'a', got the number 2"
-    );
+    assert_eq!(error("a: [1 2]"), "1: expected ',' or ']' in the list 'a', got the number 2");
     assert_eq!(error("a: [1,]"), "1: expected a value, got ']'");
     assert_eq!(error("{\"name\": 1}"), "1: expected a field's name, got '{'");
     assert_eq!(error("a: 'x"), "1: the string lacks its closing '");
@@ -184,11 +156,7 @@ fn print(message: &Message, style: usize, out: &mut String) {
                 out.push('"');
             }
             Value::Message(nested) => {
-                let (open, close) = if style.is_multiple_of(2) {
-                    ("{\n", "}")
-                } else {
-                    ("<", ">")
-                };
+                let (open, close) = if style.is_multiple_of(2) { ("{\n", "}") } else { ("<", ">") };
                 out.push_str(open);
                 print(nested, style, out);
                 out.push_str(close);

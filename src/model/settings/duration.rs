@@ -12,9 +12,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// What is wrong with `text` and what would be right, ready to stand behind a key.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let shown: String = text.chars().take(40).collect();
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let nanos_of_unit: u128 = match unit {
         "us" => 1_000,
@@ -34,16 +32,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if nanos > LONGEST.as_nanos() {
         return Err(format!("'{shown}' is longer than {} days", LONGEST.as_secs() / 86_400));
     }
-    Ok(Duration::new(
-        (nanos / 1_000_000_000) as u64,
-        (nanos % 1_000_000_000) as u32,
-    ))
+    Ok(Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32))
 }
 
 fn digits(text: &str) -> Option<u128> {
-    (text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
+    (text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
 fn no_duration(shown: &str) -> String {

@@ -40,12 +40,8 @@ pub enum RuntimeChoice {
 
 impl RuntimeChoice {
     /// Every choice.
-    pub const ALL: [RuntimeChoice; 4] = [
-        RuntimeChoice::Auto,
-        RuntimeChoice::Onnx,
-        RuntimeChoice::Tract,
-        RuntimeChoice::Identity,
-    ];
+    pub const ALL: [RuntimeChoice; 4] =
+        [RuntimeChoice::Auto, RuntimeChoice::Onnx, RuntimeChoice::Tract, RuntimeChoice::Identity];
 
     /// The name in settings: "auto".
     pub const fn name(self) -> &'static str {
@@ -142,12 +138,8 @@ impl TensorDeclaration {
             return None;
         }
         let datatype = self.datatype.unwrap_or(spec.datatype);
-        let declared = TensorSpec {
-            name: self.name.as_str().into(),
-            datatype,
-            shape: self.shape.clone(),
-            optional: false,
-        };
+        let declared =
+            TensorSpec { name: self.name.as_str().into(), datatype, shape: self.shape.clone(), optional: false };
         Some(format!("the settings declare {declared}, but the model has {spec}"))
     }
 }
@@ -236,18 +228,10 @@ impl ModelSettings {
     pub fn declared(&self) -> Signature {
         let spec = |tensor: &TensorDeclaration| {
             let (shape, optional) = (tensor.shape.clone(), tensor.optional);
-            Some(TensorSpec {
-                name: tensor.name.as_str().into(),
-                datatype: tensor.datatype?,
-                shape,
-                optional,
-            })
+            Some(TensorSpec { name: tensor.name.as_str().into(), datatype: tensor.datatype?, shape, optional })
         };
         let specs = |tensors: &[TensorDeclaration]| tensors.iter().filter_map(spec).collect();
-        Signature {
-            inputs: specs(&self.inputs),
-            outputs: specs(&self.outputs),
-        }
+        Signature { inputs: specs(&self.inputs), outputs: specs(&self.outputs) }
     }
 }
 
@@ -271,10 +255,7 @@ pub struct Fault {
 
 impl Fault {
     fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            message: message.into(),
-        }
+        Self { key: key.into(), message: message.into() }
     }
 }
 
@@ -289,13 +270,8 @@ impl std::error::Error for Fault {}
 /// The one of `known` that `name` most likely means: within two slips, and within a third of its letters.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 2);
-    let slips = known
-        .into_iter()
-        .map(|candidate| (slips_between(name, candidate), candidate));
-    slips
-        .filter(|(slips, _)| *slips <= allowed)
-        .min_by_key(|(slips, _)| *slips)
-        .map(|(_, candidate)| candidate)
+    let slips = known.into_iter().map(|candidate| (slips_between(name, candidate), candidate));
+    slips.filter(|(slips, _)| *slips <= allowed).min_by_key(|(slips, _)| *slips).map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein's distance.
@@ -316,10 +292,7 @@ fn slips_between(a: &str, b: &str) -> usize {
 /// The text without a byte order mark, which some Windows editors put first, and within the size bound.
 fn without_mark(text: &str) -> Result<&str, Vec<Fault>> {
     if text.len() > SETTINGS_BYTES_MAX {
-        let message = format!(
-            "the file has {} bytes, at most {SETTINGS_BYTES_MAX} are read",
-            text.len()
-        );
+        let message = format!("the file has {} bytes, at most {SETTINGS_BYTES_MAX} are read", text.len());
         return Err(vec![Fault::new("line 1", message)]);
     }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -327,13 +300,9 @@ fn without_mark(text: &str) -> Result<&str, Vec<Fault>> {
 
 /// A file named by a setting: relative, and inside the directory it is relative to.
 fn inner_file(path: &str) -> Result<String, String> {
-    let inside = Path::new(path)
-        .components()
-        .all(|component| matches!(component, Component::Normal(_)));
+    let inside = Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
     if path.is_empty() || !inside {
-        return Err(format!(
-            "'{path}' must be a relative path that stays inside the model's directory"
-        ));
+        return Err(format!("'{path}' must be a relative path that stays inside the model's directory"));
     }
     Ok(path.to_owned())
 }
@@ -342,16 +311,10 @@ fn inner_file(path: &str) -> Result<String, String> {
 fn check_tensors(list: &str, settings: &ModelSettings, tensors: &[TensorDeclaration], faults: &mut Vec<Fault>) {
     for (i, tensor) in tensors.iter().enumerate() {
         if tensors[..i].iter().any(|earlier| earlier.name == tensor.name) {
-            faults.push(Fault::new(
-                format!("{list}[{i}].name"),
-                format!("'{}' is declared twice", tensor.name),
-            ));
+            faults.push(Fault::new(format!("{list}[{i}].name"), format!("'{}' is declared twice", tensor.name)));
         }
         if settings.runtime == RuntimeChoice::Identity && tensor.datatype.is_none() {
-            let message = format!(
-                "'{}' needs a datatype, because the identity runtime has no model file",
-                tensor.name
-            );
+            let message = format!("'{}' needs a datatype, because the identity runtime has no model file", tensor.name);
             faults.push(Fault::new(format!("{list}[{i}]"), message));
         }
     }

@@ -11,11 +11,7 @@ fn parsed(text: &str) -> Parsed {
 
 /// The faults as they are shown.
 fn faults(text: &str) -> Vec<String> {
-    ModelSettings::from_toml(text)
-        .expect_err(text)
-        .iter()
-        .map(Fault::to_string)
-        .collect()
+    ModelSettings::from_toml(text).expect_err(text).iter().map(Fault::to_string).collect()
 }
 
 fn versions(numbers: &[u64]) -> Vec<Version> {
@@ -25,13 +21,7 @@ fn versions(numbers: &[u64]) -> Vec<Version> {
 #[test]
 fn an_empty_file_pins_nothing() {
     for empty in ["", "# nothing\n", "\u{feff}\n"] {
-        assert_eq!(
-            parsed(empty),
-            Parsed {
-                settings: ModelSettings::default(),
-                warnings: Vec::new()
-            }
-        );
+        assert_eq!(parsed(empty), Parsed { settings: ModelSettings::default(), warnings: Vec::new() });
     }
     assert!(ModelSettings::default().warm_up);
 }
@@ -65,12 +55,7 @@ const FULL: &str = r#"
 
 #[test]
 fn every_key_of_model_toml_is_read() {
-    let dims = vec![
-        Dim::Dynamic(Some("batch".into())),
-        Dim::Fixed(3),
-        Dim::ANY,
-        Dim::Fixed(224),
-    ];
+    let dims = vec![Dim::Dynamic(Some("batch".into())), Dim::Fixed(3), Dim::ANY, Dim::Fixed(224)];
     let expected = ModelSettings {
         runtime: RuntimeChoice::Identity,
         version_policy: VersionPolicy::Specific(versions(&[1, 3])),
@@ -101,23 +86,9 @@ fn every_key_of_model_toml_is_read() {
     let parsed = parsed(FULL);
     assert_eq!(parsed.settings, expected);
     assert_eq!(parsed.warnings, Vec::<String>::new());
-    let image = TensorSpec {
-        optional: true,
-        ..TensorSpec::new("image", DataType::Fp32, dims)
-    };
-    let scores = TensorSpec {
-        name: "scores".into(),
-        datatype: DataType::Bytes,
-        shape: None,
-        optional: false,
-    };
-    assert_eq!(
-        parsed.settings.declared(),
-        Signature {
-            inputs: vec![image],
-            outputs: vec![scores]
-        }
-    );
+    let image = TensorSpec { optional: true, ..TensorSpec::new("image", DataType::Fp32, dims) };
+    let scores = TensorSpec { name: "scores".into(), datatype: DataType::Bytes, shape: None, optional: false };
+    assert_eq!(parsed.settings.declared(), Signature { inputs: vec![image], outputs: vec![scores] });
 }
 
 #[test]
@@ -125,24 +96,14 @@ fn versions_may_be_chosen_in_four_ways() {
     for (text, expected) in [
         ("versions = \"latest\"", VersionPolicy::default()),
         ("versions = \"all\"", VersionPolicy::All),
-        (
-            "versions = { latest = 2 }",
-            VersionPolicy::Latest(NonZeroUsize::new(2).unwrap()),
-        ),
+        ("versions = { latest = 2 }", VersionPolicy::Latest(NonZeroUsize::new(2).unwrap())),
         ("versions = [2]", VersionPolicy::Specific(versions(&[2]))),
     ] {
         assert_eq!(parsed(text).settings.version_policy, expected, "{text}");
     }
-    for wrong in [
-        "[]",
-        "3",
-        "\"newest\"",
-        "{ latest = 0 }",
-        "{ newest = 1 }",
-        "[0]",
-        "[\"1\"]",
-        "{ latest = 1, all = 1 }",
-    ] {
+    for wrong in
+        ["[]", "3", "\"newest\"", "{ latest = 0 }", "{ newest = 1 }", "[0]", "[\"1\"]", "{ latest = 1, all = 1 }"]
+    {
         let faults = faults(&format!("versions = {wrong}"));
         assert!(faults.len() == 1 && faults[0].starts_with("versions: "), "{faults:?}");
     }
@@ -190,10 +151,7 @@ fn every_fault_of_a_file_is_reported_at_once_with_its_key() {
     ];
     let faults = faults(text);
     for expected in expected {
-        assert!(
-            faults.iter().any(|fault| fault.starts_with(expected)),
-            "{expected} in {faults:#?}"
-        );
+        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{expected} in {faults:#?}");
     }
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
 }
@@ -209,10 +167,7 @@ fn text_that_is_no_toml_is_a_fault_with_its_line() {
 #[test]
 fn an_identity_model_declares_its_datatypes() {
     let faults = faults("runtime = \"identity\"\n[[inputs]]\nname = \"x\"");
-    assert_eq!(
-        faults,
-        ["inputs[0]: 'x' needs a datatype, because the identity runtime has no model file"]
-    );
+    assert_eq!(faults, ["inputs[0]: 'x' needs a datatype, because the identity runtime has no model file"]);
     let warnings = parsed("execute_time = \"1ms\"").warnings;
     assert_eq!(warnings, ["execute_time is not used: it is for runtime = \"identity\""]);
 }
@@ -225,10 +180,7 @@ fn a_policy_selects_ascending_versions_that_are_there() {
     assert_eq!(latest(2).select(&available), versions(&[3, 10]));
     assert_eq!(latest(9).select(&available), versions(&[1, 3, 10]));
     assert_eq!(VersionPolicy::All.select(&available), versions(&[1, 3, 10]));
-    assert_eq!(
-        VersionPolicy::Specific(versions(&[1, 2, 10])).select(&available),
-        versions(&[1, 10])
-    );
+    assert_eq!(VersionPolicy::Specific(versions(&[1, 2, 10])).select(&available), versions(&[1, 10]));
     assert_eq!(VersionPolicy::All.select(&[]), []);
 }
 
@@ -252,22 +204,12 @@ fn a_declaration_is_held_against_the_artifact() {
         (&[3], true, &fixed, false),
         (&[2, 3], true, &fixed, true),
     ] {
-        assert_eq!(
-            declaration(dims, rows_open).disagreement(spec).is_none(),
-            agrees,
-            "{dims:?} {spec}"
-        );
+        assert_eq!(declaration(dims, rows_open).disagreement(spec).is_none(), agrees, "{dims:?} {spec}");
     }
     let other = TensorSpec::new("x", DataType::Int64, [Dim::ANY]);
     let message = declaration(&[-1, 4], false).disagreement(&other).unwrap();
-    assert_eq!(
-        message,
-        "the settings declare x FP32[-1,4], but the model has x INT64[-1]"
-    );
-    let silent = TensorDeclaration {
-        name: "x".into(),
-        ..TensorDeclaration::default()
-    };
+    assert_eq!(message, "the settings declare x FP32[-1,4], but the model has x INT64[-1]");
+    let silent = TensorDeclaration { name: "x".into(), ..TensorDeclaration::default() };
     assert_eq!(silent.disagreement(&other), None);
 }
 

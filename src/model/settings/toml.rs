@@ -17,12 +17,7 @@ use crate::tensor::DataType;
 pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     let table: Table = text.parse().map_err(|error| vec![syntax_fault(text, &error)])?;
     let mut faults = Vec::new();
-    let mut root = Section {
-        table: &table,
-        path: "",
-        seen: Vec::new(),
-        faults: &mut faults,
-    };
+    let mut root = Section { table: &table, path: "", seen: Vec::new(), faults: &mut faults };
     let defaults = ModelSettings::default();
     let execute_time = root.take("execute_time", duration);
     let mut settings = ModelSettings {
@@ -60,10 +55,7 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
 fn syntax_fault(text: &str, error: &::toml::de::Error) -> Fault {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
-    Fault::new(
-        format!("line {line}"),
-        error.message().lines().collect::<Vec<_>>().join(", "),
-    )
+    Fault::new(format!("line {line}"), error.message().lines().collect::<Vec<_>>().join(", "))
 }
 
 /// A table whose keys are taken one by one; those that nobody takes are unknown.
@@ -103,12 +95,7 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
     let mut declarations = Vec::with_capacity(tables.len());
     for (i, table) in tables.iter().enumerate() {
         let path = format!("{list}[{i}].");
-        let mut section = Section {
-            table,
-            path: &path,
-            seen: Vec::new(),
-            faults,
-        };
+        let mut section = Section { table, path: &path, seen: Vec::new(), faults };
         let name = section.take("name", |value| text_of(value).map(str::to_owned));
         let datatype = section.take("datatype", datatype);
         let shape = section.take("shape", shape);
@@ -120,31 +107,17 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
         }
         section.refuse_unknown();
         if !table.contains_key("name") {
-            faults.push(Fault::new(
-                format!("{path}name"),
-                "missing: the name that the model file has for it",
-            ));
+            faults.push(Fault::new(format!("{path}name"), "missing: the name that the model file has for it"));
         }
         let Some(name) = name else { continue };
         let optional = optional.unwrap_or(false);
-        declarations.push(TensorDeclaration {
-            name,
-            datatype,
-            shape,
-            rows_open: false,
-            optional,
-            labels,
-        });
+        declarations.push(TensorDeclaration { name, datatype, shape, rows_open: false, optional, labels });
     }
     declarations
 }
 
 fn expected(what: &str, value: &Value) -> String {
-    format!(
-        "expected {what}, got {} {}",
-        article(value.type_str()),
-        value.type_str()
-    )
+    format!("expected {what}, got {} {}", article(value.type_str()), value.type_str())
 }
 
 fn article(noun: &str) -> &'static str {
@@ -204,25 +177,19 @@ fn datatype(value: &Value) -> Result<DataType, String> {
 }
 
 fn tables(value: &Value) -> Result<Vec<&Table>, String> {
-    let tables = value
-        .as_array()
-        .and_then(|items| items.iter().map(Value::as_table).collect());
+    let tables = value.as_array().and_then(|items| items.iter().map(Value::as_table).collect());
     tables.ok_or_else(|| "expected tables, each headed [[inputs]] or [[outputs]]".to_owned())
 }
 
 /// Sizes; -1 or a name for a dynamic dimension. Dimensions of one name are equal within a request.
 fn shape(value: &Value) -> Result<Vec<Dim>, String> {
-    let dims = value
-        .as_array()
-        .ok_or_else(|| expected("an array such as [-1, 3, 224, 224]", value))?;
+    let dims = value.as_array().ok_or_else(|| expected("an array such as [-1, 3, 224, 224]", value))?;
     dims.iter()
         .map(|dim| match dim {
             Value::Integer(-1) => Ok(Dim::ANY),
             Value::Integer(size @ 1..) => Ok(Dim::from_wire(*size)),
             Value::String(name) if !name.is_empty() => Ok(Dim::Dynamic(Some(name.as_str().into()))),
-            _ => Err(format!(
-                "{dim} is no dimension: expected a size of at least 1, -1 for any, or a name"
-            )),
+            _ => Err(format!("{dim} is no dimension: expected a size of at least 1, -1 for any, or a name")),
         })
         .collect()
 }
@@ -233,11 +200,9 @@ fn version_policy(value: &Value) -> Result<VersionPolicy, String> {
     match value {
         Value::String(word) if word == "latest" => Ok(VersionPolicy::default()),
         Value::String(word) if word == "all" => Ok(VersionPolicy::All),
-        Value::Table(table) if table.len() == 1 => table
-            .get("latest")
-            .ok_or_else(wrong)
-            .and_then(positive)
-            .map(VersionPolicy::Latest),
+        Value::Table(table) if table.len() == 1 => {
+            table.get("latest").ok_or_else(wrong).and_then(positive).map(VersionPolicy::Latest)
+        }
         Value::Array(numbers) if !numbers.is_empty() => {
             let version = |number: &Value| {
                 let number = number.as_integer().and_then(|number| u64::try_from(number).ok());

@@ -20,21 +20,12 @@ use fields::{Fields, Notes, boolean, choice, natural, positive, text};
 /// Fields that we do without, and what a person who set them should know.
 const UNUSED: [(&str, &str); 8] = [
     ("optimization", "not used: the runtime's own defaults apply"),
-    (
-        "model_warmup",
-        "not used: every version is warmed up by a run of its own before it is ready",
-    ),
+    ("model_warmup", "not used: every version is warmed up by a run of its own before it is ready"),
     ("model_repository_agents", "not run"),
-    (
-        "cc_model_filenames",
-        "not used: the same file is loaded on every machine",
-    ),
+    ("cc_model_filenames", "not used: the same file is loaded on every machine"),
     ("metric_tags", "not put on metrics"),
     ("model_metrics", "not used: metrics keep their own buckets"),
-    (
-        "model_operations",
-        "not loaded: libraries of custom operators are not supported",
-    ),
+    ("model_operations", "not loaded: libraries of custom operators are not supported"),
     ("runtime", "not used: 'backend' alone chooses the engine"),
 ];
 
@@ -44,18 +35,9 @@ const REFUSED: [(&str, &str); 4] = [
         "sequence_batching",
         "not served: requests are independent here, a model that keeps state between them is not supported",
     ),
-    (
-        "ensemble_scheduling",
-        "not served: ensembles are not supported, serve each of their models by itself",
-    ),
-    (
-        "batch_input",
-        "not served: inputs that the server computes from a batch are not supported",
-    ),
-    (
-        "batch_output",
-        "not served: outputs that the server splits by a batch's inputs are not supported",
-    ),
+    ("ensemble_scheduling", "not served: ensembles are not supported, serve each of their models by itself"),
+    ("batch_input", "not served: inputs that the server computes from a batch are not supported"),
+    ("batch_output", "not served: outputs that the server splits by a batch's inputs are not supported"),
 ];
 
 /// Reads the text of a `config.pbtxt` of the model called `model_name`.
@@ -69,24 +51,14 @@ pub(super) fn read(text: &str, model_name: &str) -> Result<Parsed, Vec<Fault>> {
     let (mut faults, warnings) = notes.finish();
     check_tensors("input", &settings, &settings.inputs, &mut faults);
     check_tensors("output", &settings, &settings.outputs, &mut faults);
-    if faults.is_empty() {
-        Ok(Parsed { settings, warnings })
-    } else {
-        Err(faults)
-    }
+    if faults.is_empty() { Ok(Parsed { settings, warnings }) } else { Err(faults) }
 }
 
 fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> ModelSettings {
     // Triton's own rule. A copied directory with the old name inside is a mistake to see now, not in a client's error.
-    let name = root
-        .read("name", notes, text)
-        .filter(|name| !name.is_empty() && *name != model_name);
+    let name = root.read("name", notes, text).filter(|name| !name.is_empty() && *name != model_name);
     if let Some(name) = name {
-        root.fault(
-            "name",
-            notes,
-            format!("'{name}' must equal the name of the model's directory, '{model_name}'"),
-        );
+        root.fault("name", notes, format!("'{name}' must equal the name of the model's directory, '{model_name}'"));
     }
     let mut settings = ModelSettings {
         runtime: runtime(root, notes),
@@ -113,11 +85,7 @@ fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> Model
     }
     if let Some(mut policy) = root.nested("model_transaction_policy", notes) {
         if policy.read("decoupled", notes, boolean) == Some(true) {
-            policy.fault(
-                "decoupled",
-                notes,
-                "not served: every request has exactly one response here",
-            );
+            policy.fault("decoupled", notes, "not served: every request has exactly one response here");
         }
         policy.finish(notes);
     }
@@ -159,9 +127,7 @@ fn version_policy(root: &mut Fields<'_>, notes: &mut Notes) -> VersionPolicy {
     };
     let mut choices = Vec::new();
     if let Some(mut latest) = policy.nested("latest", notes) {
-        let count = latest
-            .read("num_versions", notes, positive)
-            .unwrap_or(NonZeroUsize::MIN);
+        let count = latest.read("num_versions", notes, positive).unwrap_or(NonZeroUsize::MIN);
         latest.finish(notes);
         choices.push(VersionPolicy::Latest(count));
     }
@@ -207,9 +173,7 @@ fn instances(root: &mut Fields<'_>, notes: &mut Notes) -> Option<NonZeroUsize> {
     let mut total = 0_usize;
     for mut group in root.nested_each("instance_group", notes) {
         let count = group.read("count", notes, natural);
-        let kind = group
-            .read("kind", notes, |value| choice(value, &KINDS))
-            .unwrap_or(Kind::Any);
+        let kind = group.read("kind", notes, |value| choice(value, &KINDS)).unwrap_or(Kind::Any);
         let passive = group.read("passive", notes, boolean).unwrap_or(false);
         // A group's name and devices matter only on GPUs, of which one warning is enough.
         for name in ["name", "gpus"] {
@@ -219,11 +183,7 @@ fn instances(root: &mut Fields<'_>, notes: &mut Notes) -> Option<NonZeroUsize> {
             group.ignore(name, notes, "not used");
         }
         if kind == Kind::Gpu {
-            group.warn(
-                "kind",
-                notes,
-                "KIND_GPU is served on the CPU, with as many instances as the server finds best",
-            );
+            group.warn("kind", notes, "KIND_GPU is served on the CPU, with as many instances as the server finds best");
         } else if passive {
             group.warn("passive", notes, "passive instances are not made");
         } else {
@@ -239,9 +199,7 @@ fn dynamic_batching(root: &mut Fields<'_>, settings: &mut ModelSettings, notes: 
     let Some(mut batching) = root.nested("dynamic_batching", notes) else {
         return;
     };
-    settings.max_queue_delay = batching
-        .read("max_queue_delay_microseconds", notes, natural)
-        .map(micros);
+    settings.max_queue_delay = batching.read("max_queue_delay_microseconds", notes, natural).map(micros);
     // Not needed: batch sizes follow from the latency curve that is learned while serving. Responses of one connection
     // keep their order anyhow.
     for name in ["preferred_batch_size", "preserve_ordering", "default_priority_level"] {
@@ -253,17 +211,11 @@ fn dynamic_batching(root: &mut Fields<'_>, settings: &mut ModelSettings, notes: 
     if let Some(mut policy) = batching.nested("default_queue_policy", notes) {
         // Zero means none, for both.
         settings.queue_max = policy.read("max_queue_size", notes, natural).filter(|&most| most > 0);
-        let timeout = policy
-            .read("default_timeout_microseconds", notes, natural)
-            .filter(|&timeout| timeout > 0);
+        let timeout = policy.read("default_timeout_microseconds", notes, natural).filter(|&timeout| timeout > 0);
         settings.queue_timeout = timeout.map(micros);
         const ACTIONS: [(&str, i128, bool); 2] = [("REJECT", 0, false), ("DELAY", 1, true)];
         if policy.read("timeout_action", notes, |value| choice(value, &ACTIONS)) == Some(true) {
-            policy.warn(
-                "timeout_action",
-                notes,
-                "DELAY is not supported: a request that waited too long is refused",
-            );
+            policy.warn("timeout_action", notes, "DELAY is not supported: a request that waited too long is refused");
         }
         // A request may always bring a deadline of its own.
         policy.skip("allow_timeout_override");
@@ -281,16 +233,9 @@ fn parameters(root: &mut Fields<'_>, settings: &mut ModelSettings, notes: &mut N
     for mut entry in root.nested_each("parameters", notes) {
         let key = entry.read("key", notes, text).unwrap_or_default();
         let mut nested = entry.nested("value", notes);
-        let value = nested
-            .as_mut()
-            .and_then(|value| value.read("string_value", notes, text))
-            .unwrap_or_default();
-        let number = || {
-            value
-                .trim()
-                .parse::<u32>()
-                .map_err(|_| format!("{key}: expected a whole number, got '{value}'"))
-        };
+        let value = nested.as_mut().and_then(|value| value.read("string_value", notes, text)).unwrap_or_default();
+        let number =
+            || value.trim().parse::<u32>().map_err(|_| format!("{key}: expected a whole number, got '{value}'"));
         let result = match (key, settings.runtime) {
             // ONNX Runtime's default, spelled out.
             ("intra_op_thread_count", _) => number().map(|count| settings.threads = NonZeroUsize::new(count as usize)),

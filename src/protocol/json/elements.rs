@@ -42,12 +42,7 @@ pub(super) fn checked_count(datatype: DataType, shape: &Shape, limits: &Limits) 
 /// or one of them is no value of the datatype.
 pub(super) fn read_data(reader: &mut Reader<'_>, datatype: DataType, shape: &Shape, limits: &Limits) -> Result<Bytes> {
     let expected = checked_count(datatype, shape, limits)?;
-    let task = Task {
-        datatype,
-        shape,
-        expected,
-        limits,
-    };
+    let task = Task { datatype, shape, expected, limits };
     match datatype {
         DataType::Bool => task.read::<Flag, 1>(reader),
         DataType::Uint8 => task.read::<u8, 1>(reader),
@@ -111,9 +106,7 @@ impl Task<'_> {
             return Ok(());
         }
         let (expected, shape) = (self.expected, self.shape);
-        Err(Error::invalid(format!(
-            "expected {expected} elements for shape {shape}, got {given}"
-        )))
+        Err(Error::invalid(format!("expected {expected} elements for shape {shape}, got {given}")))
     }
 
     /// Hands each element to `sink`, whatever the nesting.
@@ -182,13 +175,7 @@ struct NumberSink<T, const N: usize> {
 
 impl<T: Value<N>, const N: usize> Sink for NumberSink<T, N> {
     fn element(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        let bytes = T::read(
-            reader,
-            Place {
-                datatype: self.datatype,
-                index: self.count,
-            },
-        )?;
+        let bytes = T::read(reader, Place { datatype: self.datatype, index: self.count })?;
         if self.count < self.expected {
             self.buffer.extend(&bytes);
         }
@@ -244,10 +231,7 @@ struct StringSink {
 impl Sink for StringSink {
     fn element(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         if reader.peek() != Some(b'"') {
-            let place = Place {
-                datatype: DataType::Bytes,
-                index: self.count,
-            };
+            let place = Place { datatype: DataType::Bytes, index: self.count };
             return Err(place.mismatch(reader, "a string"));
         }
         let element = reader.string()?;

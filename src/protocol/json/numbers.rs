@@ -90,14 +90,7 @@ pub(super) fn scan(text: &[u8], start: usize) -> Option<Decimal<'_>> {
         exponent = exponent.saturating_add(power);
         at = end;
     }
-    Some(Decimal {
-        token: &text[start..at],
-        negative,
-        mantissa,
-        digits,
-        exponent,
-        plain,
-    })
+    Some(Decimal { token: &text[start..at], negative, mantissa, digits, exponent, plain })
 }
 
 /// Adds the digits from `at` on to `value` and returns where they end. Wraps where there are too many.
@@ -113,19 +106,13 @@ fn skip_digits(text: &[u8], mut at: usize, value: &mut u64) -> usize {
             return at;
         }
         // The digits move to the end and zeros come before them, so that any count is summed as eight.
-        *value = value
-            .wrapping_mul(STEPS[count])
-            .wrapping_add(sum_of_eight(word << (64 - 8 * count)));
+        *value = value.wrapping_mul(STEPS[count]).wrapping_add(sum_of_eight(word << (64 - 8 * count)));
         at += count;
         if count < 8 {
             return at;
         }
     }
-    while let Some(digit) = text
-        .get(at)
-        .map(|byte| byte.wrapping_sub(b'0'))
-        .filter(|&digit| digit < 10)
-    {
+    while let Some(digit) = text.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
         *value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         at += 1;
     }
@@ -153,9 +140,9 @@ fn explicit_exponent(text: &[u8], at: usize) -> Option<(usize, i32)> {
         return None;
     }
     let end = first + digits;
-    let power = text[first..end].iter().fold(0_i32, |power, byte| {
-        power.saturating_mul(10).saturating_add(i32::from(byte - b'0'))
-    });
+    let power = text[first..end]
+        .iter()
+        .fold(0_i32, |power, byte| power.saturating_mul(10).saturating_add(i32::from(byte - b'0')));
     Some((end, if negative { -power } else { power }))
 }
 
@@ -164,11 +151,7 @@ impl Decimal<'_> {
     pub(super) fn shown(&self) -> String {
         // A number is ASCII.
         let shown = String::from_utf8_lossy(&self.token[..self.token.len().min(40)]);
-        if self.token.len() > 40 {
-            format!("{shown}...")
-        } else {
-            shown.into_owned()
-        }
+        if self.token.len() > 40 { format!("{shown}...") } else { shown.into_owned() }
     }
 
     /// `value`, which is not negative, with this number's sign. Without a branch: signs are as random as the data.
@@ -201,11 +184,7 @@ impl Decimal<'_> {
         if self.digits <= EXACT_DIGITS && (-22..=22).contains(&self.exponent) {
             let mantissa = self.mantissa as i64 as f64;
             let power = self.exponent;
-            let wide = if power < 0 {
-                mantissa / POWERS[-power as usize]
-            } else {
-                mantissa * POWERS[power as usize]
-            };
+            let wide = if power < 0 { mantissa / POWERS[-power as usize] } else { mantissa * POWERS[power as usize] };
             let lost = wide.to_bits() & 0x1fff_ffff;
             let safe = lost.wrapping_sub(0x1000_0000 - 4) > 8 && wide >= f64::from(f32::MIN_POSITIVE);
             if safe || self.mantissa == 0 {
@@ -234,25 +213,15 @@ impl Decimal<'_> {
     /// The whole number that this is, where it is one and fits 65 bits: sign and magnitude. `1.0` and `1e2` are whole.
     #[inline(always)]
     pub(super) fn to_whole(self) -> Result<i128, Refusal> {
-        let magnitude = if self.plain && self.digits <= EXACT_DIGITS {
-            self.mantissa
-        } else {
-            self.whole_magnitude()?
-        };
-        Ok(if self.negative {
-            -i128::from(magnitude)
-        } else {
-            i128::from(magnitude)
-        })
+        let magnitude = if self.plain && self.digits <= EXACT_DIGITS { self.mantissa } else { self.whole_magnitude()? };
+        Ok(if self.negative { -i128::from(magnitude) } else { i128::from(magnitude) })
     }
 
     #[cold]
     fn whole_magnitude(self) -> Result<u64, Refusal> {
         let digits = || {
             let before_exponent = self.token.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
-            before_exponent
-                .filter(|byte| byte.is_ascii_digit())
-                .map(|byte| byte - b'0')
+            before_exponent.filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0')
         };
         let leading = digits().take_while(|&digit| digit == 0).count();
         let significant = self.digits - leading;
@@ -260,9 +229,7 @@ impl Decimal<'_> {
             return Ok(0);
         }
         let trailing = digits().fold(0, |run, digit| if digit == 0 { run + 1 } else { 0 });
-        let power = self
-            .exponent
-            .saturating_add(i32::try_from(trailing).unwrap_or(i32::MAX));
+        let power = self.exponent.saturating_add(i32::try_from(trailing).unwrap_or(i32::MAX));
         let power = usize::try_from(power).map_err(|_| Refusal::Fraction)?;
         // u64 has at most 20 digits.
         let kept = significant - trailing;

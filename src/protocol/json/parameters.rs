@@ -41,10 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>, owner: Owner, limits: &Limits) -> Re
     while let Some(name) = reader.key(&mut first)? {
         count += 1;
         if count > limits.parameters_max {
-            return Err(Error::too_large(format!(
-                "more than {} parameters",
-                limits.parameters_max
-            )));
+            return Err(Error::too_large(format!("more than {} parameters", limits.parameters_max)));
         }
         check_length("a parameter's name", &name, limits)?;
         let Some(value) = value(reader, &name, limits)? else {
@@ -107,9 +104,7 @@ fn value(reader: &mut Reader<'_>, name: &str, limits: &Limits) -> Result<Option<
             if number.plain {
                 let whole = number.to_whole().map_err(|_| beyond())?;
                 let signed = i64::try_from(whole).map(ParameterValue::Int64);
-                signed
-                    .or_else(|_| u64::try_from(whole).map(ParameterValue::Uint64))
-                    .map_err(|_| beyond())?
+                signed.or_else(|_| u64::try_from(whole).map(ParameterValue::Uint64)).map_err(|_| beyond())?
             } else {
                 let value = number.to_f64();
                 if value.is_infinite() {
@@ -133,11 +128,7 @@ pub(super) fn check_length(what: &str, text: &str, limits: &Limits) -> Result<()
     if text.len() <= limits.string_bytes_max {
         return Ok(());
     }
-    Err(Error::too_large(format!(
-        "{what} is {} bytes long, the limit is {}",
-        text.len(),
-        limits.string_bytes_max
-    )))
+    Err(Error::too_large(format!("{what} is {} bytes long, the limit is {}", text.len(), limits.string_bytes_max)))
 }
 
 fn wrong_kind(name: &str, expected: &str, value: &ParameterValue) -> Error {

@@ -8,11 +8,8 @@ use smallvec::SmallVec;
 use crate::error::{Error, Result};
 
 /// The words that Python's `json.dumps` writes for floats which JSON has no number for.
-pub(super) const NON_FINITE: [(&[u8], f64); 3] = [
-    (b"NaN", f64::NAN),
-    (b"Infinity", f64::INFINITY),
-    (b"-Infinity", f64::NEG_INFINITY),
-];
+pub(super) const NON_FINITE: [(&[u8], f64); 3] =
+    [(b"NaN", f64::NAN), (b"Infinity", f64::INFINITY), (b"-Infinity", f64::NEG_INFINITY)];
 
 /// How much of the caller's own text a message repeats.
 const SHOWN_CHARS: usize = 100;
@@ -65,11 +62,7 @@ impl<'a> Reader<'a> {
     /// Reads `byte`, which has to come next.
     #[inline]
     pub(super) fn expect(&mut self, byte: u8, where_: &str) -> Result<()> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("'{}' {where_}", byte as char)))
-        }
+        if self.take(byte) { Ok(()) } else { Err(self.unexpected(&format!("'{}' {where_}", byte as char))) }
     }
 
     /// Reads `word` where the text goes on with it.
@@ -84,10 +77,7 @@ impl<'a> Reader<'a> {
 
     /// Reads one of [`NON_FINITE`], bare.
     pub(super) fn take_non_finite(&mut self) -> Option<f64> {
-        NON_FINITE
-            .into_iter()
-            .find(|(word, _)| self.take_word(word))
-            .map(|(_, value)| value)
+        NON_FINITE.into_iter().find(|(word, _)| self.take_word(word)).map(|(_, value)| value)
     }
 
     /// Goes on to the next member of an object: its key, or `None` behind the last. `first` is true only right behind the
@@ -175,11 +165,7 @@ impl<'a> Reader<'a> {
             b't' => '\t',
             b'u' => {
                 let unit = self.hex_unit(start)?;
-                let code = if matches!(unit, 0xd800..0xdc00) {
-                    self.low_surrogate(unit, start)?
-                } else {
-                    unit
-                };
+                let code = if matches!(unit, 0xd800..0xdc00) { self.low_surrogate(unit, start)? } else { unit };
                 // Only a surrogate that is not half of a pair is no character.
                 char::from_u32(code).ok_or_else(|| lone_surrogate(start))?
             }
@@ -206,9 +192,7 @@ impl<'a> Reader<'a> {
 
     fn hex_unit(&mut self, start: usize) -> Result<u32> {
         let digits = self.text.get(self.at..self.at + 4).unwrap_or(b"");
-        let unit = digits
-            .iter()
-            .try_fold(0, |unit, &digit| Some(unit << 4 | (digit as char).to_digit(16)?));
+        let unit = digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | (digit as char).to_digit(16)?));
         let Some(unit) = unit.filter(|_| !digits.is_empty()) else {
             return Err(syntax_at(start, "\\u needs four hexadecimal digits"));
         };
@@ -252,9 +236,7 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_scalar(&mut self) -> Result<()> {
-        if [&b"true"[..], b"false", b"null"]
-            .into_iter()
-            .any(|word| self.take_word(word))
+        if [&b"true"[..], b"false", b"null"].into_iter().any(|word| self.take_word(word))
             || self.take_non_finite().is_some()
         {
             return Ok(());
@@ -294,10 +276,7 @@ impl<'a> Reader<'a> {
     /// An error for nesting beyond `depth_max`.
     #[cold]
     pub(super) fn too_deep(&self, depth_max: usize) -> Error {
-        Error::too_large(format!(
-            "lists and objects nest deeper than {depth_max} at byte {}",
-            self.at
-        ))
+        Error::too_large(format!("lists and objects nest deeper than {depth_max} at byte {}", self.at))
     }
 }
 
@@ -314,9 +293,7 @@ fn lone_surrogate(at: usize) -> Error {
 
 /// As much of the caller's text as a message should repeat.
 pub(super) fn shown(text: &str) -> &str {
-    text.char_indices()
-        .nth(SHOWN_CHARS)
-        .map_or(text, |(end, _)| &text[..end])
+    text.char_indices().nth(SHOWN_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
 /// How many bytes go before the first quote, backslash or control character. Eight at a time: BYTES elements can be whole
@@ -337,8 +314,6 @@ pub(super) fn plain_prefix(text: &[u8]) -> usize {
         }
         at += 8;
     }
-    let rest = text[at..]
-        .iter()
-        .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+    let rest = text[at..].iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
     rest.map_or(text.len(), |rest| at + rest)
 }

@@ -101,11 +101,7 @@ impl Decoder<'_> {
         if self.reader.peek().is_some() {
             return Err(self.reader.unexpected("nothing behind the request's closing brace"));
         }
-        if seen.0.contains(&"inputs") {
-            Ok(())
-        } else {
-            Err(Error::invalid("the request has no 'inputs'"))
-        }
+        if seen.0.contains(&"inputs") { Ok(()) } else { Err(Error::invalid("the request has no 'inputs'")) }
     }
 
     fn id(&mut self) -> Result<()> {
@@ -127,10 +123,7 @@ impl Decoder<'_> {
         while self.reader.next_item(b']', &mut first)? {
             let position = self.request.inputs.len();
             if position >= self.limits.tensors_max {
-                return Err(Error::too_large(format!(
-                    "more than {} inputs",
-                    self.limits.tensors_max
-                )));
+                return Err(Error::too_large(format!("more than {} inputs", self.limits.tensors_max)));
             }
             let input = self.input(position)?;
             self.request.inputs.push(input);
@@ -143,11 +136,7 @@ impl Decoder<'_> {
         let tensor = self.members(&mut draft).and_then(|()| self.tensor(&mut draft));
         let tensor = tensor.map_err(|error| error.within(Named("input", draft.name.as_deref(), position)))?;
         // `tensor` refuses a draft without a name.
-        Ok(NamedTensor {
-            name: draft.name.unwrap_or_default(),
-            tensor,
-            parameters: draft.parameters.parameters,
-        })
+        Ok(NamedTensor { name: draft.name.unwrap_or_default(), tensor, parameters: draft.parameters.parameters })
     }
 
     /// Reads an input's members into `draft`, and its data too where all that they depend on came before.
@@ -197,8 +186,7 @@ impl Decoder<'_> {
         }
         let name = self.reader.string()?;
         check_length("its datatype", &name, self.limits)?;
-        name.parse()
-            .map_err(|unknown: UnknownDataType| Error::invalid(unknown.to_string()))
+        name.parse().map_err(|unknown: UnknownDataType| Error::invalid(unknown.to_string()))
     }
 
     fn shape(&mut self) -> Result<Shape> {
@@ -207,10 +195,7 @@ impl Decoder<'_> {
         let mut first = true;
         while self.reader.next_item(b']', &mut first)? {
             if dims.len() >= self.limits.rank_max {
-                return Err(Error::too_large(format!(
-                    "its shape has more than {} dimensions",
-                    self.limits.rank_max
-                )));
+                return Err(Error::too_large(format!("its shape has more than {} dimensions", self.limits.rank_max)));
             }
             let dim = self.reader.number()?;
             let size = dim.to_whole().ok().and_then(|size| usize::try_from(size).ok());
@@ -245,15 +230,11 @@ impl Decoder<'_> {
         let datatype = draft.datatype.ok_or_else(|| Error::invalid("it has no 'datatype'"))?;
         let data = match (std::mem::take(&mut draft.data), draft.parameters.binary_data_size) {
             (Data::None, None) => {
-                return Err(Error::invalid(
-                    "it has neither 'data' nor the parameter 'binary_data_size'",
-                ));
+                return Err(Error::invalid("it has neither 'data' nor the parameter 'binary_data_size'"));
             }
             (Data::None, Some(size)) => self.binary(datatype, &shape, size)?,
             (_, Some(_)) => {
-                return Err(Error::invalid(
-                    "it has both 'data' and the parameter 'binary_data_size'",
-                ));
+                return Err(Error::invalid("it has both 'data' and the parameter 'binary_data_size'"));
             }
             (Data::Read(data), None) => data,
             (Data::At(start), None) => {
@@ -272,11 +253,7 @@ impl Decoder<'_> {
             ));
         };
         let count = checked_count(datatype, shape, self.limits)?;
-        if let Some(expected) = datatype
-            .size()
-            .map(|element| count * element)
-            .filter(|&expected| expected != size)
-        {
+        if let Some(expected) = datatype.size().map(|element| count * element).filter(|&expected| expected != size) {
             return Err(Error::invalid(format!(
                 "binary_data_size is {size}, but {datatype}{shape} takes {expected} bytes"
             )));
@@ -316,10 +293,7 @@ impl Decoder<'_> {
         while self.reader.next_item(b']', &mut first)? {
             let position = self.request.outputs.len();
             if position >= self.limits.outputs_max {
-                return Err(Error::too_large(format!(
-                    "more than {} outputs",
-                    self.limits.outputs_max
-                )));
+                return Err(Error::too_large(format!("more than {} outputs", self.limits.outputs_max)));
             }
             let mut name = None;
             let output = self.output(&mut name);
@@ -329,10 +303,7 @@ impl Decoder<'_> {
             if let Some(binary) = parameters.binary {
                 self.encoding.per_output.push((name.clone(), binary));
             }
-            self.request.outputs.push(RequestedOutput {
-                name,
-                parameters: parameters.parameters,
-            });
+            self.request.outputs.push(RequestedOutput { name, parameters: parameters.parameters });
         }
         Ok(())
     }
@@ -354,11 +325,7 @@ impl Decoder<'_> {
                 _ => self.reader.skip_value(self.limits.depth_max)?,
             }
         }
-        if name.is_some() {
-            Ok(read)
-        } else {
-            Err(Error::invalid("it has no 'name'"))
-        }
+        if name.is_some() { Ok(read) } else { Err(Error::invalid("it has no 'name'")) }
     }
 }
 

@@ -89,10 +89,7 @@ fn key_after(out: &mut Vec<u8>, before: u8, name: &'static str) {
 /// The JSON with the binary outputs behind it.
 fn assemble(mut json: Vec<u8>, binary: &[&Bytes]) -> EncodedResponse {
     if binary.is_empty() {
-        return EncodedResponse {
-            json_length: None,
-            segments: smallvec![json.into()],
-        };
+        return EncodedResponse { json_length: None, segments: smallvec![json.into()] };
     }
     let json_length = Some(json.len());
     let small = binary.iter().take_while(|data| data.len() <= COPIED_BYTES_MAX).count();
@@ -187,9 +184,7 @@ fn numbers<const N: usize>(out: &mut Vec<u8>, data: &[u8], write: impl Fn(&mut V
 }
 
 fn strings(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
-    let elements = tensor
-        .byte_strings()
-        .map_err(|cause| Error::internal(cause.to_string()))?;
+    let elements = tensor.byte_strings().map_err(|cause| Error::internal(cause.to_string()))?;
     out.push(b'[');
     for (i, element) in elements.enumerate() {
         let text = std::str::from_utf8(element).map_err(|_| {

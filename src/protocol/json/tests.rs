@@ -44,10 +44,7 @@ fn response(outputs: impl IntoIterator<Item = (&'static str, Tensor)>) -> InferR
         version: Version::ONE,
         id: None,
         parameters: Parameters::new(),
-        outputs: outputs
-            .into_iter()
-            .map(|(name, tensor)| (name.into(), tensor))
-            .collect(),
+        outputs: outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect(),
         timing: Timing::default(),
     }
 }
@@ -61,10 +58,7 @@ fn there_and_back(tensor: &Tensor) -> Tensor {
     let encoded = encode_response(&response([("x", tensor.clone())]), &OutputEncoding::default()).unwrap();
     assert_eq!(encoded.json_length, None);
     let text = String::from_utf8(body(&encoded)).unwrap();
-    assert!(
-        serde_json::from_str::<serde_json::Value>(&text).is_ok(),
-        "strict parsers read it: {text}"
-    );
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "strict parsers read it: {text}");
     let (request, _) = decode(text.replacen("outputs", "inputs", 1)).unwrap();
     request.inputs[0].tensor.clone()
 }

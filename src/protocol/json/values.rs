@@ -19,18 +19,13 @@ impl Place {
     pub(super) fn mismatch(self, reader: &mut Reader<'_>, expected: &str) -> Error {
         let given = reader.describe();
         let Place { datatype, index } = self;
-        reader.syntax(format_args!(
-            "element {index} is {given}, expected {expected} for {datatype},"
-        ))
+        reader.syntax(format_args!("element {index} is {given}, expected {expected} for {datatype},"))
     }
 
     #[cold]
     fn beyond(self, number: &Decimal<'_>) -> Error {
         let Place { datatype, index } = self;
-        Error::invalid(format!(
-            "element {index} is {}, which is beyond the range of {datatype}",
-            number.shown()
-        ))
+        Error::invalid(format!("element {index} is {}, which is beyond the range of {datatype}", number.shown()))
     }
 }
 
@@ -60,9 +55,7 @@ impl Value<1> for Flag {
         let number = reader.number()?;
         Self::from_decimal(number).ok_or_else(|| {
             let (index, number) = (place.index, number.shown());
-            Error::invalid(format!(
-                "element {index} is {number}, expected true, false, 0 or 1 for BOOL"
-            ))
+            Error::invalid(format!("element {index} is {number}, expected true, false, 0 or 1 for BOOL"))
         })
     }
 
@@ -149,10 +142,7 @@ fn non_finite(reader: &mut Reader<'_>, place: Place) -> Result<f64> {
     let known = NON_FINITE.into_iter().find(|(known, _)| *known == word.as_bytes());
     known.map(|(_, value)| value).ok_or_else(|| {
         let Place { datatype, index } = place;
-        Error::invalid(format!(
-            "element {index} is the string '{}', expected {EXPECTED} for {datatype}",
-            shown(&word)
-        ))
+        Error::invalid(format!("element {index} is the string '{}', expected {EXPECTED} for {datatype}", shown(&word)))
     })
 }
 

@@ -16,18 +16,28 @@ pub(super) fn decode(datatype: DataType, shape: &Shape, contents: InferTensorCon
     let c = &contents;
     match datatype {
         DataType::Bool => pack(elements, "bool_contents", &c.bool_contents, |&value| Ok([u8::from(value)])),
-        DataType::Int8 => pack(elements, "int_contents", &c.int_contents, |&value| narrow::<_, i8>(value).map(i8::to_le_bytes)),
-        DataType::Int16 => pack(elements, "int_contents", &c.int_contents, |&value| narrow::<_, i16>(value).map(i16::to_le_bytes)),
+        DataType::Int8 => {
+            pack(elements, "int_contents", &c.int_contents, |&value| narrow::<_, i8>(value).map(i8::to_le_bytes))
+        }
+        DataType::Int16 => {
+            pack(elements, "int_contents", &c.int_contents, |&value| narrow::<_, i16>(value).map(i16::to_le_bytes))
+        }
         DataType::Int32 => pack(elements, "int_contents", &c.int_contents, |value| Ok(value.to_le_bytes())),
         DataType::Int64 => pack(elements, "int64_contents", &c.int64_contents, |value| Ok(value.to_le_bytes())),
-        DataType::Uint8 => pack(elements, "uint_contents", &c.uint_contents, |&value| narrow::<_, u8>(value).map(u8::to_le_bytes)),
-        DataType::Uint16 => pack(elements, "uint_contents", &c.uint_contents, |&value| narrow::<_, u16>(value).map(u16::to_le_bytes)),
+        DataType::Uint8 => {
+            pack(elements, "uint_contents", &c.uint_contents, |&value| narrow::<_, u8>(value).map(u8::to_le_bytes))
+        }
+        DataType::Uint16 => {
+            pack(elements, "uint_contents", &c.uint_contents, |&value| narrow::<_, u16>(value).map(u16::to_le_bytes))
+        }
         DataType::Uint32 => pack(elements, "uint_contents", &c.uint_contents, |value| Ok(value.to_le_bytes())),
         DataType::Uint64 => pack(elements, "uint64_contents", &c.uint64_contents, |value| Ok(value.to_le_bytes())),
         DataType::Fp32 => pack(elements, "fp32_contents", &c.fp32_contents, |value| Ok(value.to_le_bytes())),
         DataType::Fp64 => pack(elements, "fp64_contents", &c.fp64_contents, |value| Ok(value.to_le_bytes())),
         DataType::Fp16 | DataType::Bf16 if elements == 0 => Ok(Bytes::new()),
-        DataType::Fp16 | DataType::Bf16 => Err(format!("{datatype} has no typed contents, send it in raw_input_contents")),
+        DataType::Fp16 | DataType::Bf16 => {
+            Err(format!("{datatype} has no typed contents, send it in raw_input_contents"))
+        }
         DataType::Bytes => byte_strings(elements, &contents.bytes_contents),
     }
 }

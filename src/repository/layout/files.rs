@@ -53,10 +53,7 @@ pub(super) fn model_file(directory: &Path, wanted: Option<&str>) -> Result<PathB
 fn inside(directory: &Path) -> Result<PathBuf, String> {
     let own_name = directory.file_name().map(|name| directory.join(name));
     let candidates = own_name.into_iter().chain([directory.join("model.onnx")]);
-    candidates
-        .into_iter()
-        .find(|path| path.is_file())
-        .map_or_else(|| only_onnx(directory), Ok)
+    candidates.into_iter().find(|path| path.is_file()).map_or_else(|| only_onnx(directory), Ok)
 }
 
 fn only_onnx(directory: &Path) -> Result<PathBuf, String> {
@@ -68,24 +65,14 @@ fn only_onnx(directory: &Path) -> Result<PathBuf, String> {
             continue;
         }
         let path = directory.join(&name);
-        let list = if is_onnx(&path) && !path.is_dir() {
-            &mut onnx
-        } else {
-            &mut others
-        };
+        let list = if is_onnx(&path) && !path.is_dir() { &mut onnx } else { &mut others };
         list.push(name);
     }
     let shown = directory.display();
     match onnx.as_slice() {
         [only] => Ok(directory.join(only)),
-        [] => Err(format!(
-            "{shown}: no model file: looked for model.onnx or one *.onnx, found {}",
-            some_of(others)
-        )),
-        _ => Err(format!(
-            "{shown}: several model files ({}): name one model.onnx, or in the settings",
-            some_of(onnx)
-        )),
+        [] => Err(format!("{shown}: no model file: looked for model.onnx or one *.onnx, found {}", some_of(others))),
+        _ => Err(format!("{shown}: several model files ({}): name one model.onnx, or in the settings", some_of(onnx))),
     }
 }
 

@@ -19,10 +19,7 @@ pub(super) fn read_settings(listing: &mut ModelListing) -> bool {
     // A broken link is a settings file that cannot be read, not one that is not there.
     let [has_own, has_triton] = [&own, &triton].map(|path| fs::symlink_metadata(path).is_ok());
     if has_own && has_triton {
-        listing.warnings.push(format!(
-            "{}: not read, because {OWN_SETTINGS} is beside it and wins",
-            triton.display()
-        ));
+        listing.warnings.push(format!("{}: not read, because {OWN_SETTINGS} is beside it and wins", triton.display()));
     }
     let (path, parsed) = if has_own {
         let parsed = read_text(&own).map(|text| ModelSettings::from_toml(&text));
@@ -37,14 +34,10 @@ pub(super) fn read_settings(listing: &mut ModelListing) -> bool {
     match parsed {
         Ok(Ok(Parsed { settings, warnings })) => {
             listing.settings = settings;
-            listing
-                .warnings
-                .extend(warnings.iter().map(|warning| format!("{shown}: {warning}")));
+            listing.warnings.extend(warnings.iter().map(|warning| format!("{shown}: {warning}")));
             return true;
         }
-        Ok(Err(faults)) => listing
-            .faults
-            .extend(faults.iter().map(|fault| format!("{shown}: {fault}"))),
+        Ok(Err(faults)) => listing.faults.extend(faults.iter().map(|fault| format!("{shown}: {fault}"))),
         Err(error) => listing.faults.push(cannot_read(&path, &error)),
     }
     false
@@ -57,9 +50,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     }
     let mut bytes = Vec::new();
     // One byte more than allowed, so that the settings reader sees that it is too large.
-    File::open(path)?
-        .take(SETTINGS_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(SETTINGS_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > SETTINGS_BYTES_MAX {
         let message = format!("larger than the {SETTINGS_BYTES_MAX} bytes that a settings file may have");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -78,15 +69,9 @@ pub(super) fn check_choice(listing: &mut ModelListing) {
         return;
     }
     let numbers = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let message = format!(
-        "{}: version {numbers}: not there, although the settings choose it",
-        listing.directory.display()
-    );
-    let list = if missing.len() == wanted.len() {
-        &mut listing.faults
-    } else {
-        &mut listing.warnings
-    };
+    let message =
+        format!("{}: version {numbers}: not there, although the settings choose it", listing.directory.display());
+    let list = if missing.len() == wanted.len() { &mut listing.faults } else { &mut listing.warnings };
     list.push(message);
 }
 
@@ -96,11 +81,7 @@ pub(super) fn check_labels(listing: &mut ModelListing) {
         let Some(labels) = &output.labels else { continue };
         let path = listing.directory.join(labels);
         if !path.is_file() {
-            listing.warnings.push(format!(
-                "{}: no such file, named as labels of '{}'",
-                path.display(),
-                output.name
-            ));
+            listing.warnings.push(format!("{}: no such file, named as labels of '{}'", path.display(), output.name));
         }
     }
 }

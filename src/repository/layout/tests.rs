@@ -101,11 +101,7 @@ fn a_version_without_a_model_file_is_a_fault_of_that_version_only() {
         "{}",
         fault(1)
     );
-    assert!(
-        fault(2).contains("several model files (a.onnx, b.onnx)"),
-        "{}",
-        fault(2)
-    );
+    assert!(fault(2).contains("several model files (a.onnx, b.onnx)"), "{}", fault(2));
     assert!(fault(3).ends_with("found nothing"), "{}", fault(3));
 }
 
@@ -125,14 +121,8 @@ fn the_model_file_is_the_named_one_or_model_onnx_or_the_only_one() {
     let named = model(&root, "named");
     assert_eq!(named.versions[0].path, root.path().join("named/1/b.onnx"));
     let fault = named.versions[1].fault.as_deref().unwrap();
-    assert!(
-        fault.ends_with("no 'b.onnx' in it, which the settings name as the model file"),
-        "{fault}"
-    );
-    assert_eq!(
-        sound(&model(&root, "usual")).path,
-        root.path().join("usual/1/model.onnx")
-    );
+    assert!(fault.ends_with("no 'b.onnx' in it, which the settings name as the model file"), "{fault}");
+    assert_eq!(sound(&model(&root, "usual")).path, root.path().join("usual/1/model.onnx"));
     let only = model(&root, "only");
     assert_eq!(sound(&only).path, root.path().join("only/1/net.onnx"));
     assert_eq!(sound(&only).bytes, 5);
@@ -148,10 +138,7 @@ fn a_model_file_may_be_a_directory_with_external_weights() {
     let listing = model(&root, "m");
     assert_eq!(sound(&listing).path, root.path().join("m/1/model.onnx/model.onnx"));
     assert_eq!(sound(&listing).bytes, 5);
-    assert_eq!(
-        sound(&model(&root, "n")).path,
-        root.path().join("n/1/model.onnx/net.onnx")
-    );
+    assert_eq!(sound(&model(&root, "n")).path, root.path().join("n/1/model.onnx/net.onnx"));
 }
 
 #[test]
@@ -161,30 +148,17 @@ fn a_model_without_any_file_says_what_was_looked_for() {
     assert_eq!(listing.versions, []);
     assert_eq!(listing.faults.len(), 1);
     let fault = &listing.faults[0];
-    assert!(
-        fault.contains("/m: no model file: looked for model.onnx or one *.onnx, found notes.txt"),
-        "{fault}"
-    );
-    assert!(
-        fault.ends_with("nor is there a version directory such as 1/"),
-        "{fault}"
-    );
+    assert!(fault.contains("/m: no model file: looked for model.onnx or one *.onnx, found notes.txt"), "{fault}");
+    assert!(fault.ends_with("nor is there a version directory such as 1/"), "{fault}");
 }
 
 #[test]
 fn an_identity_model_needs_no_file() {
     let toml = "runtime = \"identity\"";
-    let root = repository(&[
-        ("flat/model.toml", toml),
-        ("versions/model.toml", toml),
-        ("versions/3", ""),
-        ("versions/4", ""),
-    ]);
+    let root =
+        repository(&[("flat/model.toml", toml), ("versions/model.toml", toml), ("versions/3", ""), ("versions/4", "")]);
     let flat = model(&root, "flat");
-    assert_eq!(
-        (sound(&flat).version, &sound(&flat).path),
-        (Version::ONE, &root.path().join("flat"))
-    );
+    assert_eq!((sound(&flat).version, &sound(&flat).path), (Version::ONE, &root.path().join("flat")));
     let versions = model(&root, "versions");
     assert_eq!(numbers(&versions), [3, 4]);
     assert_eq!(versions.settings.runtime, RuntimeChoice::Identity);
@@ -193,18 +167,12 @@ fn an_identity_model_needs_no_file() {
 
 #[test]
 fn model_toml_wins_over_config_pbtxt_with_a_warning() {
-    let root = repository(&[
-        ("m/model.toml", "max_batch_size = 3"),
-        ("m/config.pbtxt", "broken {"),
-        ("m/model.onnx", ""),
-    ]);
+    let root =
+        repository(&[("m/model.toml", "max_batch_size = 3"), ("m/config.pbtxt", "broken {"), ("m/model.onnx", "")]);
     let listing = model(&root, "m");
     assert_eq!(listing.settings.max_batch_rows, Some(3));
     assert_eq!(listing.faults, Vec::<String>::new());
-    assert!(
-        listing.warnings.len() == 1 && listing.warnings[0].contains("m/config.pbtxt: not read"),
-        "{listing:?}"
-    );
+    assert!(listing.warnings.len() == 1 && listing.warnings[0].contains("m/config.pbtxt: not read"), "{listing:?}");
 }
 
 #[test]
@@ -212,28 +180,16 @@ fn faults_and_warnings_of_settings_name_the_file() {
     let root = repository(&[
         ("a/config.pbtxt", "name: 'b'\nplatform: 'tensorrt_plan'"),
         ("a/1/model.plan", ""),
-        (
-            "b/config.pbtxt",
-            "colour: 'red'\noutput { name: 'y' label_filename: 'labels.txt' }",
-        ),
+        ("b/config.pbtxt", "colour: 'red'\noutput { name: 'y' label_filename: 'labels.txt' }"),
         ("b/1/model.onnx", ""),
     ]);
     let listings = scan(root.path()).unwrap();
     assert_eq!(listings[0].versions, []);
     assert_eq!(listings[0].faults.len(), 2);
-    assert!(
-        listings[0].faults[1].contains("a/config.pbtxt: line 2: platform: 'tensorrt_plan'"),
-        "{listings:?}"
-    );
+    assert!(listings[0].faults[1].contains("a/config.pbtxt: line 2: platform: 'tensorrt_plan'"), "{listings:?}");
     assert_eq!(numbers(&listings[1]), [1]);
-    assert!(
-        listings[1].warnings[0].contains("b/config.pbtxt: line 1: colour: unknown field"),
-        "{listings:?}"
-    );
-    assert!(
-        listings[1].warnings[1].contains("b/labels.txt: no such file, named as labels of 'y'"),
-        "{listings:?}"
-    );
+    assert!(listings[1].warnings[0].contains("b/config.pbtxt: line 1: colour: unknown field"), "{listings:?}");
+    assert!(listings[1].warnings[1].contains("b/labels.txt: no such file, named as labels of 'y'"), "{listings:?}");
 }
 
 #[test]
@@ -283,76 +239,40 @@ fn broken_and_circular_links_are_faults_that_name_them() {
     assert_eq!(names(&listings), ["a", "b", "c", "gone", "round"]);
     assert_eq!(numbers(&listings[0]), [1, 2]);
     assert_eq!(listings[0].versions[0].fault, None);
+    assert!(listings[0].versions[1].fault.as_deref().unwrap().contains("a/2: cannot be read"), "{listings:?}");
+    assert!(listings[1].faults[0].contains("b/model.toml: cannot be read"), "{listings:?}");
     assert!(
-        listings[0].versions[1]
-            .fault
-            .as_deref()
-            .unwrap()
-            .contains("a/2: cannot be read"),
-        "{listings:?}"
-    );
-    assert!(
-        listings[1].faults[0].contains("b/model.toml: cannot be read"),
-        "{listings:?}"
-    );
-    assert!(
-        listings[2].versions[0]
-            .fault
-            .as_deref()
-            .unwrap()
-            .contains("c/2/model.onnx: cannot be read"),
+        listings[2].versions[0].fault.as_deref().unwrap().contains("c/2/model.onnx: cannot be read"),
         "{listings:?}"
     );
     for gone in &listings[3..] {
-        assert!(
-            gone.faults[0].contains(&format!("{}: cannot be read", gone.name)),
-            "{gone:?}"
-        );
+        assert!(gone.faults[0].contains(&format!("{}: cannot be read", gone.name)), "{gone:?}");
     }
 }
 
 #[test]
 fn odd_names_and_odd_settings_files_are_faults() {
-    let root = repository(&[
-        ("large/model.onnx", ""),
-        ("folder/model.toml/x.txt", ""),
-        ("binary/model.onnx", ""),
-    ]);
-    fs::write(
-        root.path().join("large/config.pbtxt"),
-        "#".repeat(SETTINGS_BYTES_MAX + 1),
-    )
-    .unwrap();
+    let root = repository(&[("large/model.onnx", ""), ("folder/model.toml/x.txt", ""), ("binary/model.onnx", "")]);
+    fs::write(root.path().join("large/config.pbtxt"), "#".repeat(SETTINGS_BYTES_MAX + 1)).unwrap();
     fs::write(root.path().join("binary/config.pbtxt"), b"name: '\xff'").unwrap();
     fs::create_dir(root.path().join(std::ffi::OsStr::from_bytes(b"odd\xff"))).unwrap();
     let listings = scan(root.path()).unwrap();
     let reasons = ["not UTF-8 text", "not a file", "larger than", "name is not UTF-8"];
     for (listing, reason) in listings.iter().zip(reasons) {
-        assert!(
-            listing.faults.len() == 1 && listing.faults[0].contains(reason),
-            "{reason}: {listing:?}"
-        );
+        assert!(listing.faults.len() == 1 && listing.faults[0].contains(reason), "{reason}: {listing:?}");
     }
     assert_eq!(listings.len(), reasons.len());
 }
 
 #[test]
 fn one_model_may_be_a_file_a_directory_or_a_directory_of_versions() {
-    let root = repository(&[
-        ("d/net.onnx", "123"),
-        ("d/config.pbtxt", ""),
-        ("v/4/model.onnx", ""),
-        ("other.txt", ""),
-    ]);
+    let root = repository(&[("d/net.onnx", "123"), ("d/config.pbtxt", ""), ("v/4/model.onnx", ""), ("other.txt", "")]);
     let at = |path: &str| scan_model(ModelName::new("given"), &root.path().join(path));
     assert_eq!(sound(&at("d")).path, root.path().join("d/net.onnx"));
     assert_eq!(sound(&at("v")).version.number(), 4);
     let file = at("d/net.onnx");
     assert_eq!((file.name.as_str(), &file.directory), ("given", &root.path().join("d")));
-    assert_eq!(
-        (file.versions[0].path.clone(), file.versions[0].bytes),
-        (root.path().join("d/net.onnx"), 3)
-    );
+    assert_eq!((file.versions[0].path.clone(), file.versions[0].bytes), (root.path().join("d/net.onnx"), 3));
     assert!(file.warnings[0].contains("d/config.pbtxt: is not read"), "{file:?}");
     assert!(at("other.txt").faults[0].contains("other.txt: neither a directory nor an .onnx file"));
     assert!(at("nowhere").faults[0].contains("nowhere: cannot be read"));
@@ -363,10 +283,7 @@ fn a_file_beside_version_directories_is_told_to_be_left_out() {
     let root = empty_files("m/1/model.onnx m/model.onnx");
     let listing = model(&root, "m");
     assert_eq!(numbers(&listing), [1]);
-    assert!(
-        listing.warnings[0].contains("m/model.onnx: is not served"),
-        "{listing:?}"
-    );
+    assert!(listing.warnings[0].contains("m/model.onnx: is not served"), "{listing:?}");
 }
 
 #[test]
@@ -374,21 +291,14 @@ fn a_model_given_as_a_repository_is_recognised() {
     let root = empty_files("m/1/model.onnx m/config.pbtxt");
     assert_eq!(mistaken_for_model(root.path()), None);
     let message = mistaken_for_model(&root.path().join("m")).unwrap();
-    assert!(
-        message.contains("holds config.pbtxt") && message.contains("--model-dir"),
-        "{message}"
-    );
+    assert!(message.contains("holds config.pbtxt") && message.contains("--model-dir"), "{message}");
 }
 
 #[test]
 fn a_name_in_two_repositories_is_served_from_neither() {
     let first = empty_files("a/model.onnx c/model.onnx");
     let second = empty_files("b/model.onnx c/1/model.onnx");
-    let merged = merge(
-        [first.path(), second.path()]
-            .map(|root: &Path| scan(root).unwrap())
-            .into(),
-    );
+    let merged = merge([first.path(), second.path()].map(|root: &Path| scan(root).unwrap()).into());
     assert_eq!(names(&merged), ["a", "b", "c"]);
     assert_eq!(merged[0].faults, Vec::<String>::new());
     let places: [PathBuf; 2] = [first.path().join("c"), second.path().join("c")];

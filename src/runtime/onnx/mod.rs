@@ -43,7 +43,8 @@ pub fn find_library() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(|dir| dir.join(LIBRARY)));
     let above = std::env::current_dir().ok();
     let above = above.iter().flat_map(|dir| dir.ancestors()).map(|dir| dir.join(".onnxruntime").join(LIBRARY));
-    let system = ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+    let system =
+        ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let system = system.iter().map(|dir| Path::new(dir).join(LIBRARY));
     beside.into_iter().chain(above).chain(system).find(|path| path.exists())
 }
@@ -58,7 +59,8 @@ impl OnnxRuntime {
         if let Some(environment) = ENVIRONMENT.get() {
             return Ok(Self { environment });
         }
-        let unusable = |cause: String| Error::unavailable(format!("cannot use ONNX Runtime at {}: {cause}", path.display()));
+        let unusable =
+            |cause: String| Error::unavailable(format!("cannot use ONNX Runtime at {}: {cause}", path.display()));
         // `ort` reads a relative path from the executable's directory, we from the working directory as everyone else.
         let absolute = std::path::absolute(path).map_err(|cause| unusable(cause.to_string()))?;
         let environment = ort::init_from(absolute)

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use ort::AsPointer;
 use ort::session::Session;
-use ort::sys::{ONNXTensorElementDataType as OrtType, OrtAllocatorType, OrtMemType, OrtMemoryInfo, OrtStatusPtr, OrtValue};
+use ort::sys::{
+    ONNXTensorElementDataType as OrtType, OrtAllocatorType, OrtMemType, OrtMemoryInfo, OrtStatusPtr, OrtValue,
+};
 use smallvec::SmallVec;
 
 use crate::error::{Error, Result};

@@ -56,11 +56,15 @@ impl Source {
     fn tensor(&self, spec: &TensorSpec, rows: usize, numbers: &mut Numbers) -> Tensor {
         let shape: Shape = match &spec.shape {
             None => [rows].into(),
-            Some(dims) => dims.iter().enumerate().map(|(position, dim)| match dim {
-                Dim::Fixed(size) => *size,
-                Dim::Dynamic(_) if position == 0 => rows,
-                Dim::Dynamic(_) => self.size,
-            }).collect(),
+            Some(dims) => dims
+                .iter()
+                .enumerate()
+                .map(|(position, dim)| match dim {
+                    Dim::Fixed(size) => *size,
+                    Dim::Dynamic(_) if position == 0 => rows,
+                    Dim::Dynamic(_) => self.size,
+                })
+                .collect(),
         };
         let count = shape.elements().unwrap_or(0);
         let made = match spec.datatype.size() {

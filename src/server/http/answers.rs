@@ -3,8 +3,8 @@
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::super::body::ResponseBody;
 use super::super::Doors;
+use super::super::body::ResponseBody;
 use super::as_json;
 use super::routes::Route;
 use crate::error::{Error, Result};
@@ -104,7 +104,8 @@ pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBo
 }
 
 fn not_ready(doors: &Doors) -> String {
-    let reason = if doors.drain.has_begun() { "it is shutting down" } else { "models are loading, or none could be loaded" };
+    let reason =
+        if doors.drain.has_begun() { "it is shutting down" } else { "models are loading, or none could be loaded" };
     format!("the server is not ready: {reason}")
 }
 
@@ -144,7 +145,12 @@ pub(super) fn index(body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>
                 continue;
             }
             let version = status.version.map(|version| version.to_string());
-            entries.push(IndexEntry { name: summary.name.to_string(), version, state, reason: status.state.reason().into() });
+            entries.push(IndexEntry {
+                name: summary.name.to_string(),
+                version,
+                state,
+                reason: status.state.reason().into(),
+            });
         }
     }
     Ok(as_json(StatusCode::OK, &entries))
@@ -161,7 +167,9 @@ pub(super) fn refuse_overrides(body: &[u8]) -> Result<()> {
     let request = if body.is_empty() { LoadRequest::default() } else { read_json(body)? };
     match request.parameters.keys().next() {
         None => Ok(()),
-        Some(key) => Err(Error::unsupported(format!("load parameter '{key}' is not served, the model is loaded as it is on disk"))),
+        Some(key) => Err(Error::unsupported(format!(
+            "load parameter '{key}' is not served, the model is loaded as it is on disk"
+        ))),
     }
 }
 

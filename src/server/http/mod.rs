@@ -10,8 +10,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Serialize;
 
-use super::body::{self, ResponseBody};
 use super::Doors;
+use super::body::{self, ResponseBody};
 use crate::error::{Error, Result};
 use crate::protocol::{json, status};
 use routes::Route;

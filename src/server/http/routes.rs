@@ -63,7 +63,9 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         ["metrics"] => Route::Metrics,
         ["v2", "repository", "index"] => Route::RepositoryIndex,
         ["v2", "repository", "models", model, "load"] if !model.is_empty() => Route::Load { model: decoded(model)? },
-        ["v2", "repository", "models", model, "unload"] if !model.is_empty() => Route::Unload { model: decoded(model)? },
+        ["v2", "repository", "models", model, "unload"] if !model.is_empty() => {
+            Route::Unload { model: decoded(model)? }
+        }
         _ => return Ok(None),
     };
     Ok(Some(route))
@@ -85,7 +87,9 @@ fn of_model(model: &str, rest: &[&str]) -> Result<Option<Route>> {
 
 fn decoded(segment: &str) -> Result<String> {
     let decoded = percent_decode_str(segment).decode_utf8();
-    decoded.map(Into::into).map_err(|_| Error::invalid(format!("the path segment '{segment}' is not UTF-8 once decoded")))
+    decoded
+        .map(Into::into)
+        .map_err(|_| Error::invalid(format!("the path segment '{segment}' is not UTF-8 once decoded")))
 }
 
 #[cfg(test)]
@@ -101,7 +105,10 @@ mod tests {
         let model = || "m".to_owned();
         assert_eq!(route("/v2/models/m/infer"), Some(Route::Infer { model: model(), version: None }));
         let version = Some("3".into());
-        assert_eq!(route("/v2/models/m/versions/3/infer"), Some(Route::Infer { model: model(), version: version.clone() }));
+        assert_eq!(
+            route("/v2/models/m/versions/3/infer"),
+            Some(Route::Infer { model: model(), version: version.clone() })
+        );
         assert_eq!(route("/v2/models/m/versions/3"), Some(Route::Model { model: model(), version: version.clone() }));
         assert_eq!(route("/v2/models/m/versions/3/ready/"), Some(Route::ModelReady { model: model(), version }));
     }
@@ -114,8 +121,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_route() {
-        for path in ["", "/", "/v2/models", "/v2/models//infer", "/v2/models/m/versions", "/v2/models/m/infer/x", "/v3", "/v2/health",
-            "/a/b/c/d/e/f/g/h/i/j"] {
+        for path in [
+            "",
+            "/",
+            "/v2/models",
+            "/v2/models//infer",
+            "/v2/models/m/versions",
+            "/v2/models/m/infer/x",
+            "/v3",
+            "/v2/health",
+            "/a/b/c/d/e/f/g/h/i/j",
+        ] {
             assert_eq!(route(path), None, "{path}");
         }
     }

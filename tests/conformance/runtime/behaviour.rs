@@ -76,7 +76,7 @@ pub(crate) fn rows_that_influence_each_other_show_it(engine: &Engine) {
     assert!(difference(&split_rows(&joined[0], [1, 1]).unwrap()[0], &alone[0]).is_some());
 }
 
-/// `outputs` of `execute` are positions: any subset, in any order, repeated or empty.
+/// `outputs` of `execute` are positions: any subset, in any order, also repeated.
 pub(crate) fn outputs_come_as_asked_for_in_subset_and_order(engine: &Engine) {
     let Some(model) = engine.loaded("many_outputs") else {
         return;
@@ -84,7 +84,7 @@ pub(crate) fn outputs_come_as_asked_for_in_subset_and_order(engine: &Engine) {
     let mut instance = model.instance().unwrap();
     let inputs = placed(model.signature(), &[("x", tensor([2, 2], [1_f32, -2., 3., 4.]))]);
     let all = instance.execute(&inputs, &[0, 1, 2, 3, 4, 5]).unwrap();
-    for asked in [vec![5, 0], vec![3], vec![4, 2, 1], vec![1, 1], vec![]] {
+    for asked in [vec![5, 0], vec![3], vec![4, 2, 1], vec![1, 1]] {
         let answer = instance.execute(&inputs, &asked).unwrap();
         let expected: Vec<Tensor> = asked.iter().map(|&position| all[position].clone()).collect();
         assert_eq!(answer, expected, "{} asked for {asked:?}", engine.name());

@@ -17,14 +17,8 @@ impl Notes {
     pub(super) fn finish(mut self) -> (Vec<Fault>, Vec<String>) {
         self.faults.sort_by_key(|(line, _)| *line);
         self.warnings.sort_by_key(|(line, _)| *line);
-        let faults = self
-            .faults
-            .into_iter()
-            .map(|(line, message)| Fault::new(format!("line {line}"), message));
-        let warnings = self
-            .warnings
-            .into_iter()
-            .map(|(line, message)| format!("line {line}: {message}"));
+        let faults = self.faults.into_iter().map(|(line, message)| Fault::new(format!("line {line}"), message));
+        let warnings = self.warnings.into_iter().map(|(line, message)| format!("line {line}: {message}"));
         (faults.collect(), warnings.collect())
     }
 }
@@ -41,12 +35,7 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The outermost message.
     pub(super) fn root(message: &'a Message) -> Self {
-        Self {
-            message,
-            path: String::new(),
-            line: 1,
-            seen: Vec::new(),
-        }
+        Self { message, path: String::new(), line: 1, seen: Vec::new() }
     }
 
     /// Every value of `name`.
@@ -90,21 +79,14 @@ impl<'a> Fields<'a> {
         read: impl Fn(&'a Value) -> Result<T, String>,
     ) -> Vec<T> {
         let values = self.each(name);
-        values
-            .filter_map(|field| self.noting(field, name, notes, &read))
-            .collect()
+        values.filter_map(|field| self.noting(field, name, notes, &read)).collect()
     }
 
     /// The only value of `name`, a message.
     pub(super) fn nested(&mut self, name: &'static str, notes: &mut Notes) -> Option<Fields<'a>> {
         let field = self.one(name, notes)?;
         let message = self.noting(field, name, notes, message)?;
-        Some(Self {
-            message,
-            path: format!("{}{name}.", self.path),
-            line: field.line,
-            seen: Vec::new(),
-        })
+        Some(Self { message, path: format!("{}{name}.", self.path), line: field.line, seen: Vec::new() })
     }
 
     /// Every value of `name`, messages.
@@ -116,12 +98,7 @@ impl<'a> Fields<'a> {
                 continue;
             };
             let path = format!("{}{numbered}.", self.path);
-            nested.push(Self {
-                message,
-                path,
-                line: field.line,
-                seen: Vec::new(),
-            });
+            nested.push(Self { message, path, line: field.line, seen: Vec::new() });
         }
         nested
     }
@@ -134,12 +111,7 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(&'a Value) -> Result<T, String>,
     ) -> Option<T> {
         let read = read(&field.value);
-        read.map_err(|message| {
-            notes
-                .faults
-                .push((field.line, format!("{}{name}: {message}", self.path)))
-        })
-        .ok()
+        read.map_err(|message| notes.faults.push((field.line, format!("{}{name}: {message}", self.path)))).ok()
     }
 
     /// Whether `name` is there.
@@ -149,24 +121,16 @@ impl<'a> Fields<'a> {
 
     /// Notes a fault of `name`, which may be a field that is missing.
     pub(super) fn fault(&self, name: &str, notes: &mut Notes, message: impl AsRef<str>) {
-        notes
-            .faults
-            .push((self.line_of(name), format!("{}{name}: {}", self.path, message.as_ref())));
+        notes.faults.push((self.line_of(name), format!("{}{name}: {}", self.path, message.as_ref())));
     }
 
     /// Notes a warning about `name`.
     pub(super) fn warn(&self, name: &str, notes: &mut Notes, message: impl AsRef<str>) {
-        notes
-            .warnings
-            .push((self.line_of(name), format!("{}{name}: {}", self.path, message.as_ref())));
+        notes.warnings.push((self.line_of(name), format!("{}{name}: {}", self.path, message.as_ref())));
     }
 
     fn line_of(&self, name: &str) -> usize {
-        self.message
-            .fields
-            .iter()
-            .find(|field| field.name == name)
-            .map_or(self.line, |field| field.line)
+        self.message.fields.iter().find(|field| field.name == name).map_or(self.line, |field| field.line)
     }
 
     /// Takes `name` without a look at its values, and warns with `message` unless they only spell the default.
@@ -178,16 +142,9 @@ impl<'a> Fields<'a> {
 
     /// Warns of the fields that nobody took.
     pub(super) fn finish(self, notes: &mut Notes) {
-        for field in self
-            .message
-            .fields
-            .iter()
-            .filter(|field| !self.seen.contains(&field.name.as_str()))
-        {
+        for field in self.message.fields.iter().filter(|field| !self.seen.contains(&field.name.as_str())) {
             let shown: String = field.name.chars().take(60).collect();
-            notes
-                .warnings
-                .push((field.line, format!("{}{shown}: unknown field, not used", self.path)));
+            notes.warnings.push((field.line, format!("{}{shown}: unknown field, not used", self.path)));
         }
     }
 }
@@ -268,8 +225,5 @@ pub(super) fn natural(value: &Value) -> Result<usize, String> {
 
 /// A whole number of at least one.
 pub(super) fn positive(value: &Value) -> Result<NonZeroUsize, String> {
-    natural(value)
-        .ok()
-        .and_then(NonZeroUsize::new)
-        .ok_or_else(|| expected("a whole number of at least 1", value))
+    natural(value).ok().and_then(NonZeroUsize::new).ok_or_else(|| expected("a whole number of at least 1", value))
 }

@@ -50,10 +50,7 @@ pub(super) fn outputs(root: &mut Fields<'_>, max_batch: Option<usize>, notes: &m
             file => inner_file(file).map(Some),
         });
         if let Some(tensor) = tensor(fields, max_batch, notes) {
-            outputs.push(TensorDeclaration {
-                labels: labels.flatten(),
-                ..tensor
-            });
+            outputs.push(TensorDeclaration { labels: labels.flatten(), ..tensor });
         }
     }
     outputs
@@ -89,22 +86,15 @@ fn tensor(mut fields: Fields<'_>, max_batch: Option<usize>, notes: &mut Notes) -
     // With a batch size, Triton counts rows in front of `dims`.
     let shape = declared.then(|| batched.then_some(Dim::ANY).into_iter().chain(dims).collect());
     let name = name?.to_owned();
-    Some(TensorDeclaration {
-        name,
-        datatype,
-        shape,
-        rows_open: !batched,
-        optional: false,
-        labels: None,
-    })
+    Some(TensorDeclaration { name, datatype, shape, rows_open: !batched, optional: false, labels: None })
 }
 
 fn dim(value: &Value) -> Result<Dim, String> {
     match value {
         Value::Integer(-1) => Ok(Dim::ANY),
-        Value::Integer(size @ 1..) => i64::try_from(*size)
-            .map(Dim::from_wire)
-            .map_err(|_| format!("{size} is too large")),
+        Value::Integer(size @ 1..) => {
+            i64::try_from(*size).map(Dim::from_wire).map_err(|_| format!("{size} is too large"))
+        }
         _ => Err("expected a size of at least 1, or -1 for any".to_owned()),
     }
 }

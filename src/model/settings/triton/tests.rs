@@ -21,11 +21,7 @@ fn settings(text: &str) -> ModelSettings {
 }
 
 fn faults(text: &str) -> Vec<String> {
-    ModelSettings::from_pbtxt(text, "m")
-        .expect_err(text)
-        .iter()
-        .map(Fault::to_string)
-        .collect()
+    ModelSettings::from_pbtxt(text, "m").expect_err(text).iter().map(Fault::to_string).collect()
 }
 
 fn warnings(text: &str) -> Vec<String> {
@@ -33,10 +29,7 @@ fn warnings(text: &str) -> Vec<String> {
 }
 
 fn dims(tensor: &TensorDeclaration) -> Option<Vec<i64>> {
-    tensor
-        .shape
-        .as_ref()
-        .map(|dims| dims.iter().map(Dim::to_wire).collect())
+    tensor.shape.as_ref().map(|dims| dims.iter().map(Dim::to_wire).collect())
 }
 
 #[test]
@@ -110,10 +103,7 @@ fn a_text_encoder_with_threads_queue_bounds_and_old_versions_is_taken_over() {
     "#;
     let settings = settings(text);
     assert_eq!(settings.max_batch_rows, Some(32));
-    assert_eq!(
-        settings.version_policy,
-        VersionPolicy::Latest(NonZeroUsize::new(2).unwrap())
-    );
+    assert_eq!(settings.version_policy, VersionPolicy::Latest(NonZeroUsize::new(2).unwrap()));
     assert_eq!(settings.instances, NonZeroUsize::new(3));
     assert_eq!(settings.max_queue_delay, Some(Duration::ZERO));
     assert_eq!(settings.queue_max, Some(128));
@@ -165,18 +155,9 @@ fn a_scikit_model_with_strings_and_no_batch_size_leaves_batching_to_be_found_out
     assert_eq!(dims(&settings.outputs[0]), Some(vec![]));
     assert!(settings.inputs[0].rows_open);
     assert_eq!(warnings.len(), 3, "{warnings:#?}");
-    assert!(
-        warnings[0].starts_with("line 4: output[0].reshape: not applied"),
-        "{warnings:#?}"
-    );
-    assert_eq!(
-        warnings[1],
-        "line 7: parameters[0].key: the parameter 'execution_mode' is not used"
-    );
-    assert!(
-        warnings[2].starts_with("line 10: model_warmup: not used"),
-        "{warnings:#?}"
-    );
+    assert!(warnings[0].starts_with("line 4: output[0].reshape: not applied"), "{warnings:#?}");
+    assert_eq!(warnings[1], "line 7: parameters[0].key: the parameter 'execution_mode' is not used");
+    assert!(warnings[2].starts_with("line 10: model_warmup: not used"), "{warnings:#?}");
 }
 
 #[test]
@@ -223,10 +204,7 @@ fn engines_that_we_do_not_have_are_faults_that_name_them() {
     ] {
         let faults = faults(text);
         assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(
-            faults[0].contains(&format!("'{name}' is not served here: export the model to ONNX")),
-            "{faults:?}"
-        );
+        assert!(faults[0].contains(&format!("'{name}' is not served here: export the model to ONNX")), "{faults:?}");
     }
 }
 
@@ -237,24 +215,12 @@ fn what_would_change_answers_is_a_fault() {
             "platform: \"ensemble\" ensemble_scheduling { step [ { model_name: \"a\" model_version: -1 } ] }",
             "ensemble_scheduling",
         ),
-        (
-            "sequence_batching { max_sequence_idle_microseconds: 5000000 }",
-            "sequence_batching",
-        ),
-        (
-            "batch_input { kind: BATCH_ELEMENT_COUNT target_name: \"n\" }",
-            "batch_input",
-        ),
-        (
-            "model_transaction_policy { decoupled: True }",
-            "model_transaction_policy.decoupled",
-        ),
+        ("sequence_batching { max_sequence_idle_microseconds: 5000000 }", "sequence_batching"),
+        ("batch_input { kind: BATCH_ELEMENT_COUNT target_name: \"n\" }", "batch_input"),
+        ("model_transaction_policy { decoupled: True }", "model_transaction_policy.decoupled"),
     ] {
         let faults = faults(text);
-        assert!(
-            faults.len() == 1 && faults[0].starts_with(&format!("line 1: {key}: not served")),
-            "{faults:?}"
-        );
+        assert!(faults.len() == 1 && faults[0].starts_with(&format!("line 1: {key}: not served")), "{faults:?}");
     }
 }
 
@@ -289,16 +255,10 @@ parameters { key: "intra_op_thread_count" value { string_value: "many" } }"#;
     ];
     let faults = faults(text);
     for expected in expected {
-        assert!(
-            faults.iter().any(|fault| fault.starts_with(expected)),
-            "{expected} in {faults:#?}"
-        );
+        assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{expected} in {faults:#?}");
     }
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
-    assert_eq!(
-        self::faults("name: \"m\"\ninput [\n"),
-        ["line 3: expected a value, got the end"]
-    );
+    assert_eq!(self::faults("name: \"m\"\ninput [\n"), ["line 3: expected a value, got the end"]);
 }
 
 #[test]

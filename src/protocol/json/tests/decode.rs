@@ -12,10 +12,7 @@ fn the_usual_request_decodes() {
     )
     .unwrap();
     assert_eq!(request.id.as_deref(), Some("42"));
-    assert_eq!(
-        (request.model.as_str(), request.version, request.deadline),
-        ("", None, None)
-    );
+    assert_eq!((request.model.as_str(), request.version, request.deadline), ("", None, None));
     let parameters: Vec<_> = request.parameters.iter().collect();
     assert_eq!(
         parameters,
@@ -28,30 +25,16 @@ fn the_usual_request_decodes() {
         ]
     );
     let input = &request.inputs[0];
-    assert_eq!(
-        (input.name.as_str(), input.tensor.shape()),
-        ("input-0", &Shape::from([2, 4]))
-    );
-    assert_eq!(
-        input.tensor.view::<f32>().unwrap(),
-        [6.8, 2.8, 4.8, 1.4, 6.0, 3.4, 4.5, 1.6]
-    );
+    assert_eq!((input.name.as_str(), input.tensor.shape()), ("input-0", &Shape::from([2, 4])));
+    assert_eq!(input.tensor.view::<f32>().unwrap(), [6.8, 2.8, 4.8, 1.4, 6.0, 3.4, 4.5, 1.6]);
     assert_eq!(request.outputs[0].name, "label");
-    assert_eq!(
-        request.outputs[0].parameters.get("classification"),
-        Some(&ParameterValue::Int64(3))
-    );
+    assert_eq!(request.outputs[0].parameters.get("classification"), Some(&ParameterValue::Int64(3)));
     assert_eq!(encoding, OutputEncoding::default());
 }
 
 #[test]
 fn keys_come_in_any_order() {
-    let members = [
-        r#""name":"x""#,
-        r#""shape":[3]"#,
-        r#""datatype":"INT32""#,
-        r#""data":[1,[2],-3]"#,
-    ];
+    let members = [r#""name":"x""#, r#""shape":[3]"#, r#""datatype":"INT32""#, r#""data":[1,[2],-3]"#];
     for i in 0..4 {
         for j in (0..4).filter(|&j| j != i) {
             for k in (0..4).filter(|&k| k != i && k != j) {
@@ -74,18 +57,9 @@ fn any_nesting_with_the_right_count_is_row_major() {
         "[[1,2,3],[4],[]]",
         " [ 1 , 2\n, 3 ,4 ] ",
     ] {
-        assert_eq!(
-            tensor("UINT8", "[2,2]", data).unwrap().data().as_ref(),
-            [1, 2, 3, 4],
-            "{data}"
-        );
+        assert_eq!(tensor("UINT8", "[2,2]", data).unwrap().data().as_ref(), [1, 2, 3, 4], "{data}");
     }
-    for (data, given) in [
-        ("[1,2,3]", "got 3"),
-        ("[[1,2],[3,4],[5]]", "got 5"),
-        ("[]", "got 0"),
-        ("[[],[]]", "got 0"),
-    ] {
+    for (data, given) in [("[1,2,3]", "got 3"), ("[[1,2],[3,4],[5]]", "got 5"), ("[]", "got 0"), ("[[],[]]", "got 0")] {
         refused(
             tensor("UINT8", "[2,2]", data),
             Kind::InvalidRequest,
@@ -99,10 +73,7 @@ fn scalars_and_empty_tensors_are_tensors() {
     let scalar = tensor("BYTES", "[]", r#"["one string"]"#).unwrap();
     assert_eq!(scalar.byte_strings().unwrap().collect::<Vec<_>>(), [b"one string"]);
     assert_eq!(tensor("FP64", "[]", "2.5").unwrap().view::<f64>().unwrap(), [2.5]);
-    assert_eq!(
-        tensor("FP64", "[1]", r#"2.5,"hint":1"#).unwrap().view::<f64>().unwrap(),
-        [2.5]
-    );
+    assert_eq!(tensor("FP64", "[1]", r#"2.5,"hint":1"#).unwrap().view::<f64>().unwrap(), [2.5]);
     assert_eq!(tensor("FP32", "[0,4]", "[]").unwrap().elements(), 0);
     assert_eq!(tensor("BYTES", "[2,0]", "[[],[]]").unwrap().elements(), 0);
 }
@@ -112,10 +83,7 @@ fn strings_are_unescaped() {
     let data = r#"["", "a\"\\\/\b\f\n\r\t", "\u00e9\u20AC", "\ud83d\ude00!", "é😀", "0123456789abcdef\u0000"]"#;
     let strings = tensor("BYTES", "[6]", data).unwrap();
     let expected = ["", "a\"\\/\u{8}\u{c}\n\r\t", "é€", "😀!", "é😀", "0123456789abcdef\0"];
-    assert_eq!(
-        strings.byte_strings().unwrap().collect::<Vec<_>>(),
-        expected.map(str::as_bytes)
-    );
+    assert_eq!(strings.byte_strings().unwrap().collect::<Vec<_>>(), expected.map(str::as_bytes));
     for (bad, part) in [
         (r#""\ud83d""#, "surrogate"),
         (r#""\ude00""#, "surrogate"),
@@ -127,11 +95,7 @@ fn strings_are_unescaped() {
         ("\"open", "ends within a string"),
         ("1", "element 0 is a number, expected a string"),
     ] {
-        refused(
-            tensor("BYTES", "[1]", &format!("[{bad}]")),
-            Kind::InvalidRequest,
-            &["input 'x'", part, "at byte"],
-        );
+        refused(tensor("BYTES", "[1]", &format!("[{bad}]")), Kind::InvalidRequest, &["input 'x'", part, "at byte"]);
     }
     let mut body = br#"{"inputs":[{"name":"?"}]}"#.to_vec();
     let at = body.iter().position(|&byte| byte == b'?').unwrap();
@@ -153,42 +117,21 @@ fn what_is_missing_or_given_twice_is_named() {
         ("{}".to_string(), &["no 'inputs'"][..]),
         (r#"{"inputs":[{}]}"#.into(), &["input 0", "no 'name'"]),
         (r#"{"inputs":[{"name":"x"}]}"#.into(), &["input 'x'", "no 'shape'"]),
-        (
-            r#"{"inputs":[{"name":"x","shape":[1]}]}"#.into(),
-            &["input 'x'", "no 'datatype'"],
-        ),
+        (r#"{"inputs":[{"name":"x","shape":[1]}]}"#.into(), &["input 'x'", "no 'datatype'"]),
         (
             r#"{"inputs":[{"name":"x","shape":[1],"datatype":"BOOL"}]}"#.into(),
             &["neither 'data' nor", "binary_data_size"],
         ),
-        (
-            r#"{"inputs":[],"outputs":[{"name":"y"},{}]}"#.into(),
-            &["output 1", "no 'name'"],
-        ),
-        (
-            format!(r#"{{"inputs":[{{{input},"data":[true]}}]}}"#),
-            &["'data' is given twice"],
-        ),
-        (
-            format!(r#"{{"inputs":[{{{input},"shape":[1]}}]}}"#),
-            &["'shape' is given twice"],
-        ),
+        (r#"{"inputs":[],"outputs":[{"name":"y"},{}]}"#.into(), &["output 1", "no 'name'"]),
+        (format!(r#"{{"inputs":[{{{input},"data":[true]}}]}}"#), &["'data' is given twice"]),
+        (format!(r#"{{"inputs":[{{{input},"shape":[1]}}]}}"#), &["'shape' is given twice"]),
         (r#"{"inputs":[],"inputs":[]}"#.into(), &["'inputs' is given twice"]),
         (r#"{"inputs":null}"#.into(), &["expected '['", "got null"]),
         (r#"{"inputs":[],"id":7}"#.into(), &["'id'", "got a number"]),
         (r#"{"inputs":[{"name":7}]}"#.into(), &["'name'", "got a number"]),
-        (
-            r#"{"inputs":[{"name":"x","datatype":"FLOAT"}]}"#.into(),
-            &["input 'x'", "'FLOAT'", "FP32"],
-        ),
-        (
-            r#"{"inputs":[],"parameters":{"a":[1]}}"#.into(),
-            &["'a'", "a list", "at byte 31"],
-        ),
-        (
-            r#"{"inputs":[],"parameters":{"a":18446744073709551616}}"#.into(),
-            &["'a'", "64 bits"],
-        ),
+        (r#"{"inputs":[{"name":"x","datatype":"FLOAT"}]}"#.into(), &["input 'x'", "'FLOAT'", "FP32"]),
+        (r#"{"inputs":[],"parameters":{"a":[1]}}"#.into(), &["'a'", "a list", "at byte 31"]),
+        (r#"{"inputs":[],"parameters":{"a":18446744073709551616}}"#.into(), &["'a'", "64 bits"]),
         (r#"{"inputs":[],"parameters":{"a":1e999}}"#.into(), &["'a'", "64 bits"]),
     ] {
         refused(decode(body), Kind::InvalidRequest, parts);
@@ -230,47 +173,15 @@ fn unknown_keys_and_nulls_are_skipped() {
 #[test]
 fn impossible_shapes_are_refused_before_anything_is_allocated() {
     let shape = "[4000000000,4000000000]";
-    refused(
-        tensor("FP32", shape, "[1]"),
-        Kind::InvalidRequest,
-        &["input 'x'", "more elements than can be addressed"],
-    );
-    refused(
-        tensor("BYTES", shape, r#"["a"]"#),
-        Kind::TooLarge,
-        &["input 'x'", "limit for one tensor"],
-    );
-    refused(
-        tensor("FP32", "[100000,100000]", "[1]"),
-        Kind::TooLarge,
-        &["40000000000 bytes", "1073741824"],
-    );
+    refused(tensor("FP32", shape, "[1]"), Kind::InvalidRequest, &["input 'x'", "more elements than can be addressed"]);
+    refused(tensor("BYTES", shape, r#"["a"]"#), Kind::TooLarge, &["input 'x'", "limit for one tensor"]);
+    refused(tensor("FP32", "[100000,100000]", "[1]"), Kind::TooLarge, &["40000000000 bytes", "1073741824"]);
     // Allowed by the limit, but there is text for one element only.
-    refused(
-        tensor("FP64", "[100000000]", "[1]"),
-        Kind::InvalidRequest,
-        &["expected 100000000 elements", "got 1"],
-    );
-    refused(
-        tensor("FP32", "[-1,4]", "[1]"),
-        Kind::InvalidRequest,
-        &["dimension 0", "-1", "0 or more"],
-    );
-    refused(
-        tensor("FP32", "[1.5]", "[1]"),
-        Kind::InvalidRequest,
-        &["dimension 0", "1.5"],
-    );
-    refused(
-        tensor("FP32", "[99999999999999999999]", "[1]"),
-        Kind::InvalidRequest,
-        &["dimension 0"],
-    );
-    refused(
-        tensor("FP32", r#"["a"]"#, "[1]"),
-        Kind::InvalidRequest,
-        &["a number, got a string"],
-    );
+    refused(tensor("FP64", "[100000000]", "[1]"), Kind::InvalidRequest, &["expected 100000000 elements", "got 1"]);
+    refused(tensor("FP32", "[-1,4]", "[1]"), Kind::InvalidRequest, &["dimension 0", "-1", "0 or more"]);
+    refused(tensor("FP32", "[1.5]", "[1]"), Kind::InvalidRequest, &["dimension 0", "1.5"]);
+    refused(tensor("FP32", "[99999999999999999999]", "[1]"), Kind::InvalidRequest, &["dimension 0"]);
+    refused(tensor("FP32", r#"["a"]"#, "[1]"), Kind::InvalidRequest, &["a number, got a string"]);
     assert_eq!(tensor("FP32", "[0,4000000000,4000000000]", "[]").unwrap().elements(), 0);
 }
 
@@ -296,26 +207,15 @@ fn every_limit_holds() {
         (input("[5]", "FP32", "[1,2,3,4,5]"), "limit for one tensor is 16"),
         (input("[2]", "BYTES", r#"["aaaaaa","aaa"]"#), "more than 16 bytes"),
         (r#"{"a":[[[[1]]]]}"#.into(), "deeper than 3"),
-        (
-            r#"{"inputs":[],"outputs":[{"name":"a"},{"name":"b"}]}"#.into(),
-            "more than 1 outputs",
-        ),
-        (
-            r#"{"inputs":[],"parameters":{"a":1,"b":2}}"#.into(),
-            "more than 1 parameters",
-        ),
-        (
-            r#"{"inputs":[],"parameters":{"a":"123456789"}}"#.into(),
-            "9 bytes long, the limit is 8",
-        ),
+        (r#"{"inputs":[],"outputs":[{"name":"a"},{"name":"b"}]}"#.into(), "more than 1 outputs"),
+        (r#"{"inputs":[],"parameters":{"a":1,"b":2}}"#.into(), "more than 1 parameters"),
+        (r#"{"inputs":[],"parameters":{"a":"123456789"}}"#.into(), "9 bytes long, the limit is 8"),
         (r#"{"inputs":[],"id":"123456789"}"#.into(), "id is 9 bytes long"),
     ] {
         refused(limited(&body), Kind::TooLarge, &[part]);
     }
-    let many = format!(
-        r#"{{"inputs":[{}]}}"#,
-        [r#"{"name":"x","shape":[1],"datatype":"BOOL","data":[1]}"#; 3].join(",")
-    );
+    let many =
+        format!(r#"{{"inputs":[{}]}}"#, [r#"{"name":"x","shape":[1],"datatype":"BOOL","data":[1]}"#; 3].join(","));
     refused(limited(&many), Kind::TooLarge, &["more than 2 inputs"]);
     let deep = format!(r#"{{"a":{}"#, "[".repeat(1_000_000));
     refused(decode(deep), Kind::TooLarge, &["deeper than 64"]);

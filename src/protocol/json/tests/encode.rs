@@ -9,10 +9,8 @@ fn json(response: &InferResponse) -> String {
 #[test]
 fn a_response_has_the_protocols_keys_in_the_usual_order() {
     let tensor = Tensor::from_elements([1, 3].into(), &[0.1_f32, -2.0, 1e20]).unwrap();
-    let mut response = response([
-        ("label", Tensor::from_byte_strings([1].into(), &["a\"b"]).unwrap()),
-        ("scores", tensor),
-    ]);
+    let mut response =
+        response([("label", Tensor::from_byte_strings([1].into(), &["a\"b"]).unwrap()), ("scores", tensor)]);
     assert_eq!(
         json(&response),
         concat!(
@@ -22,9 +20,7 @@ fn a_response_has_the_protocols_keys_in_the_usual_order() {
         )
     );
     response.id = Some("".into());
-    response
-        .parameters
-        .set("triton_final_response", ParameterValue::Bool(true));
+    response.parameters.set("triton_final_response", ParameterValue::Bool(true));
     response.parameters.set("n", ParameterValue::Uint64(u64::MAX));
     response.parameters.set("m", ParameterValue::Int64(i64::MIN));
     response.parameters.set("x", ParameterValue::Double(0.5));
@@ -45,10 +41,7 @@ fn text_is_escaped_as_json_asks() {
     let error = encode_error(text);
     let value: serde_json::Value = serde_json::from_slice(&error).unwrap();
     assert_eq!(value, serde_json::json!({ "error": text }));
-    assert_eq!(
-        encode_error("model 'x' is unknown"),
-        r#"{"error":"model 'x' is unknown"}"#
-    );
+    assert_eq!(encode_error("model 'x' is unknown"), r#"{"error":"model 'x' is unknown"}"#);
 }
 
 #[test]
@@ -65,53 +58,26 @@ fn bytes_that_are_no_text_are_refused_with_advice_and_sent_as_binary() {
     let tensor = Tensor::from_byte_strings([2].into(), &[&b"ok"[..], b"\xff\xfe"]).unwrap();
     let response = response([("image", tensor)]);
     let refusal = encode_response(&response, &OutputEncoding::default());
-    refused(
-        refusal,
-        Kind::Unsupported,
-        &["output 'image'", "element 1", "UTF-8", "binary_data"],
-    );
-    assert!(
-        encode_response(
-            &response,
-            &OutputEncoding {
-                binary_default: true,
-                per_output: vec![]
-            }
-        )
-        .is_ok()
-    );
+    refused(refusal, Kind::Unsupported, &["output 'image'", "element 1", "UTF-8", "binary_data"]);
+    assert!(encode_response(&response, &OutputEncoding { binary_default: true, per_output: vec![] }).is_ok());
 }
 
 #[test]
 fn binary_outputs_follow_the_json_in_order() {
     let small = Tensor::from_elements([2].into(), &[1_u16, 2]).unwrap();
     let large = Tensor::from_elements([2000].into(), &vec![7_u32; 2000]).unwrap();
-    let response = response([
-        ("a", small.clone()),
-        ("text", small.clone()),
-        ("b", large.clone()),
-        ("c", small.clone()),
-    ]);
-    let encoding = OutputEncoding {
-        binary_default: true,
-        per_output: vec![("text".into(), false)],
-    };
+    let response =
+        response([("a", small.clone()), ("text", small.clone()), ("b", large.clone()), ("c", small.clone())]);
+    let encoding = OutputEncoding { binary_default: true, per_output: vec![("text".into(), false)] };
     let encoded = encode_response(&response, &encoding).unwrap();
     let whole = body(&encoded);
     assert_eq!(encoded.body_length(), whole.len());
     let (json, tail) = whole.split_at(encoded.json_length.unwrap());
     assert_eq!(tail, [&small.data()[..], large.data(), small.data()].concat());
-    assert_eq!(
-        encoded.segments[1].as_ptr(),
-        large.data().as_ptr(),
-        "a large output is not copied"
-    );
+    assert_eq!(encoded.segments[1].as_ptr(), large.data().as_ptr(), "a large output is not copied");
     let value: serde_json::Value = serde_json::from_slice(json).unwrap();
     let outputs = value["outputs"].as_array().unwrap();
-    let sizes: Vec<_> = outputs
-        .iter()
-        .map(|output| output["parameters"]["binary_data_size"].as_u64())
-        .collect();
+    let sizes: Vec<_> = outputs.iter().map(|output| output["parameters"]["binary_data_size"].as_u64()).collect();
     assert_eq!(sizes, [Some(4), None, Some(8000), Some(4)]);
     assert_eq!(outputs[1]["data"], serde_json::json!([1, 2]));
     assert!(outputs[0].get("data").is_none());
@@ -120,16 +86,9 @@ fn binary_outputs_follow_the_json_in_order() {
 #[test]
 fn an_empty_binary_output_still_says_its_size() {
     let empty = Tensor::new(DataType::Fp32, [0, 3].into(), Bytes::new()).unwrap();
-    let encoding = OutputEncoding {
-        binary_default: true,
-        per_output: vec![],
-    };
+    let encoding = OutputEncoding { binary_default: true, per_output: vec![] };
     let encoded = encode_response(&response([("x", empty.clone())]), &encoding).unwrap();
     assert_eq!(encoded.json_length, Some(encoded.body_length()));
-    assert!(
-        String::from_utf8(body(&encoded))
-            .unwrap()
-            .contains(r#"{"binary_data_size":0}"#)
-    );
+    assert!(String::from_utf8(body(&encoded)).unwrap().contains(r#"{"binary_data_size":0}"#));
     assert_eq!(there_and_back(&empty), empty);
 }

@@ -6,11 +6,7 @@ use crate::tensor::Element;
 
 fn values<T: Element>(datatype: &str, items: &[impl AsRef<str>]) -> Vec<T> {
     let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
-    let tensor = tensor(
-        datatype,
-        &format!("[{}]", items.len()),
-        &format!("[{}]", items.join(", ")),
-    );
+    let tensor = tensor(datatype, &format!("[{}]", items.len()), &format!("[{}]", items.join(", ")));
     tensor.unwrap().view::<T>().unwrap().to_vec()
 }
 
@@ -32,22 +28,10 @@ fn integers_reach_their_limits_and_no_further() {
 
 #[test]
 fn whole_numbers_may_be_spelled_as_floats() {
-    let spelled = [
-        "1.0",
-        "1e2",
-        "1.2E+1",
-        "120e-1",
-        "-0",
-        "-0.0",
-        "0e999999999999",
-        "3.00000000000000000000000000",
-        "-5.0e0",
-    ];
+    let spelled =
+        ["1.0", "1e2", "1.2E+1", "120e-1", "-0", "-0.0", "0e999999999999", "3.00000000000000000000000000", "-5.0e0"];
     assert_eq!(values::<i32>("INT32", &spelled), [1, 100, 12, 12, 0, 0, 0, 3, -5]);
-    assert_eq!(
-        values::<u64>("UINT64", &["18446744073709551615.0", "1844674407370955161.5e1"]),
-        [u64::MAX; 2]
-    );
+    assert_eq!(values::<u64>("UINT64", &["18446744073709551615.0", "1844674407370955161.5e1"]), [u64::MAX; 2]);
     for fraction in ["1.5", "1e-1", "0.1e0", "1e-999999999999"] {
         refused(
             tensor("INT32", "[1]", &format!("[{fraction}]")),
@@ -55,28 +39,15 @@ fn whole_numbers_may_be_spelled_as_floats() {
             &["element 0", fraction, "whole number"],
         );
     }
-    for beyond in [
-        "1e999999999999",
-        "1e20",
-        "18446744073709551616",
-        "100000000000000000000000000",
-    ] {
-        refused(
-            tensor("UINT64", "[1]", &format!("[{beyond}]")),
-            Kind::InvalidRequest,
-            &["element 0", beyond, "range"],
-        );
+    for beyond in ["1e999999999999", "1e20", "18446744073709551616", "100000000000000000000000000"] {
+        refused(tensor("UINT64", "[1]", &format!("[{beyond}]")), Kind::InvalidRequest, &["element 0", beyond, "range"]);
     }
 }
 
 #[test]
 fn elements_of_the_wrong_kind_are_named() {
     for (datatype, data, part) in [
-        (
-            "INT8",
-            "[1,true]",
-            "element 1 is true, expected a whole number for INT8",
-        ),
+        ("INT8", "[1,true]", "element 1 is true, expected a whole number for INT8"),
         ("INT8", "[1,\"2\"]", "element 1 is a string"),
         ("FP32", "[1,null]", "element 1 is null, expected a number"),
         ("FP32", "[1,\"2\"]", "element 1 is the string '2'"),
@@ -88,20 +59,13 @@ fn elements_of_the_wrong_kind_are_named() {
         ("FP32", "[1,2", "expected ',' or ']' behind 2 elements"),
         ("FP32", "[1,2x]", "'x'"),
     ] {
-        refused(
-            tensor(datatype, "[2]", data),
-            Kind::InvalidRequest,
-            &["input 'x'", part],
-        );
+        refused(tensor(datatype, "[2]", data), Kind::InvalidRequest, &["input 'x'", part]);
     }
 }
 
 #[test]
 fn flags_are_words_or_bits() {
-    assert_eq!(
-        values::<u8>("BOOL", &["true", "false", "1", "0", "true"]),
-        [1, 0, 1, 0, 1]
-    );
+    assert_eq!(values::<u8>("BOOL", &["true", "false", "1", "0", "true"]), [1, 0, 1, 0, 1]);
 }
 
 #[test]
@@ -135,15 +99,7 @@ impl Bits for Vec<f32> {
 
 #[test]
 fn non_finite_floats_are_words_bare_or_quoted() {
-    let words = [
-        "NaN",
-        "Infinity",
-        "-Infinity",
-        "\"NaN\"",
-        "\"Infinity\"",
-        "\"-Infinity\"",
-        "-1",
-    ];
+    let words = ["NaN", "Infinity", "-Infinity", "\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "-1"];
     let read = values::<f32>("FP32", &words);
     assert!(read[0].is_nan() && read[3].is_nan());
     assert_eq!(
@@ -152,25 +108,15 @@ fn non_finite_floats_are_words_bare_or_quoted() {
     );
     assert!(values::<f16>("FP16", &words)[0].is_nan());
     assert!(values::<bf16>("BF16", &words)[1].is_infinite());
-    refused(
-        tensor("INT32", "[1]", "[NaN]"),
-        Kind::InvalidRequest,
-        &["expected a whole number"],
-    );
+    refused(tensor("INT32", "[1]", "[NaN]"), Kind::InvalidRequest, &["expected a whole number"]);
 }
 
 #[test]
 fn halves_round_once() {
     // Just above the middle between 2048 and 2050: by way of f32 this would be the middle, and round down.
     assert_eq!(values::<f16>("FP16", &["2049.0000000001"]), [f16::from_f32(2050.0)]);
-    assert_eq!(
-        values::<f16>("FP16", &["2049", "-2050.9999999999"]),
-        [f16::from_f32(2048.0), f16::from_f32(-2050.0)]
-    );
-    assert_eq!(
-        values::<bf16>("BF16", &["257.0000000001", "257"]),
-        [bf16::from_f32(258.0), bf16::from_f32(256.0)]
-    );
+    assert_eq!(values::<f16>("FP16", &["2049", "-2050.9999999999"]), [f16::from_f32(2048.0), f16::from_f32(-2050.0)]);
+    assert_eq!(values::<bf16>("BF16", &["257.0000000001", "257"]), [bf16::from_f32(258.0), bf16::from_f32(256.0)]);
 }
 
 #[test]
@@ -183,17 +129,10 @@ fn floats_beside_the_middle_of_two_are_rounded_exactly() {
         "16777217.0000001",
         "16777218.9999999",
     ];
-    assert_eq!(
-        values::<f32>("FP32", &items),
-        [16777216.0, 16777218.0, 16777216.0, 16777218.0, 16777218.0]
-    );
-    for text in [
-        "1.17549435e-38",
-        "1.1754943e-38",
-        "1e-40",
-        "0.000000000000000000000000000000000000001",
-        "3.4028235e38",
-    ] {
+    assert_eq!(values::<f32>("FP32", &items), [16777216.0, 16777218.0, 16777216.0, 16777218.0, 16777218.0]);
+    for text in
+        ["1.17549435e-38", "1.1754943e-38", "1e-40", "0.000000000000000000000000000000000000001", "3.4028235e38"]
+    {
         assert_eq!(values::<f32>("FP32", &[text]), [text.parse::<f32>().unwrap()], "{text}");
     }
 }

@@ -8,11 +8,7 @@ use super::*;
 fn any_tensor() -> impl Strategy<Value = Tensor> {
     let strings = prop::collection::vec(".{0,12}", 0..12)
         .prop_map(|strings| Tensor::from_byte_strings([strings.len()].into(), &strings).unwrap());
-    let numbers = (
-        0..DataType::ALL.len() - 1,
-        prop::collection::vec(any::<u8>(), 0..200),
-        0_usize..8,
-    );
+    let numbers = (0..DataType::ALL.len() - 1, prop::collection::vec(any::<u8>(), 0..200), 0_usize..8);
     let numbers = numbers.prop_map(|(datatype, mut bytes, offset)| {
         let datatype = DataType::ALL[datatype];
         let size = datatype.size().unwrap();
@@ -28,12 +24,7 @@ fn any_tensor() -> impl Strategy<Value = Tensor> {
                 _ => {}
             }
         }
-        Tensor::new(
-            datatype,
-            [1, count].into(),
-            Bytes::from(bytes).slice(start..start + count * size),
-        )
-        .unwrap()
+        Tensor::new(datatype, [1, count].into(), Bytes::from(bytes).slice(start..start + count * size)).unwrap()
     });
     prop_oneof![4 => numbers, 1 => strings]
 }
@@ -44,16 +35,11 @@ fn any_request() -> impl Strategy<Value = (Vec<u8>, usize)> {
         let mut reply = response([("first", first), ("second", second)]);
         reply.id = id;
         reply.parameters.set("a", crate::infer::ParameterValue::Double(0.5));
-        let encoding = OutputEncoding {
-            binary_default: false,
-            per_output: vec![("second".into(), binary)],
-        };
+        let encoding = OutputEncoding { binary_default: false, per_output: vec![("second".into(), binary)] };
         let encoded = encode_response(&reply, &encoding).unwrap();
         let whole = body(&encoded);
         let (json, tail) = whole.split_at(encoded.json_length.unwrap_or(whole.len()));
-        let json = String::from_utf8(json.to_vec())
-            .unwrap()
-            .replacen("\"outputs\"", "\"inputs\"", 1);
+        let json = String::from_utf8(json.to_vec()).unwrap().replacen("\"outputs\"", "\"inputs\"", 1);
         let json = format!(
             r#"{} ,"outputs":[{{"name":"y","parameters":{{"binary_data":true,"classification":2}}}}]}}"#,
             json.strip_suffix('}').unwrap()
@@ -84,10 +70,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 /// Whatever is wrong with a body, the client is told so.
 fn blames_the_client(result: &Result<(InferRequest, OutputEncoding)>) -> bool {
     let kind = result.as_ref().err().map(Error::kind);
-    matches!(
-        kind,
-        None | Some(Kind::InvalidRequest | Kind::TooLarge | Kind::Unsupported)
-    )
+    matches!(kind, None | Some(Kind::InvalidRequest | Kind::TooLarge | Kind::Unsupported))
 }
 
 proptest! {
