@@ -1,1 +1,375 @@
+//! The scheduler as its callers see it, with runtimes made up for the purpose and tokio's clock standing still.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+use smallvec::smallvec;
+
+use super::*;
+use crate::error::Kind;
+use crate::model::{Dim, Signature, TensorSpec};
+use crate::telemetry::Telemetry;
+use crate::tensor::{DataType, Shape};
+
+/// Doubles each number; fails on a batch that holds a negative one; notes the rows of every batch.
+#[derive(Default)]
+struct Doubler {
+    signature: Signature,
+    batches: Arc<Mutex<Vec<usize>>>,
+    /// Batches block while this is locked.
+    gate: Arc<Mutex<()>>,
+    running: Arc<AtomicUsize>,
+}
+
+impl LoadedModel for Doubler {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn instance(&self) -> Result<Box<dyn Instance>> {
+        let (batches, gate, running) = (self.batches.clone(), self.gate.clone(), self.running.clone());
+        Ok(Box::new(DoublerInstance { batches, gate, running }))
+    }
+}
+
+struct DoublerInstance {
+    batches: Arc<Mutex<Vec<usize>>>,
+    gate: Arc<Mutex<()>>,
+    running: Arc<AtomicUsize>,
+}
+
+impl Instance for DoublerInstance {
+    fn execute(&mut self, inputs: &[Option<Tensor>], outputs: &[usize]) -> Result<Vec<Tensor>> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let _open = self.gate.lock().unwrap();
+        let input = inputs[0].as_ref().unwrap();
+        self.batches.lock().unwrap().push(input.rows().unwrap());
+        let values = input.view::<i64>().unwrap();
+        assert!(!values.contains(&-99), "told to panic");
+        if values.iter().any(|&value| value < 0) {
+            return Err(Error::execution("a negative number"));
+        }
+        let doubled: Vec<i64> = values.iter().map(|value| value * 2).collect();
+        let output = Tensor::from_elements(input.shape().clone(), &doubled).unwrap();
+        Ok(outputs.iter().map(|_| output.clone()).collect())
+    }
+}
+
+struct Fixture {
+    scheduler: Arc<Scheduler>,
+    stopped: Stopped,
+    batches: Arc<Mutex<Vec<usize>>>,
+    gate: Arc<Mutex<()>>,
+    running: Arc<AtomicUsize>,
+    metrics: Arc<ModelMetrics>,
+}
+
+fn start(config: SchedulerConfig, instances: usize, pace: Pace) -> Fixture {
+    let model = Arc::new(Doubler::default());
+    let made = (0..instances).map(|_| model.instance().unwrap()).collect();
+    let metrics = Arc::new(Telemetry::new().model("doubler", "1"));
+    let (batches, gate, running) = (model.batches.clone(), model.gate.clone(), model.running.clone());
+    let (scheduler, stopped) = Scheduler::start(model, made, pace, config, Arc::clone(&metrics));
+    Fixture { scheduler: Arc::new(scheduler), stopped, batches, gate, running, metrics }
+}
+
+/// A pace at which every batch goes to a thread of its own.
+fn slow() -> Pace {
+    let mut pace = Pace::default();
+    pace.note(1, Duration::from_millis(1));
+    pace
+}
+
+fn rows(values: &[i64], width: usize) -> ValidRequest {
+    let tensor = Tensor::from_elements(Shape::from([values.len() / width, width]), values).unwrap();
+    ValidRequest {
+        inputs: smallvec![Some(tensor)],
+        outputs: smallvec![0],
+        rows: values.len() / width,
+        rows_agree: true,
+    }
+}
+
+async fn submit(scheduler: &Scheduler, request: ValidRequest) -> Result<Vec<i64>> {
+    let executed = scheduler.submit(request, Parameters::new(), None).await?;
+    Ok(executed.outputs[0].view::<i64>().unwrap().to_vec())
+}
+
+/// Lets every other task run until none can go on.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_together_run_together() {
+    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let (a, b, c) = tokio::join!(
+        submit(&fixture.scheduler, rows(&[1], 1)),
+        submit(&fixture.scheduler, rows(&[2, 3], 1)),
+        submit(&fixture.scheduler, rows(&[4], 1)),
+    );
+    assert_eq!((a.unwrap(), b.unwrap(), c.unwrap()), (vec![2], vec![4, 6], vec![8]));
+    assert_eq!(*fixture.batches.lock().unwrap(), [4]);
+}
+
+#[tokio::test]
+async fn unlike_shapes_do_not_share_a_batch_and_do_not_keep_others_from_sharing() {
+    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let answers = tokio::join!(
+        submit(&fixture.scheduler, rows(&[1], 1)),
+        submit(&fixture.scheduler, rows(&[1, 2], 2)),
+        submit(&fixture.scheduler, rows(&[3], 1)),
+        submit(&fixture.scheduler, rows(&[5, 6], 2)),
+    );
+    assert_eq!((answers.0.unwrap(), answers.3.unwrap()), (vec![2], vec![10, 12]));
+    assert_eq!(*fixture.batches.lock().unwrap(), [2, 2]);
+}
+
+#[tokio::test]
+async fn unlike_parameters_do_not_share_a_batch() {
+    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let mut parameters = Parameters::new();
+    parameters.set("temperature", crate::infer::ParameterValue::Int64(1));
+    let (a, b) = tokio::join!(
+        fixture.scheduler.submit(rows(&[1], 1), parameters, None),
+        fixture.scheduler.submit(rows(&[2], 1), Parameters::new(), None),
+    );
+    assert!(a.is_ok() && b.is_ok());
+    assert_eq!(*fixture.batches.lock().unwrap(), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_poisoned_request_fails_alone() {
+    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let (good, bad, other) = tokio::join!(
+        submit(&fixture.scheduler, rows(&[1], 1)),
+        submit(&fixture.scheduler, rows(&[-1], 1)),
+        submit(&fixture.scheduler, rows(&[3], 1)),
+    );
+    assert_eq!((good.unwrap(), other.unwrap()), (vec![2], vec![6]));
+    assert_eq!(bad.unwrap_err().kind(), Kind::Execution);
+    assert_eq!(fixture.metrics.batch_retries.get(), 1);
+}
+
+#[tokio::test]
+async fn a_runtime_that_panics_fails_the_request_and_nothing_else() {
+    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let error = submit(&fixture.scheduler, rows(&[-99], 1)).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (Kind::Execution, "the runtime panicked"));
+}
+
+#[tokio::test]
+async fn batches_keep_to_the_limit_and_a_larger_request_runs_whole() {
+    let limits = BatchLimits { rows_max: 2, ..BatchLimits::default() };
+    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, Pace::default());
+    let answers = tokio::join!(
+        submit(&fixture.scheduler, rows(&[1], 1)),
+        submit(&fixture.scheduler, rows(&[2], 1)),
+        submit(&fixture.scheduler, rows(&[3, 4, 5], 1)),
+        submit(&fixture.scheduler, rows(&[6], 1)),
+    );
+    assert_eq!(answers.2.unwrap(), [6, 8, 10]);
+    assert_eq!(*fixture.batches.lock().unwrap(), [2, 3, 1]);
+}
+
+#[tokio::test]
+async fn requests_that_are_not_joined_run_in_order_of_arrival() {
+    let config = SchedulerConfig { limits: BatchLimits::unbatched(), ..SchedulerConfig::default() };
+    let fixture = start(config, 1, Pace::default());
+    let answers = tokio::join!(
+        submit(&fixture.scheduler, rows(&[1, 2, 3], 1)),
+        submit(&fixture.scheduler, rows(&[4, 5], 2)),
+        submit(&fixture.scheduler, rows(&[6], 1)),
+    );
+    assert!(answers.0.is_ok() && answers.1.is_ok() && answers.2.is_ok());
+    assert_eq!(*fixture.batches.lock().unwrap(), [3, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_waits_for_company_and_no_longer() {
+    let limits = BatchLimits { rows_max: 3, delay: Duration::from_millis(10), ..BatchLimits::default() };
+    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, Pace::default());
+    let started = Instant::now();
+    submit(&fixture.scheduler, rows(&[1], 1)).await.unwrap();
+    assert_eq!(started.elapsed().as_millis(), 10);
+    let started = Instant::now();
+    let full = tokio::join!(submit(&fixture.scheduler, rows(&[1, 2], 1)), submit(&fixture.scheduler, rows(&[3], 1)),);
+    assert!(full.0.is_ok() && full.1.is_ok());
+    assert_eq!(started.elapsed().as_millis(), 0, "a full batch does not wait");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let fixture = start(SchedulerConfig { queue_max: 2, ..SchedulerConfig::default() }, 1, slow());
+    let gate = Arc::clone(&fixture.gate);
+    let closed = gate.lock().unwrap();
+    let waiting: Vec<_> = (0..2)
+        .map(|value| {
+            let scheduler = Arc::clone(&fixture.scheduler);
+            tokio::spawn(async move { submit(&scheduler, rows(&[value], 1)).await })
+        })
+        .collect();
+    until(|| fixture.metrics.queue_depth.get() == 2).await;
+    let refusal = submit(&fixture.scheduler, rows(&[9], 1)).await.unwrap_err();
+    assert_eq!(refusal.kind(), Kind::Overloaded);
+    assert!(refusal.retry_after().is_some());
+    drop(closed);
+    for request in waiting {
+        assert!(request.await.unwrap().is_ok());
+    }
+    assert_eq!(fixture.metrics.queue_depth.get(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_is_not_run() {
+    let fixture = start(SchedulerConfig::default(), 1, slow());
+    let gate = Arc::clone(&fixture.gate);
+    let closed = gate.lock().unwrap();
+    let scheduler = Arc::clone(&fixture.scheduler);
+    let first = tokio::spawn(async move { submit(&scheduler, rows(&[1], 1)).await });
+    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    let scheduler = Arc::clone(&fixture.scheduler);
+    let abandoned = tokio::spawn(async move { submit(&scheduler, rows(&[2], 1)).await });
+    settle().await;
+    abandoned.abort();
+    assert!(abandoned.await.unwrap_err().is_cancelled());
+    drop(closed);
+    first.await.unwrap().unwrap();
+    assert_eq!(submit(&fixture.scheduler, rows(&[3], 1)).await.unwrap(), [6]);
+    assert_eq!(*fixture.batches.lock().unwrap(), [1, 1], "the abandoned request was run");
+    assert_eq!(fixture.metrics.queue_depth.get(), 0);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_in_the_queue_is_answered_while_the_instance_is_busy() {
+    let fixture = start(SchedulerConfig::default(), 1, slow());
+    let gate = Arc::clone(&fixture.gate);
+    let closed = gate.lock().unwrap();
+    let scheduler = Arc::clone(&fixture.scheduler);
+    let first = tokio::spawn(async move { submit(&scheduler, rows(&[1], 1)).await });
+    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    let deadline = Some(Instant::now() + Duration::from_millis(5));
+    let late = fixture.scheduler.submit(rows(&[2], 1), Parameters::new(), deadline).await.unwrap_err();
+    assert_eq!(late.kind(), Kind::DeadlineExceeded);
+    drop(closed);
+    first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn several_instances_run_at_once() {
+    let config = SchedulerConfig { limits: BatchLimits::unbatched(), ..SchedulerConfig::default() };
+    let fixture = start(config, 2, slow());
+    let gate = Arc::clone(&fixture.gate);
+    let closed = gate.lock().unwrap();
+    let requests: Vec<_> = (0..2)
+        .map(|value| {
+            let scheduler = Arc::clone(&fixture.scheduler);
+            tokio::spawn(async move { submit(&scheduler, rows(&[value], 1)).await })
+        })
+        .collect();
+    until(|| fixture.running.load(Ordering::SeqCst) == 2).await;
+    drop(closed);
+    for request in requests {
+        assert!(request.await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_scheduler_ends_it_when_its_requests_are_answered() {
+    let fixture = start(SchedulerConfig::default(), 1, slow());
+    let gate = Arc::clone(&fixture.gate);
+    let closed = gate.lock().unwrap();
+    let scheduler = Arc::clone(&fixture.scheduler);
+    let request = tokio::spawn(async move { submit(&scheduler, rows(&[1], 1)).await });
+    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    drop(fixture.scheduler);
+    drop(closed);
+    assert_eq!(request.await.unwrap().unwrap(), [2]);
+    fixture.stopped.await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever comes together, in whatever sizes: each request gets its own rows back, in its own order.
+    #[test]
+    fn every_request_gets_its_own_rows(
+        sizes in prop::collection::vec((0_usize..5, 1_usize..4), 1..40),
+        rows_max in 1_usize..9,
+        instances in 1_usize..4,
+        on_threads in any::<bool>(),
+        poison in prop::option::of(0_usize..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let limits = BatchLimits { rows_max, ..BatchLimits::default() };
+            let pace = if on_threads { slow() } else { Pace::default() };
+            let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, instances, pace);
+            let mut next = 0;
+            let mut requests = Vec::new();
+            for (index, &(count, width)) in sizes.iter().enumerate() {
+                let poisoned = poison == Some(index) && count > 0;
+                let values: Vec<i64> = (0..(count * width) as i64).map(|i| if poisoned { -1 - i } else { next + i }).collect();
+                next += 1000;
+                let tensor = Tensor::from_elements(Shape::from([count, width]), &values).unwrap();
+                let request =
+                    ValidRequest { inputs: smallvec![Some(tensor)], outputs: smallvec![0], rows: count, rows_agree: true };
+                let scheduler = Arc::clone(&fixture.scheduler);
+                requests.push((values, poisoned, tokio::spawn(async move { submit(&scheduler, request).await })));
+            }
+            for (values, poisoned, request) in requests {
+                let answer = request.await.unwrap();
+                let doubled: Vec<i64> = values.iter().map(|value| value * 2).collect();
+                match poisoned {
+                    true => assert_eq!(answer.unwrap_err().kind(), Kind::Execution),
+                    false => assert_eq!(answer.unwrap(), doubled),
+                }
+            }
+            assert_eq!(fixture.metrics.queue_depth.get(), 0);
+        });
+    }
+}
+
+#[test]
+fn a_warm_up_finds_out_that_rows_influence_each_other() {
+    struct Mean;
+    impl Instance for Mean {
+        fn execute(&mut self, inputs: &[Option<Tensor>], _: &[usize]) -> Result<Vec<Tensor>> {
+            let values = inputs[0].as_ref().unwrap().view::<f32>().unwrap();
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            let shifted: Vec<f32> = values.iter().map(|value| value - mean).collect();
+            Ok(vec![Tensor::from_elements([values.len()].into(), &shifted).unwrap()])
+        }
+    }
+    let spec = |name: &str| TensorSpec::new(name, DataType::Fp32, [Dim::ANY]);
+    let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
+    let batching = warm_up(&mut Mean, &signature, 64).unwrap().batching;
+    assert!(matches!(&batching, Batching::Off { suspicious: true, reason } if reason.contains("'y'")), "{batching:?}");
+}
+
+#[test]
+fn a_model_of_numbers_that_always_fails_is_not_ready_and_one_of_indices_may_be() {
+    struct Failing;
+    impl Instance for Failing {
+        fn execute(&mut self, _: &[Option<Tensor>], _: &[usize]) -> Result<Vec<Tensor>> {
+            Err(Error::execution("no"))
+        }
+    }
+    let signature = |datatype| Signature {
+        inputs: vec![TensorSpec::new("x", datatype, [Dim::ANY, Dim::Fixed(2)])],
+        outputs: vec![TensorSpec::new("y", datatype, [Dim::ANY])],
+    };
+    let error = warm_up(&mut Failing, &signature(DataType::Fp32), 64).unwrap_err();
+    assert_eq!((error.kind(), error.message()), (Kind::ModelUnavailable, "the warm-up run failed: no"));
+    let unsure = warm_up(&mut Failing, &signature(DataType::Int64), 64).unwrap();
+    assert_eq!(unsure.not_run.as_deref(), Some("no"));
+}

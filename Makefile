@@ -1,0 +1,57 @@
+# The commands of the README. Everything they need beyond the Rust toolchain, python3 with pip and a C compiler, they fetch.
+
+ORT_VERSION := 1.31.1
+ORT := .onnxruntime/libonnxruntime.so
+DENY_VERSION := 0.20.2
+PYTHON ?= python3
+PORTS := --http-port 8080 --grpc-port 8081
+
+.PHONY: run build test lint bench fmt clean
+.DEFAULT_GOAL := build
+
+## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
+run: build
+	@echo
+	@echo "Try it, in another terminal:"
+	@echo "  curl -s localhost:8080/v2/models/iris/infer -d @models/iris/example.json"
+	@echo "  curl -s localhost:8080/v2/models/digits/infer -d @models/digits/example.json"
+	@echo "  curl -s localhost:8080/v2/models/tickets | $(PYTHON) -m json.tool"
+	@echo "More in README.md. Stop with Ctrl-C."
+	@echo
+	@exec target/release/tensorgate serve models $(PORTS)
+
+## The release binary, and ONNX Runtime beside it
+build: $(ORT)
+	cargo build --release --locked --bin tensorgate
+
+## Every test: Rust, then the real clients against the real binary
+test: $(ORT)
+	cargo test --workspace --locked
+	cargo build --locked --bin tensorgate
+	TENSORGATE_BIN=$(CURDIR)/target/debug/tensorgate bash tests/clients/run.sh
+
+## Formatting, lints as errors, licences and sources of crates
+lint: .lint/bin/cargo-deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	PATH="$(CURDIR)/.lint/bin:$$PATH" cargo deny --locked --workspace check bans licenses sources
+
+## The performance table, each figure beside its ceiling
+bench: build
+	cargo build --release --locked -p loadtest
+	target/release/loadtest bench
+
+# Unoptimised: it runs for a second, and is built in a third of the time.
+.lint/bin/cargo-deny:
+	cargo install --quiet --locked --debug --root .lint cargo-deny --version $(DENY_VERSION)
+
+fmt:
+	cargo fmt --all
+
+clean:
+	cargo clean
+	rm -rf .onnxruntime .venv .lint
+
+# ONNX Runtime's own library, out of its Python wheel.
+$(ORT): deploy/fetch_onnxruntime.py
+	$(PYTHON) deploy/fetch_onnxruntime.py $(ORT_VERSION) $(@D)

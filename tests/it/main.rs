@@ -1,0 +1,3 @@
+//! Integration tests, by behaviour: a server in this process, or the real program, and clients on sockets.
+
+mod support;

@@ -1,0 +1,92 @@
+//! Model repositories that live as long as a test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A repository in a directory of its own.
+pub(crate) struct Models {
+    directory: TempDir,
+}
+
+/// The file of a fixture.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).with_extension("onnx")
+}
+
+/// The file of a sample model.
+pub(crate) fn sample(name: &str, file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name).join(file)
+}
+
+impl Models {
+    /// An empty repository.
+    pub(crate) fn new() -> Self {
+        Self { directory: TempDir::new().unwrap() }
+    }
+
+    /// A repository of fixtures, each under its own name as version 1.
+    pub(crate) fn of(fixtures: &[&str]) -> Self {
+        fixtures.iter().fold(Self::new(), |models, name| models.with(name, name))
+    }
+
+    /// Adds `fixture` as version 1 of `model`.
+    pub(crate) fn with(self, model: &str, fixture: &str) -> Self {
+        self.put(model, 1, fixture);
+        self
+    }
+
+    /// Adds `fixture` as `version` of `model`.
+    pub(crate) fn with_version(self, model: &str, version: u64, fixture: &str) -> Self {
+        self.put(model, version, fixture);
+        self
+    }
+
+    /// Adds a `model.toml`.
+    pub(crate) fn with_toml(self, model: &str, text: &str) -> Self {
+        self.write(model, "model.toml", text);
+        self
+    }
+
+    /// Adds a `config.pbtxt`.
+    pub(crate) fn with_pbtxt(self, model: &str, text: &str) -> Self {
+        self.write(model, "config.pbtxt", text);
+        self
+    }
+
+    /// Adds an identity model over FP32 rows of four that takes `milliseconds` for each execution, on one instance, one
+    /// request at a time. `more` settings come first.
+    pub(crate) fn with_slow_identity(self, model: &str, milliseconds: u64, more: &str) -> Self {
+        let text = format!(
+            "{more}\nruntime = \"identity\"\nexecute_time = \"{milliseconds}ms\"\nthreads = 1\ninstances = 1\n\
+             max_batch_size = 1\n[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1, 4]\n"
+        );
+        self.with_toml(model, &text)
+    }
+
+    /// Puts `fixture` where `version` of `model` is, in one step.
+    pub(crate) fn put(&self, model: &str, version: u64, fixture_name: &str) {
+        let directory = self.path().join(model).join(version.to_string());
+        fs::create_dir_all(&directory).unwrap();
+        fs::copy(fixture(fixture_name), directory.join(".new")).unwrap();
+        fs::rename(directory.join(".new"), directory.join("model.onnx")).unwrap();
+    }
+
+    /// Writes a file into the directory of `model`.
+    pub(crate) fn write(&self, model: &str, file: &str, text: &str) {
+        let directory = self.path().join(model);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(file), text).unwrap();
+    }
+
+    /// The repository's directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The repository's directory, for a command line.
+    pub(crate) fn argument(&self) -> &str {
+        self.path().to_str().unwrap()
+    }
+}

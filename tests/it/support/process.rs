@@ -1,0 +1,114 @@
+//! The real program, in a process of its own.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use super::{Grpc, Http, patiently};
+
+/// `tensorgate serve`, killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    /// The HTTP port.
+    pub(crate) http: SocketAddr,
+    /// The gRPC port.
+    pub(crate) grpc: SocketAddr,
+}
+
+/// What a program that ended by itself said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+}
+
+/// The program, with an environment that holds none of its variables.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tensorgate"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENSORGATE_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+/// Runs `command` to its end.
+pub(crate) async fn run_to_end(command: &mut Command) -> Ended {
+    let output = patiently("the program's end", command.output()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), output: text(output.stdout), errors: text(output.stderr) }
+}
+
+impl Process {
+    /// Starts `tensorgate serve` with free ports and these arguments, and waits until it listens.
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
+        let mut all = vec!["serve", "--http-port", "0", "--grpc-port", "0", "--log-format", "json"];
+        all.extend(arguments);
+        Self::of(&mut command(&all)).await
+    }
+
+    /// Starts `command`, which has to log JSON, and waits until it listens.
+    pub(crate) async fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listening = line(&mut lines, "listening").await;
+        let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
+        Self { http: address("http"), grpc: address("grpc"), child, lines }
+    }
+
+    /// Waits for the next log line whose message holds `text`.
+    pub(crate) async fn line(&mut self, text: &str) -> Value {
+        line(&mut self.lines, text).await
+    }
+
+    /// A new HTTP/1.1 connection.
+    pub(crate) async fn http(&self) -> Http {
+        Http::connect(self.http).await
+    }
+
+    /// A new gRPC connection.
+    pub(crate) async fn grpc(&self) -> Grpc {
+        super::grpc::connect(self.grpc).await
+    }
+
+    /// Sends a signal by name: "TERM".
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("the process has ended");
+        let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end; gives the exit code.
+    pub(crate) async fn exit(mut self) -> Option<i32> {
+        patiently("the process to end", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn resident(&self) -> usize {
+        let pid = self.child.id().expect("the process has ended");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+async fn line(lines: &mut Lines<BufReader<ChildStderr>>, text: &str) -> Value {
+    let mut seen = Vec::new();
+    let search = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if let Ok(line) = serde_json::from_str::<Value>(&line) {
+                if line["message"].as_str().is_some_and(|message| message.contains(text)) {
+                    return line;
+                }
+            }
+            seen.push(line);
+        }
+        panic!("the program ended without a line that holds '{text}': {seen:#?}")
+    };
+    patiently(text, search).await
+}

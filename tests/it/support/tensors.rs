@@ -1,0 +1,1 @@
+//! Tensors as either door sends and receives them.
