@@ -334,10 +334,9 @@ impl Keeper {
         report(&id, &loaded, took);
         let signature = loaded.model.signature().clone();
         let rows_max = loaded.scheduler.limits.rows_max;
-        let rows_pinned = self
-            .files
-            .get(&id)
-            .is_some_and(|(listing, _)| listing.settings.max_batch_rows.is_some_and(|rows| rows > 1));
+        let rows_pinned = self.files.get(&id).is_some_and(|(listing, _)| {
+            listing.settings.max_batch_rows.is_some_and(|rows| rows > 1 && rows == rows_max)
+        });
         let (scheduler, stopped) = Scheduler::start(
             loaded.model,
             loaded.instances,

@@ -95,7 +95,7 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     while made.len() < instances {
         made.push(attempt.model.instance()?);
     }
-    let scheduler = scheduler_config(settings, &attempt.warm_up);
+    let scheduler = scheduler_config(settings, &attempt.warm_up, cores);
     Ok(Loaded {
         model: attempt.model,
         instances: made,
@@ -156,8 +156,8 @@ fn check_declared(settings: &ModelSettings, signature: &Signature) -> Result<()>
     check("output", &settings.outputs, &signature.outputs)
 }
 
-fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp) -> SchedulerConfig {
-    let defaults = SchedulerConfig::default();
+fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp, cores: usize) -> SchedulerConfig {
+    let defaults = SchedulerConfig::for_cores(cores);
     let rows_max = match (&warm_up.batching, settings.max_batch_rows) {
         (Batching::Off { .. }, _) => 1,
         (Batching::Verified, Some(pinned)) => pinned.max(1),
@@ -172,5 +172,6 @@ fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp) -> SchedulerConf
         limits,
         queue_max: settings.queue_max.unwrap_or(defaults.queue_max),
         queue_timeout: settings.queue_timeout,
+        in_place_max: defaults.in_place_max,
     }
 }

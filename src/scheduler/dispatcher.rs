@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::SchedulerConfig;
 use super::batch::{Answers, Batch};
 use super::inbox::{Contents, Inbox};
 use super::pace::Pace;
@@ -17,10 +18,6 @@ use super::queue::{Job, Queue};
 use crate::error::Error;
 use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
-
-/// A batch that is predicted to run this long or less runs in place: a hand-off costs two wake-ups and as many context
-/// switches, some 10 to 50 us, and a connection that waits 100 us for its thread does not notice.
-const IN_PLACE_MAX: Duration = Duration::from_micros(100);
 
 /// A batch that ran on another thread.
 pub(super) struct Finished {
@@ -38,6 +35,7 @@ pub(super) struct Dispatcher {
     instances: usize,
     pace: Pace,
     limits: BatchLimits,
+    in_place_max: Duration,
     metrics: Arc<ModelMetrics>,
     /// Dropped last: instances may use what it holds.
     _model: Arc<dyn LoadedModel>,
@@ -49,12 +47,24 @@ impl Dispatcher {
         model: Arc<dyn LoadedModel>,
         idle: Vec<Box<dyn Instance>>,
         pace: Pace,
-        limits: BatchLimits,
+        config: &SchedulerConfig,
         metrics: Arc<ModelMetrics>,
     ) -> Self {
+        let SchedulerConfig { limits, in_place_max, .. } = *config;
         let queue = Queue::new(limits.rows_max > 1);
         let instances = idle.len();
-        Self { inbox, contents: Contents::default(), queue, idle, instances, pace, limits, metrics, _model: model }
+        Self {
+            inbox,
+            contents: Contents::default(),
+            queue,
+            idle,
+            instances,
+            pace,
+            limits,
+            in_place_max,
+            metrics,
+            _model: model,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -135,7 +145,7 @@ impl Dispatcher {
         let predicted = self.pace.predict(batch.rows);
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
         let alone = self.queue.is_empty() || self.instances == 1;
-        if predicted <= IN_PLACE_MAX && alone {
+        if predicted <= self.in_place_max && alone {
             let rows = batch.rows;
             let (answers, took) = batch.run(instance.as_mut(), &self.metrics);
             self.idle.push(instance);

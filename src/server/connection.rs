@@ -8,13 +8,14 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::body::ResponseBody;
 use super::drain::Phase;
+use super::streams::{StreamQueue, WithStreams};
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
 
 /// HTTP/2 streams that one connection may have open. Default of hyper; a client with more to do opens another connection.
@@ -23,11 +24,14 @@ const STREAMS_MAX: u32 = 200;
 /// Flow-control windows: large enough that a tensor of an image does not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
 
+/// Bytes of one HTTP/2 frame: a small tensor is one frame.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+
 /// What all connections share, and how many there are.
 pub(super) struct Connections {
     doors: Arc<Doors>,
     grpc: grpc::GrpcService,
-    builder: auto::Builder<TokioExecutor>,
+    head_timeout: Duration,
     open: watch::Sender<usize>,
 }
 
@@ -42,17 +46,21 @@ impl Drop for Open {
 
 impl Connections {
     pub(super) fn new(doors: Arc<Doors>, config: &ServerConfig) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(config.head_timeout).pipeline_flush(true);
+        let grpc = grpc::service(Arc::clone(&doors));
+        Self { doors, grpc, head_timeout: config.head_timeout, open: watch::Sender::new(0) }
+    }
+
+    fn builder(&self, streams: StreamQueue) -> auto::Builder<StreamQueue> {
+        let mut builder = auto::Builder::new(streams);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.head_timeout).pipeline_flush(true);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
-            .max_frame_size(1 << 20);
-        let grpc = grpc::service(Arc::clone(&doors));
-        Self { doors, grpc, builder, open: watch::Sender::new(0) }
+            .max_frame_size(FRAME_BYTES_MAX);
+        builder
     }
 
     pub(super) fn drain(&self) -> Drain {
@@ -78,7 +86,9 @@ impl Connections {
 pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last_request_wait: Duration) {
     let shared = Arc::clone(&connections);
     let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-    let mut connection = pin!(connections.builder.serve_connection(TokioIo::new(stream), service));
+    let streams = StreamQueue::default();
+    let builder = connections.builder(streams.clone());
+    let mut connection = pin!(WithStreams::new(builder.serve_connection(TokioIo::new(stream), service), streams));
     let drain = connections.drain();
     tokio::select! {
         // How a connection ends is the client's business.
@@ -90,7 +100,7 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
         _ = connection.as_mut() => return,
         () = tokio::time::sleep(last_request_wait) => {}
     }
-    connection.as_mut().graceful_shutdown();
+    connection.as_mut().connection().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
         () = drain.reached(Phase::Closed) => {}
@@ -103,7 +113,7 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let http1 = request.version() < Version::HTTP_2;
     let mut response = if grpc::is_grpc(&request) {
-        grpc::answer(request, connections.grpc.clone()).await
+        grpc::answer(request, connections.grpc.clone(), connections.doors.body_bytes_max).await
     } else {
         http_door::answer(request, &connections.doors).await
     };

@@ -18,6 +18,10 @@ use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
 use crate::protocol::status;
 
+/// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
+const TOO_LARGE_FOR_TONIC: &str = "11";
+const GRPC_STATUS: &str = "grpc-status";
+
 /// The service, cloned for each request.
 pub(super) type GrpcService = GrpcInferenceServiceServer<GrpcDoor>;
 
@@ -34,8 +38,16 @@ pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-pub(super) async fn answer(request: Request<Incoming>, mut service: GrpcService) -> Response<ResponseBody> {
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    mut service: GrpcService,
+    bytes_max: usize,
+) -> Response<ResponseBody> {
     match service.call(request).await {
+        Ok(response) if response.headers().get(GRPC_STATUS).is_some_and(|code| code == TOO_LARGE_FOR_TONIC) => {
+            let error = Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"));
+            status::to_grpc(&error).into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
+        }
         Ok(response) => response.map(ResponseBody::Grpc),
         Err(never) => match never {},
     }

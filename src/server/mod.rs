@@ -10,6 +10,7 @@ mod drain;
 mod grpc;
 mod http;
 mod listener;
+mod streams;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

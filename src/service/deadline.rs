@@ -1,6 +1,6 @@
 //! Stamps a request's deadline, and answers when it passes.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -51,34 +51,50 @@ impl<S: InferService> Service<InferRequest> for Deadline<S> {
     }
 
     fn call(&mut self, mut request: InferRequest) -> Self::Future {
-        let asked = request.parameters.get(TIMEOUT).and_then(microseconds);
-        if let Some(timeout) = asked {
-            let until = Instant::now().checked_add(timeout);
-            request.deadline = [request.deadline, until].into_iter().flatten().min();
+        match request.parameters.get(TIMEOUT).map(microseconds).transpose() {
+            Ok(asked) => {
+                let until = asked.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
+                request.deadline = [request.deadline, until].into_iter().flatten().min();
+            }
+            Err(error) => return DeadlineFuture::Refused { refusal: ready(Err(error)) },
         }
         // A timer is made only for a request that has a deadline.
         let timer = request.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-        DeadlineFuture { inner: self.inner.call(request), timer }
+        DeadlineFuture::Running { inner: self.inner.call(request), timer }
     }
 }
 
-/// The time-out of the `timeout` parameter; zero and below mean none.
-fn microseconds(value: &ParameterValue) -> Option<Duration> {
+/// The time-out of the `timeout` parameter; zero means none.
+fn microseconds(value: &ParameterValue) -> Result<Option<Duration>> {
     let microseconds = match value {
-        ParameterValue::Int64(value) => u64::try_from(*value).ok()?,
-        ParameterValue::Uint64(value) => *value,
-        ParameterValue::String(value) => value.parse().ok()?,
-        ParameterValue::Bool(_) | ParameterValue::Double(_) => return None,
+        ParameterValue::Int64(value) => u64::try_from(*value).ok(),
+        ParameterValue::Uint64(value) => Some(*value),
+        ParameterValue::String(value) => value.parse().ok(),
+        ParameterValue::Bool(_) | ParameterValue::Double(_) => None,
     };
-    (microseconds > 0).then(|| Duration::from_micros(microseconds))
+    match microseconds {
+        Some(microseconds) => Ok((microseconds > 0).then(|| Duration::from_micros(microseconds))),
+        None => {
+            Err(Error::invalid(format!("parameter '{TIMEOUT}' is {value:?}, expected a whole number of microseconds")))
+        }
+    }
 }
 
 pin_project! {
     /// The future of [`Deadline`].
-    pub struct DeadlineFuture<F> {
-        #[pin]
-        inner: F,
-        timer: Option<Pin<Box<Sleep>>>,
+    #[project = DeadlineFutureProjection]
+    pub enum DeadlineFuture<F> {
+        /// The request runs.
+        Running {
+            #[pin]
+            inner: F,
+            timer: Option<Pin<Box<Sleep>>>,
+        },
+        /// Its time-out makes no sense.
+        Refused {
+            #[pin]
+            refusal: Ready<Result<InferResponse>>,
+        },
     }
 }
 
@@ -86,12 +102,15 @@ impl<F: Future<Output = Result<InferResponse>>> Future for DeadlineFuture<F> {
     type Output = Result<InferResponse>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let (inner, timer) = match self.project() {
+            DeadlineFutureProjection::Running { inner, timer } => (inner, timer),
+            DeadlineFutureProjection::Refused { refusal } => return refusal.poll(context),
+        };
         // The answer first: one that is there in time is given, whatever the clock says by now.
-        if let Poll::Ready(outcome) = this.inner.poll(context) {
+        if let Poll::Ready(outcome) = inner.poll(context) {
             return Poll::Ready(outcome);
         }
-        match this.timer {
+        match timer {
             None => Poll::Pending,
             Some(timer) => timer
                 .as_mut()
@@ -130,5 +149,14 @@ mod tests {
         request.parameters.set(TIMEOUT, ParameterValue::Uint64(5_000));
         let (kind, took) = outcome(request).await;
         assert_eq!((kind, took.as_millis()), (Kind::DeadlineExceeded, 2));
+    }
+
+    #[tokio::test]
+    async fn a_timeout_that_is_no_number_of_microseconds_is_refused() {
+        for value in [ParameterValue::Int64(-5), ParameterValue::Double(1.5), ParameterValue::String("1s".into())] {
+            let mut request = InferRequest::default();
+            request.parameters.set(TIMEOUT, value);
+            assert_eq!(outcome(request).await.0, Kind::InvalidRequest);
+        }
     }
 }

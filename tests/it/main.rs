@@ -1,3 +1,12 @@
 //! Integration tests, by behaviour: a server in this process, or the real program, and clients on sockets.
 
+mod batching;
+mod config;
+mod deadline;
+mod drain;
+mod http;
+mod infer;
+mod lifecycle;
+mod metrics;
+mod parity;
 mod support;

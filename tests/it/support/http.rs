@@ -158,11 +158,22 @@ pub(crate) fn request(
     request.body(Full::new(body.into())).unwrap()
 }
 
-/// Writes `bytes` to a new connection, says that no more will come, and reads until the server closes.
+/// Writes `bytes` to a new connection and reads until the server closes it.
 pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
+    rest(stream).await
+}
+
+/// The same, but says that nothing will follow what was written.
+pub(crate) async fn raw_to_end(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
     stream.shutdown().await.unwrap();
+    rest(stream).await
+}
+
+async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     // A reset after the answer is an end like any other.
     let _ = patiently("the connection's end", stream.read_to_end(&mut answer)).await;

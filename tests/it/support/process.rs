@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use super::{Grpc, Http, patiently};
 
 /// `tensorgate serve`, killed when dropped.
 pub(crate) struct Process {
     child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
+    lines: mpsc::UnboundedReceiver<String>,
     /// The HTTP port.
     pub(crate) http: SocketAddr,
     /// The gRPC port.
@@ -55,7 +56,15 @@ impl Process {
     /// Starts `command`, which has to log JSON, and waits until it listens.
     pub(crate) async fn of(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        // Read at all times: a program that nobody listens to stops when the pipe is full.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = stderr.next_line().await {
+                // A test that waits for no line has dropped the receiver's process, or reads later.
+                let _ = sender.send(line);
+            }
+        });
         let listening = line(&mut lines, "listening").await;
         let address = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
         Self { http: address("http"), grpc: address("grpc"), child, lines }
@@ -97,14 +106,13 @@ impl Process {
     }
 }
 
-async fn line(lines: &mut Lines<BufReader<ChildStderr>>, text: &str) -> Value {
+async fn line(lines: &mut mpsc::UnboundedReceiver<String>, text: &str) -> Value {
     let mut seen = Vec::new();
     let search = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if let Ok(line) = serde_json::from_str::<Value>(&line) {
-                if line["message"].as_str().is_some_and(|message| message.contains(text)) {
-                    return line;
-                }
+        while let Some(line) = lines.recv().await {
+            let parsed = serde_json::from_str::<Value>(&line).unwrap_or_default();
+            if parsed["message"].as_str().is_some_and(|message| message.contains(text)) {
+                return parsed;
             }
             seen.push(line);
         }

@@ -9,9 +9,9 @@ use tensorgate::repository::Control;
 use super::metrics::Metrics;
 use super::{Grpc, Http, Models, patiently};
 
-/// A server, gone when dropped.
+/// A server, gone with the test's tokio runtime. The repository's directory has to live as long.
 pub(crate) struct Server {
-    pub(crate) app: App,
+    app: App,
     /// The HTTP port.
     pub(crate) http: SocketAddr,
     /// The gRPC port.
@@ -51,6 +51,11 @@ impl Server {
     /// A new gRPC connection.
     pub(crate) async fn grpc(&self) -> Grpc {
         super::grpc::connect(self.grpc).await
+    }
+
+    /// Stops it without a delay; gives whether every request was answered.
+    pub(crate) async fn stop(self) -> bool {
+        patiently("the server to stop", self.app.stop(false)).await
     }
 
     /// What `/metrics` says now.

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Real clients against the real binary: tests/clients/run.sh [pytest arguments].
+# TENSORGATE_BIN names the binary (default: target/debug/tensorgate), CLIENTS_VENV the environment (default: .venv).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export TENSORGATE_BIN=${TENSORGATE_BIN:-target/debug/tensorgate}
+export PYTHONDONTWRITEBYTECODE=  # its bytecode makes importing kserve four times faster
+venv=${CLIENTS_VENV:-.venv}
+stamp=$venv/clients-requirements.sha256
+
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+if ! sha256sum --check --status "$stamp" 2>/dev/null; then
+    echo "installing the clients into $venv (some 420 MB, half a minute)"
+    # Bytecode is left to the first import: most modules never have one.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
+    sha256sum tests/clients/requirements.txt >"$stamp"
+fi
+
+# Both SDKs register a protobuf package called "inference", so a process can hold only one of them.
+status=0
+"$venv/bin/python" -m pytest tests/clients --ignore tests/clients/with_kserve "$@" || status=$?
+"$venv/bin/python" -m pytest tests/clients/with_kserve "$@" || status=$?
+exit $status
