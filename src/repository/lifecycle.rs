@@ -334,9 +334,6 @@ impl Keeper {
         report(&id, &loaded, took);
         let signature = loaded.model.signature().clone();
         let rows_max = loaded.scheduler.limits.rows_max;
-        let rows_pinned = self.files.get(&id).is_some_and(|(listing, _)| {
-            listing.settings.max_batch_rows.is_some_and(|rows| rows > 1 && rows == rows_max)
-        });
         let (scheduler, stopped) = Scheduler::start(
             loaded.model,
             loaded.instances,
@@ -351,7 +348,7 @@ impl Keeper {
             runtime: loaded.runtime,
             platform: loaded.platform,
             rows_max,
-            rows_pinned,
+            request_rows_max: loaded.request_rows_max,
             batching: loaded.warm_up.batching,
             scheduler,
             metrics,
@@ -393,6 +390,9 @@ fn report(id: &Id, loaded: &Loaded, took: std::time::Duration) {
 fn scan(repositories: &[PathBuf], single: &[(ModelName, PathBuf)]) -> Result<Vec<ModelListing>> {
     let mut listings = Vec::with_capacity(repositories.len() + 1);
     for repository in repositories {
+        if let Some(hint) = layout::mistaken_for_model(repository) {
+            tracing::warn!("{hint}");
+        }
         listings.push(layout::scan(repository)?);
     }
     listings.push(single.iter().map(|(name, directory)| layout::scan_model(name.clone(), directory)).collect());

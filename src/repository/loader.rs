@@ -55,6 +55,8 @@ pub(super) struct Loaded {
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) scheduler: SchedulerConfig,
+    /// The settings' `max_batch_size`, where rows can be joined at all: Triton refuses larger requests.
+    pub(super) request_rows_max: Option<usize>,
 }
 
 /// Identifies files and settings of a version.
@@ -95,6 +97,8 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     while made.len() < instances {
         made.push(attempt.model.instance()?);
     }
+    let batches = attempt.warm_up.batching == Batching::Verified;
+    let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
     let scheduler = scheduler_config(settings, &attempt.warm_up, cores);
     Ok(Loaded {
         model: attempt.model,
@@ -103,6 +107,7 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
         runtime: runtime.name(),
         platform: runtime.platform(),
         scheduler,
+        request_rows_max,
     })
 }
 

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::model::{ModelName, Version, VersionStatus};
+use crate::error::{Error, Kind, Result};
+use crate::model::{ModelName, ModelState, Version, VersionStatus};
 use crate::telemetry::Telemetry;
 
 use catalog::Catalog;
@@ -76,6 +76,17 @@ pub struct ModelSummary {
     pub ready: Option<Arc<Model>>,
 }
 
+/// One line of the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexLine {
+    /// The model.
+    pub name: ModelName,
+    /// The version; `None` for a model that has none.
+    pub version: Option<Version>,
+    /// What it is doing, and why it is not served.
+    pub state: ModelState,
+}
+
 /// All models of one server.
 pub struct Repository {
     catalog: Arc<Catalog>,
@@ -109,9 +120,35 @@ impl Repository {
         self.catalog.index()
     }
 
+    /// The index as V2's repository extension lists it: a line for each version, or only for those that are ready.
+    pub fn index_lines(&self, ready_only: bool) -> Vec<IndexLine> {
+        let lines = |summary: ModelSummary| {
+            let line = move |status: VersionStatus| IndexLine {
+                name: summary.name.clone(),
+                version: status.version,
+                state: status.state,
+            };
+            summary.versions.into_iter().map(line).collect::<Vec<_>>()
+        };
+        let wanted = |line: &IndexLine| !ready_only || line.state == ModelState::Ready;
+        self.index().into_iter().flat_map(lines).filter(wanted).collect()
+    }
+
     /// Versions of `name` that are ready, oldest first.
     pub fn ready_versions(&self, name: &str) -> Vec<Version> {
         self.catalog.ready_versions(name)
+    }
+
+    /// Whether a version, or else any of the model, is ready: `None` where it is, else why not.
+    ///
+    /// # Errors
+    /// [`Kind::UnknownModel`] where there is no such model or version.
+    pub fn why_not_ready(&self, name: &str, version: Option<&str>) -> Result<Option<Error>> {
+        match self.resolve(name, version) {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == Kind::ModelUnavailable => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the server can take traffic: what was wanted at start has been tried, and if any model was, one is ready.
@@ -124,12 +161,19 @@ impl Repository {
         self.lifecycle.settled().await;
     }
 
-    /// Loads `name`, or brings it up to date with what is on disk, and waits for the outcome.
+    /// Loads `name`, or brings it up to date with what is on disk, and waits for the outcome. `overrides` are the names of
+    /// load parameters, which are refused: leaving one out silently would serve another model than asked for.
     ///
     /// # Errors
-    /// `Conflict` where callers do not decide; `UnknownModel`; `ModelUnavailable` with the reason where it fails.
-    pub async fn load(&self, name: &str) -> Result<()> {
+    /// `Conflict` where callers do not decide; `UnknownModel`; `Unsupported` for a load parameter; `ModelUnavailable` with
+    /// the reason where it fails.
+    pub async fn load(&self, name: &str, mut overrides: impl Iterator<Item = &str>) -> Result<()> {
         self.check_explicit("load", name)?;
+        if let Some(parameter) = overrides.next() {
+            return Err(Error::unsupported(format!(
+                "load parameter '{parameter}' is not served, model '{name}' is loaded as it is on disk"
+            )));
+        }
         self.lifecycle.load(name).await
     }
 

@@ -19,7 +19,7 @@ pub struct Model {
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) rows_max: usize,
-    pub(super) rows_pinned: bool,
+    pub(super) request_rows_max: Option<usize>,
     pub(super) batching: Batching,
     pub(super) scheduler: Scheduler,
     pub(super) metrics: Arc<ModelMetrics>,
@@ -58,7 +58,7 @@ impl Model {
 
     /// The most rows that a single request may have: the settings' `max_batch_size`, where they state one.
     pub fn request_rows_max(&self) -> Option<usize> {
-        self.rows_pinned.then_some(self.rows_max)
+        self.request_rows_max
     }
 
     /// Whether requests are joined, and why not.

@@ -13,10 +13,11 @@ use tower::Service;
 use super::Doors;
 use super::body::ResponseBody;
 use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
 use crate::protocol::status;
+use crate::repository::IndexLine;
 
 /// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
 const TOO_LARGE_FOR_TONIC: &str = "11";
@@ -76,13 +77,8 @@ impl GrpcInferenceService for GrpcDoor {
 
     async fn model_ready(&self, request: GrpcRequest<proto::ModelReadyRequest>) -> Answer<proto::ModelReadyResponse> {
         let request = request.into_inner();
-        match self.doors.repository.resolve(&request.name, some(&request.version)) {
-            Ok(_) => Ok(GrpcResponse::new(proto::ModelReadyResponse { ready: true })),
-            Err(error) if error.kind() == Kind::ModelUnavailable => {
-                Ok(GrpcResponse::new(proto::ModelReadyResponse { ready: false }))
-            }
-            Err(error) => Err(refuse(error)),
-        }
+        let reason = self.doors.repository.why_not_ready(&request.name, some(&request.version)).map_err(refuse)?;
+        Ok(GrpcResponse::new(proto::ModelReadyResponse { ready: reason.is_none() }))
     }
 
     async fn server_metadata(
@@ -125,22 +121,14 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::RepositoryIndexRequest>,
     ) -> Answer<proto::RepositoryIndexResponse> {
-        let ready_only = request.into_inner().ready;
-        let mut models = Vec::new();
-        for summary in self.doors.repository.index() {
-            for status in &summary.versions {
-                let state = status.state.name();
-                if ready_only && state != "READY" {
-                    continue;
-                }
-                models.push(ModelIndex {
-                    name: summary.name.to_string(),
-                    version: status.version.map(|version| version.to_string()).unwrap_or_default(),
-                    state: state.into(),
-                    reason: status.state.reason().into(),
-                });
-            }
-        }
+        let entry = |line: IndexLine| ModelIndex {
+            name: line.name.to_string(),
+            version: line.version.map(|version| version.to_string()).unwrap_or_default(),
+            state: line.state.name().into(),
+            reason: line.state.reason().into(),
+        };
+        let lines = self.doors.repository.index_lines(request.into_inner().ready);
+        let models = lines.into_iter().map(entry).collect();
         Ok(GrpcResponse::new(proto::RepositoryIndexResponse { models }))
     }
 
@@ -149,13 +137,9 @@ impl GrpcInferenceService for GrpcDoor {
         request: GrpcRequest<proto::RepositoryModelLoadRequest>,
     ) -> Answer<proto::RepositoryModelLoadResponse> {
         let request = request.into_inner();
-        if let Some(key) = request.parameters.keys().next() {
-            return Err(refuse(Error::unsupported(format!(
-                "load parameter '{key}' is not served, the model is loaded as it is on disk"
-            ))));
-        }
+        let overrides = request.parameters.keys().map(String::as_str);
         let model_name = model_of(request.repository_name, request.model_name);
-        self.doors.repository.load(&model_name).await.map_err(refuse)?;
+        self.doors.repository.load(&model_name, overrides).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelLoadResponse { model_name, is_loaded: true }))
     }
 

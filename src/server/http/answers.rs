@@ -9,6 +9,7 @@ use super::as_json;
 use super::routes::Route;
 use crate::error::{Error, Result};
 use crate::model::TensorSpec;
+use crate::repository::IndexLine;
 
 /// The extensions that this server speaks, by the names V2 gives them.
 pub(in super::super) const EXTENSIONS: [&str; 4] =
@@ -94,10 +95,10 @@ pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBo
         }
         Route::Live => Ok(as_json(StatusCode::OK, &Live { live: true })),
         Route::Ready => Ok(ready(None, doors.is_ready().then_some(()).ok_or_else(|| not_ready(doors)))),
-        Route::ModelReady { model, version } => match doors.repository.resolve(model, version.as_deref()) {
-            Err(error) if error.kind() != crate::error::Kind::ModelUnavailable => Err(error),
-            outcome => Ok(ready(Some(model), outcome.map(drop).map_err(|error| error.message().into()))),
-        },
+        Route::ModelReady { model, version } => {
+            let reason = doors.repository.why_not_ready(model, version.as_deref())?;
+            Ok(ready(Some(model), reason.map_or(Ok(()), |error| Err(error.message().into()))))
+        }
         Route::Model { model, version } => metadata(model, version.as_deref(), doors),
         _ => Err(Error::internal("a route without an answer")),
     }
@@ -137,22 +138,13 @@ struct IndexRequest {
 /// The repository's index, all of it or only what is ready.
 pub(super) fn index(body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {
     let request = if body.is_empty() { IndexRequest::default() } else { read_json(body)? };
-    let mut entries = Vec::new();
-    for summary in doors.repository.index() {
-        for status in &summary.versions {
-            let state = status.state.name();
-            if request.ready && state != "READY" {
-                continue;
-            }
-            let version = status.version.map(|version| version.to_string());
-            entries.push(IndexEntry {
-                name: summary.name.to_string(),
-                version,
-                state,
-                reason: status.state.reason().into(),
-            });
-        }
-    }
+    let entry = |line: IndexLine| IndexEntry {
+        name: line.name.to_string(),
+        version: line.version.map(|version| version.to_string()),
+        state: line.state.name(),
+        reason: line.state.reason().into(),
+    };
+    let entries: Vec<IndexEntry> = doors.repository.index_lines(request.ready).into_iter().map(entry).collect();
     Ok(as_json(StatusCode::OK, &entries))
 }
 
@@ -162,15 +154,10 @@ struct LoadRequest {
     parameters: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A load takes what is on disk; an override that is silently left out would serve another model than asked for.
-pub(super) fn refuse_overrides(body: &[u8]) -> Result<()> {
+/// The names of a load's parameters.
+pub(super) fn load_overrides(body: &[u8]) -> Result<Vec<String>> {
     let request = if body.is_empty() { LoadRequest::default() } else { read_json(body)? };
-    match request.parameters.keys().next() {
-        None => Ok(()),
-        Some(key) => Err(Error::unsupported(format!(
-            "load parameter '{key}' is not served, the model is loaded as it is on disk"
-        ))),
-    }
+    Ok(request.parameters.into_iter().map(|(name, _)| name).collect())
 }
 
 fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {

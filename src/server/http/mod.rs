@@ -52,8 +52,8 @@ async fn index(request: Incoming, doors: &Doors) -> Result<Response<ResponseBody
 
 async fn load(model: String, request: Incoming, doors: &Doors) -> Result<Response<ResponseBody>> {
     let body = body::read(request, SMALL_BODY_BYTES_MAX).await?;
-    answers::refuse_overrides(&body)?;
-    doors.repository.load(&model).await?;
+    let overrides = answers::load_overrides(&body)?;
+    doors.repository.load(&model, overrides.iter().map(String::as_str)).await?;
     Ok(as_json(StatusCode::OK, &answers::LoadAnswer { name: &model, load: true }))
 }
 

@@ -23,5 +23,6 @@ async fn two_hundred_loads_and_unloads_leave_no_memory_behind() {
     let early = process.resident();
     load_and_unload(&mut http, 180).await;
     let late = process.resident();
+    eprintln!("RSS {early} {late}");
     assert!(late * 10 <= early * 11, "{early} KiB after 20 loads, {late} KiB after 200");
 }

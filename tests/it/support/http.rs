@@ -35,7 +35,8 @@ pub(crate) struct Answer {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Lost {
-    /// The request was never written: the connection had ended before.
+    /// The server has not acted on it, and the client knows: the connection had ended before it was written, or the server
+    /// said by HTTP/2's GOAWAY that it would not read it. Sending it elsewhere is always right (RFC 9113, 6.8).
     NotSent,
     /// The request may have been received.
     Sent(hyper::Error),
@@ -136,12 +137,14 @@ impl Http {
     }
 }
 
-fn lost(error: hyper::client::conn::TrySendError<Request<Full<Bytes>>>) -> Lost {
-    let mut error = error;
-    match error.take_message() {
-        Some(_) => Lost::NotSent,
-        None => Lost::Sent(error.into_error()),
+fn lost(mut error: hyper::client::conn::TrySendError<Request<Full<Bytes>>>) -> Lost {
+    if error.take_message().is_some() {
+        return Lost::NotSent;
     }
+    let error = error.into_error();
+    // hyper shows h2's errors in words alone. A graceful GOAWAY fails only requests above the last one that is served.
+    let going_away = format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)");
+    if going_away { Lost::NotSent } else { Lost::Sent(error) }
 }
 
 /// A request for `path`.
