@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
-use crate::runtime::{OnnxRuntime, find_library};
+use crate::runtime::find_library;
 use crate::server::{Addresses, BindError, Doors, Drain, Server};
 use crate::service;
 use crate::telemetry::Telemetry;
@@ -55,7 +55,7 @@ impl App {
         let addresses = server.addresses();
         tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
         let telemetry = Arc::new(Telemetry::new());
-        let runtimes = Arc::new(Runtimes::new(open_onnx_runtime()));
+        let runtimes = Arc::new(runtimes());
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
         let doors = Arc::new(Doors {
@@ -99,20 +99,12 @@ impl App {
     }
 }
 
-/// ONNX Runtime where there is one; the log says in one line what ONNX models run on.
-fn open_onnx_runtime() -> Option<OnnxRuntime> {
-    let Some(path) = find_library() else {
-        tracing::warn!("no libonnxruntime.so found (ORT_DYLIB_PATH, .onnxruntime/): ONNX models run on tract");
-        return None;
-    };
-    match OnnxRuntime::open(&path) {
-        Ok(runtime) => {
-            tracing::info!(library = %path.display(), "ONNX models run on ONNX Runtime");
-            Some(runtime)
-        }
-        Err(error) => {
-            tracing::warn!("{error}: ONNX models run on tract");
-            None
-        }
+/// The engines; the log says in one line what ONNX models run on.
+fn runtimes() -> Runtimes {
+    let library = find_library();
+    match &library {
+        Some(path) => tracing::info!(library = %path.display(), "ONNX models run on ONNX Runtime"),
+        None => tracing::warn!("no libonnxruntime.so found (ORT_DYLIB_PATH, .onnxruntime/): ONNX models run on tract"),
     }
+    Runtimes::new(library)
 }

@@ -4,7 +4,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::layout::{ModelListing, VersionFiles};
@@ -24,25 +25,42 @@ const WIDE_GAIN: f64 = 1.3;
 
 /// The engines of this process.
 pub struct Runtimes {
-    onnx: Option<OnnxRuntime>,
+    library: Option<PathBuf>,
+    /// Opened by the first ONNX model: a server without one does not carry the library's memory.
+    onnx: OnceLock<Option<OnnxRuntime>>,
     tract: TractRuntime,
     identity: IdentityRuntime,
 }
 
 impl Runtimes {
-    /// All engines; without `onnx`, ONNX models run on tract.
-    pub fn new(onnx: Option<OnnxRuntime>) -> Self {
-        Self { onnx, tract: TractRuntime::new(), identity: IdentityRuntime::new() }
+    /// All engines, with ONNX Runtime from `library`. Without one, or where it cannot be opened, ONNX models run on tract.
+    pub fn new(library: Option<PathBuf>) -> Self {
+        let (tract, identity) = (TractRuntime::new(), IdentityRuntime::new());
+        Self { library, onnx: OnceLock::new(), tract, identity }
+    }
+
+    fn onnx(&self) -> Option<&OnnxRuntime> {
+        let open = || match self.library.as_deref().map(OnnxRuntime::open)? {
+            Ok(runtime) => Some(runtime),
+            Err(error) => {
+                tracing::warn!("{error}: ONNX models run on tract");
+                None
+            }
+        };
+        self.onnx.get_or_init(open).as_ref()
     }
 
     fn choose(&self, choice: RuntimeChoice) -> Result<&dyn Runtime> {
-        match (choice, &self.onnx) {
-            (RuntimeChoice::Auto | RuntimeChoice::Onnx, Some(onnx)) => Ok(onnx),
-            (RuntimeChoice::Onnx, None) => Err(Error::unavailable(
-                "runtime 'onnx' needs libonnxruntime.so, which was not found: set ORT_DYLIB_PATH, or use runtime = \"tract\"",
-            )),
-            (RuntimeChoice::Auto, None) | (RuntimeChoice::Tract, _) => Ok(&self.tract),
-            (RuntimeChoice::Identity, _) => Ok(&self.identity),
+        match choice {
+            RuntimeChoice::Identity => Ok(&self.identity),
+            RuntimeChoice::Tract => Ok(&self.tract),
+            RuntimeChoice::Auto => Ok(self.onnx().map_or(&self.tract as &dyn Runtime, |onnx| onnx)),
+            RuntimeChoice::Onnx => match self.onnx() {
+                Some(onnx) => Ok(onnx),
+                None => Err(Error::unavailable(
+                    "runtime 'onnx' needs a libonnxruntime.so, and none could be opened: set ORT_DYLIB_PATH, or use runtime = \"tract\"",
+                )),
+            },
         }
     }
 }

@@ -134,7 +134,7 @@ async fn a_draining_server_is_not_ready_at_once_and_serves_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_under_way_are_answered_before_the_end() {
-    let models = Models::new().with_slow_identity("busy", 1500, "");
+    let models = Models::new().with_slow_identity("busy", 700, "");
     let mut process = Process::start(&["--drain-delay", "0s", models.argument()]).await;
     process.line("serving").await;
     let (mut http, mut grpc) = (process.http().await, process.grpc().await);
@@ -150,7 +150,7 @@ async fn requests_under_way_are_answered_before_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_takes_longer_than_the_drain_timeout_is_cut_off_and_the_exit_code_says_so() {
-    let models = Models::new().with_slow_identity("busy", 2000, "");
+    let models = Models::new().with_slow_identity("busy", 1000, "");
     let mut process = Process::start(&["--drain-delay", "0s", "--drain-timeout", "100ms", models.argument()]).await;
     process.line("serving").await;
     let mut http = process.http().await;
@@ -202,7 +202,7 @@ async fn a_stopped_server_has_given_up_its_ports() {
 
 #[tokio::test]
 async fn a_server_that_is_told_to_stop_while_it_loads_stops() {
-    let models = Models::new().with_slow_identity("late", 2000, "");
+    let models = Models::new().with_slow_identity("late", 700, "");
     let process = Process::start(&["--drain-delay", "0s", models.argument()]).await;
     assert_eq!(process.http().await.get("/v2/health/ready").await.status, 503);
     process.signal("TERM").await;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tensorgate::config::{Config, Fault};
 use tensorgate::repository::{Control, Repository, Runtimes, layout};
-use tensorgate::runtime::{OnnxRuntime, find_library};
+use tensorgate::runtime::find_library;
 use tensorgate::telemetry::Telemetry;
 
 /// Reads the configuration and every repository, loads each model as serving would, and lists what is wrong.
@@ -59,19 +59,12 @@ fn check(mut config: Config, report: &mut Report) {
 }
 
 async fn load(config: Config, report: &mut Report) {
-    let onnx = match find_library().map(|path| OnnxRuntime::open(&path)) {
-        Some(Ok(runtime)) => Some(runtime),
-        Some(Err(error)) => {
-            report.warnings.push(format!("{error}: ONNX models run on tract"));
-            None
-        }
-        None => {
-            report.warnings.push("no libonnxruntime.so found: ONNX models run on tract".into());
-            None
-        }
-    };
+    let library = find_library();
+    if library.is_none() {
+        report.warnings.push("no libonnxruntime.so found: ONNX models run on tract".into());
+    }
     let repository =
-        match Repository::open(config.repository, Runtimes::new(onnx).into(), Telemetry::new().into()).await {
+        match Repository::open(config.repository, Runtimes::new(library).into(), Telemetry::new().into()).await {
             Ok(repository) => repository,
             Err(error) => return report.faults.push(error.message().into()),
         };
