@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
 use tower::Service;
 
 use super::Doors;
-use super::body::ResponseBody;
+use super::body::{GuardedBody, ResponseBody};
+use super::head::Head;
 use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
@@ -29,29 +31,41 @@ pub(super) type GrpcService = GrpcInferenceServiceServer<GrpcDoor>;
 pub(super) fn service(doors: Arc<Doors>) -> GrpcService {
     let bytes_max = doors.body_bytes_max;
     GrpcInferenceServiceServer::new(GrpcDoor { doors })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(bytes_max)
         .max_encoding_message_size(usize::MAX)
 }
 
-/// Whether a request is gRPC, by its content type.
-pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// The same for clients that compress. Clients say that they accept compression even where nobody asked for it (grpcio
+/// always does), so it is what they send that tells what they want.
+pub(super) fn compressing(service: &GrpcService) -> GrpcService {
+    service.clone().send_compressed(CompressionEncoding::Zstd).send_compressed(CompressionEncoding::Gzip)
 }
 
 pub(super) async fn answer(
     request: Request<Incoming>,
+    head: Head,
     mut service: GrpcService,
-    bytes_max: usize,
+    doors: &Doors,
 ) -> Response<ResponseBody> {
+    if let Some((_, message)) = head.refusal(request.headers(), request.uri(), &doors.bounds) {
+        return refused(&Error::too_large(message));
+    }
+    let buffered = Arc::clone(&doors.buffered);
+    let request = request.map(|body| GuardedBody::new(body, buffered, doors.bounds.body_timeout));
     match service.call(request).await {
         Ok(response) if response.headers().get(GRPC_STATUS).is_some_and(|code| code == TOO_LARGE_FOR_TONIC) => {
-            let error = Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"));
-            status::to_grpc(&error).into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
+            let bytes_max = doors.body_bytes_max;
+            refused(&Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)")))
         }
         Ok(response) => response.map(ResponseBody::Grpc),
         Err(never) => match never {},
     }
+}
+
+fn refused(error: &Error) -> Response<ResponseBody> {
+    status::to_grpc(error).into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
 }
 
 /// The door.
@@ -111,7 +125,7 @@ impl GrpcInferenceService for GrpcDoor {
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         let deadline = deadline(request.metadata());
-        let mut request = proto::decode_request(request.into_inner()).map_err(refuse)?;
+        let mut request = proto::decode_request(request.into_inner(), &self.doors.bounds.request).map_err(refuse)?;
         request.deadline = deadline;
         let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::encode_response(response)))

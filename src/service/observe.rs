@@ -51,8 +51,8 @@ impl<S: InferService> Service<InferRequest> for Observe<S> {
 
     fn call(&mut self, request: InferRequest) -> Self::Future {
         // Names are copied only where somebody reads them.
-        let subject = tracing::enabled!(tracing::Level::DEBUG)
-            .then(|| Box::new((request.model.clone(), request.id.clone().unwrap_or_default())));
+        let subject =
+            tracing::enabled!(tracing::Level::DEBUG).then(|| Box::new((request.model.clone(), logged_id(&request))));
         ObserveFuture { inner: self.inner.call(request), telemetry: Arc::clone(&self.telemetry), subject }
     }
 }
@@ -81,6 +81,10 @@ impl<F: Future<Output = Result<InferResponse>>> Future for ObserveFuture<F> {
         }
         Poll::Ready(outcome)
     }
+}
+
+fn logged_id(request: &InferRequest) -> String {
+    request.id.as_ref().or(request.trace_id.as_ref()).cloned().unwrap_or_default()
 }
 
 fn note_error(telemetry: &Telemetry, error: &Error, subject: Option<&(String, String)>) {

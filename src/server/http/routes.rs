@@ -25,14 +25,14 @@ impl Route {
     /// The methods it takes, as an `Allow` header lists them.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST",
-            _ => "GET, HEAD",
+            Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
     }
 
     pub(super) fn accepts(&self, method: &Method) -> bool {
         match self.methods() {
-            "POST" => method == Method::POST,
+            "POST, OPTIONS" => method == Method::POST,
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
