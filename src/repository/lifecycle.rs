@@ -345,6 +345,7 @@ impl Keeper {
             name: id.0.clone(),
             version: id.1,
             signature,
+            labels: loaded.labels,
             runtime: loaded.runtime,
             platform: loaded.platform,
             rows_max,

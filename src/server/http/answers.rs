@@ -12,8 +12,8 @@ use crate::model::TensorSpec;
 use crate::repository::IndexLine;
 
 /// The extensions that this server speaks, by the names V2 gives them.
-pub(in super::super) const EXTENSIONS: [&str; 4] =
-    ["binary_tensor_data", "model_repository", "parameters", "schedule_policy"];
+pub(in super::super) const EXTENSIONS: [&str; 5] =
+    ["binary_tensor_data", "classification", "model_repository", "parameters", "schedule_policy"];
 
 pub(in super::super) const SERVER_NAME: &str = "tensorgate";
 pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -22,7 +22,7 @@ pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 4],
+    extensions: [&'static str; 5],
 }
 
 #[derive(Serialize)]
