@@ -12,3 +12,4 @@ mod lifecycle;
 mod metrics;
 mod parity;
 mod support;
+mod v1;

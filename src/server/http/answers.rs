@@ -25,6 +25,12 @@ struct ServerMetadata {
     extensions: [&'static str; 5],
 }
 
+/// V1's liveness, at `/`.
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
+}
+
 #[derive(Serialize)]
 struct Live {
     live: bool,
@@ -93,6 +99,7 @@ pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBo
             let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: EXTENSIONS };
             Ok(as_json(StatusCode::OK, &metadata))
         }
+        Route::Alive => Ok(as_json(StatusCode::OK, &Alive { status: "alive" })),
         Route::Live => Ok(as_json(StatusCode::OK, &Live { live: true })),
         Route::Ready => Ok(ready(None, doors.is_ready().then_some(()).ok_or_else(|| not_ready(doors)))),
         Route::ModelReady { model, version } => {
