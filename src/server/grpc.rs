@@ -32,6 +32,7 @@ pub(super) fn service(doors: Arc<Doors>) -> GrpcService {
     let bytes_max = doors.body_bytes_max;
     GrpcInferenceServiceServer::new(GrpcDoor { doors })
         .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(bytes_max)
         .max_encoding_message_size(usize::MAX)
@@ -40,7 +41,8 @@ pub(super) fn service(doors: Arc<Doors>) -> GrpcService {
 /// The same for clients that compress. Clients say that they accept compression even where nobody asked for it (grpcio
 /// always does), so it is what they send that tells what they want.
 pub(super) fn compressing(service: &GrpcService) -> GrpcService {
-    service.clone().send_compressed(CompressionEncoding::Zstd).send_compressed(CompressionEncoding::Gzip)
+    let service = service.clone().send_compressed(CompressionEncoding::Zstd);
+    service.send_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Deflate)
 }
 
 pub(super) async fn answer(
