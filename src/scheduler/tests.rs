@@ -1,5 +1,10 @@
 //! The scheduler as its callers see it, with runtimes made up for the purpose and tokio's clock standing still.
 
+#![allow(
+    clippy::await_holding_lock,
+    reason = "the guard is a closed gate, which only a batch on another thread waits at"
+)]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
