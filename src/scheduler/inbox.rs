@@ -32,6 +32,11 @@ impl Inbox {
         self.put(|contents| contents.finished.push(finished));
     }
 
+    /// Has the dispatcher look again.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
     /// No more jobs will come.
     pub(super) fn close(&self) {
         self.put(|contents| contents.closed = true);
