@@ -174,3 +174,10 @@ fn answer(answers: Answers, metrics: &ModelMetrics) {
         let _ = job.reply.send(outcome);
     }
 }
+
+/// However the dispatcher ends, even by a panic: no caller is left waiting.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.inbox.abandon();
+    }
+}
