@@ -127,7 +127,7 @@ fn refusal(name: &str, value: &LogSetting) -> Error {
 /// Which lines there are.
 enum Lines {
     /// What the command line asked for, until a caller changes it.
-    Filter(EnvFilter),
+    Filter(Box<EnvFilter>),
     /// What callers asked for.
     Settings(LogSettings),
 }
@@ -135,7 +135,7 @@ enum Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         match self {
-            Lines::Filter(filter) => Layer::<S>::register_callsite(filter, metadata),
+            Lines::Filter(filter) => Layer::<S>::register_callsite(&**filter, metadata),
             Lines::Settings(settings) if settings.shows(metadata.level()) => Interest::always(),
             Lines::Settings(_) => Interest::never(),
         }
@@ -143,14 +143,14 @@ impl<S: Subscriber> Layer<S> for Lines {
 
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
         match self {
-            Lines::Filter(filter) => Layer::<S>::enabled(filter, metadata, context),
+            Lines::Filter(filter) => Layer::<S>::enabled(&**filter, metadata, context),
             Lines::Settings(settings) => settings.shows(metadata.level()),
         }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         match self {
-            Lines::Filter(filter) => Layer::<S>::max_level_hint(filter),
+            Lines::Filter(filter) => Layer::<S>::max_level_hint(&**filter),
             Lines::Settings(settings) => {
                 let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
                 let most = levels.into_iter().find(|level| settings.shows(level));
@@ -180,7 +180,7 @@ fn logs() -> MutexGuard<'static, Option<Logs>> {
 pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(level).map_err(|cause| format!("log level '{level}': {cause}"))?;
     let settings = LogSettings::of(filter.max_level_hint().unwrap_or(LevelFilter::TRACE));
-    let (lines, handle) = reload::Layer::new(Lines::Filter(filter));
+    let (lines, handle) = reload::Layer::new(Lines::Filter(Box::new(filter)));
     let subscriber = tracing_subscriber::registry().with(lines);
     let layer = fmt::layer().with_writer(std::io::stderr);
     let set = match format {

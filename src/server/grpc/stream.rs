@@ -79,7 +79,7 @@ impl Answers {
                 Poll::Pending => break,
             }
         }
-        // What was sent before has been read.
+        // What has come and has room is under way; the rest is told that it is not.
         if self.end.is_none() && self.closing.as_mut().poll(context).is_ready() {
             self.end = Some(Err(going_down()));
         }
@@ -91,28 +91,22 @@ impl Stream for Answers {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
         let this = self.get_mut();
-        loop {
-            this.read(context);
-            match Pin::new(&mut this.running).poll_next(context) {
-                Poll::Ready(Some(answer)) => {
-                    if answer.is_err() {
-                        // The stream is over; what is still under way has nobody to answer.
-                        this.running.clear();
-                        this.end = Some(Ok(()));
-                    }
-                    return Poll::Ready(Some(answer));
+        this.read(context);
+        match Pin::new(&mut this.running).poll_next(context) {
+            Poll::Ready(Some(answer)) => {
+                if answer.is_err() {
+                    // The stream is over; what is still under way has nobody to answer.
+                    this.running.clear();
+                    this.end = Some(Ok(()));
                 }
-                Poll::Ready(None) => match this.end.replace(Ok(())) {
-                    Some(Ok(())) => return Poll::Ready(None),
-                    Some(Err(status)) => return Poll::Ready(Some(Err(status))),
-                    None => {
-                        this.end = None;
-                        return Poll::Pending;
-                    }
-                },
-                // There is room for another request as soon as one is answered, which wakes this stream.
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(answer))
             }
+            Poll::Ready(None) => match &mut this.end {
+                Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
+                None => Poll::Pending,
+            },
+            // Requests beyond those under way are read when one of them is answered, which wakes this stream.
+            Poll::Pending => Poll::Pending,
         }
     }
 }
