@@ -75,6 +75,7 @@ pub(super) struct Loaded {
     pub(super) scheduler: SchedulerConfig,
     /// The settings' `max_batch_size`, where rows can be joined at all: Triton refuses larger requests.
     pub(super) request_rows_max: Option<usize>,
+    pub(super) settings: ModelSettings,
 }
 
 /// Identifies files and settings of a version.
@@ -126,6 +127,7 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
         platform: runtime.platform(),
         scheduler,
         request_rows_max,
+        settings: settings.clone(),
     })
 }
 

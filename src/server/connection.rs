@@ -30,7 +30,7 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// What all connections share, and how many there are.
 pub(super) struct Connections {
     doors: Arc<Doors>,
-    grpc: grpc::GrpcService,
+    grpc: grpc::Services,
     head_timeout: Duration,
     open: watch::Sender<usize>,
 }
@@ -46,7 +46,7 @@ impl Drop for Open {
 
 impl Connections {
     pub(super) fn new(doors: Arc<Doors>, config: &ServerConfig) -> Self {
-        let grpc = grpc::service(Arc::clone(&doors));
+        let grpc = grpc::Services::new(Arc::clone(&doors));
         Self { doors, grpc, head_timeout: config.head_timeout, open: watch::Sender::new(0) }
     }
 
@@ -113,7 +113,7 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let http1 = request.version() < Version::HTTP_2;
     let mut response = if grpc::is_grpc(&request) {
-        grpc::answer(request, connections.grpc.clone(), connections.doors.body_bytes_max).await
+        connections.grpc.answer(request).await
     } else {
         http_door::answer(request, &connections.doors).await
     };
