@@ -5,6 +5,7 @@
 //! look-up, no lock held while a model runs.
 
 mod catalog;
+mod labels;
 pub mod layout;
 mod lifecycle;
 mod loader;

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,19 +13,21 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::activity::{Activity, Ending, Watched};
 use super::body::ResponseBody;
 use super::drain::Phase;
+use super::head::Head;
 use super::streams::{StreamQueue, WithStreams};
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
-
-/// HTTP/2 streams that one connection may have open. Default of hyper; a client with more to do opens another connection.
-const STREAMS_MAX: u32 = 200;
 
 /// Flow-control windows: large enough that a tensor of an image does not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
 
 /// Bytes of one HTTP/2 frame: a small tensor is one frame.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
+
+/// Bytes of headers that h2 reads; more it refuses itself. Our own bound, which tells its flag, is never above.
+const HEADER_LIST_BYTES_MAX: u32 = 512 << 10;
 
 /// What all connections share, and how many there are.
 pub(super) struct Connections {
@@ -52,11 +54,15 @@ impl Connections {
 
     fn builder(&self, streams: StreamQueue) -> auto::Builder<StreamQueue> {
         let mut builder = auto::Builder::new(streams);
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.head_timeout).pipeline_flush(true);
+        let bounds = &self.doors.bounds;
+        // `Activity` sees a head that does not end, without a timer for each request.
+        builder.http1().header_read_timeout(None).pipeline_flush(true);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(bounds.streams_max)
+            .max_pending_accept_reset_streams(bounds.resets_max)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX);
@@ -82,17 +88,38 @@ impl Connections {
     }
 }
 
+/// One connection: what its requests share.
+struct Connection {
+    shared: Arc<Connections>,
+    activity: Arc<Activity>,
+}
+
 /// Serves `stream` until its client closes it or the way down ends it.
 pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last_request_wait: Duration) {
-    let shared = Arc::clone(&connections);
-    let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+    let activity = Arc::new(Activity::default());
+    let own = Arc::new(Connection { shared: Arc::clone(&connections), activity: Arc::clone(&activity) });
+    let service = service_fn(move |request| answer(request, Arc::clone(&own)));
     let streams = StreamQueue::default();
     let builder = connections.builder(streams.clone());
-    let mut connection = pin!(WithStreams::new(builder.serve_connection(TokioIo::new(stream), service), streams));
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let mut connection = pin!(WithStreams::new(builder.serve_connection(stream, service), streams));
     let drain = connections.drain();
+    let idle_timeout = connections.doors.bounds.idle_timeout;
     tokio::select! {
+        biased;
         // How a connection ends is the client's business.
         _ = connection.as_mut() => return,
+        ending = activity.ended(connections.head_timeout, idle_timeout) => match ending {
+            Ending::Stalled => return,
+            Ending::Idle => {
+                connection.as_mut().connection().graceful_shutdown();
+                tokio::select! {
+                    _ = connection => {}
+                    () = drain.reached(Phase::Closed) => {}
+                }
+                return;
+            }
+        },
         () = drain.reached(Phase::Closing) => {}
     }
     // A request may be on the wire already; closing now would lose it. Whatever comes is answered, HTTP/1.1 answers close.
@@ -107,17 +134,15 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    connections: Arc<Connections>,
-) -> Result<Response<ResponseBody>, Infallible> {
+async fn answer(request: Request<Incoming>, connection: Arc<Connection>) -> Result<Response<ResponseBody>, Infallible> {
+    let _under_way = connection.activity.begin();
+    let Connections { doors, grpc, .. } = &*connection.shared;
     let http1 = request.version() < Version::HTTP_2;
-    let mut response = if grpc::is_grpc(&request) {
-        connections.grpc.answer(request).await
-    } else {
-        http_door::answer(request, &connections.doors).await
-    };
-    if http1 && connections.doors.drain.has_begun() {
+    let head = Head::of(request.headers());
+    let mut response =
+        if head.grpc { grpc.answer(request, head).await } else { http_door::answer(request, head, doors).await };
+    // The rest of a body that came too slowly is not waited for.
+    if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)

@@ -4,11 +4,14 @@
 //! bounds, has `protocol` decode them, calls the `service` stack and has `protocol` encode the answer: no metric, permit,
 //! time-out or check of values lives here.
 
+mod activity;
 mod body;
+mod bounds;
 mod connection;
 mod describe;
 mod drain;
 mod grpc;
+mod head;
 mod http;
 mod listener;
 mod streams;
@@ -21,7 +24,9 @@ use crate::repository::Repository;
 use crate::service::Stack;
 use crate::telemetry::Telemetry;
 
+pub use bounds::{Bounds, Buffered};
 pub use drain::Drain;
+pub use http::{Cors, HttpConfig};
 pub use listener::{BindError, Server};
 
 /// What the doors accept, and how they close.
@@ -44,6 +49,10 @@ pub struct ServerConfig {
     pub drain_delay: Duration,
     /// How long requests under way may then take to finish. Default 25 s: with the delay, Kubernetes' grace period of 30 s.
     pub drain_timeout: Duration,
+    /// What one client may ask for.
+    pub bounds: Bounds,
+    /// What the HTTP door does beyond answering.
+    pub http: HttpConfig,
 }
 
 impl Default for ServerConfig {
@@ -57,6 +66,8 @@ impl Default for ServerConfig {
             connections_max: 20_000,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
+            bounds: Bounds::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -73,9 +84,20 @@ pub struct Doors {
     pub drain: Drain,
     /// See [`ServerConfig::body_bytes_max`].
     pub body_bytes_max: usize,
+    /// See [`ServerConfig::bounds`].
+    pub bounds: Bounds,
+    /// See [`ServerConfig::http`].
+    pub http: HttpConfig,
+    /// What request bodies take together.
+    pub buffered: Arc<Buffered>,
 }
 
 impl Doors {
+    /// A gRPC message's body, bound to come in time and counted towards what all bodies may hold.
+    fn guard(&self, body: hyper::body::Incoming) -> body::GuardedBody<Arc<bounds::Buffered>> {
+        body::GuardedBody::new(body, Arc::clone(&self.buffered), self.bounds.body_timeout)
+    }
+
     /// Whether traffic should come here.
     fn is_ready(&self) -> bool {
         !self.drain.has_begun() && self.repository.is_ready()

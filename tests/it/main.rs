@@ -1,9 +1,11 @@
 //! Integration tests, by behaviour: a server in this process, or the real program, and clients on sockets.
 
 mod batching;
+mod bounds;
 mod config;
 mod deadline;
 mod drain;
+mod encoding;
 mod http;
 mod infer;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! `ModelStreamInfer`: requests of one stream run side by side, and are answered in their order.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -17,7 +18,6 @@ use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInfer
 use crate::protocol::status;
 use crate::server::Doors;
 use crate::server::drain::Phase;
-use crate::service::Stack;
 
 /// Requests of one stream under way at once; more wait on the wire. Enough to fill half a batch of the default size, so
 /// that a client with one stream gets batches too.
@@ -39,7 +39,7 @@ type Answer = Result<ModelStreamInferResponse, Status>;
 /// it so, and on the way down once what is under way is answered.
 pub(in super::super) struct Answers {
     requests: Streaming<ModelInferRequest>,
-    stack: Stack,
+    doors: Arc<Doors>,
     deadline: Option<Instant>,
     status_for_errors: bool,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
@@ -53,12 +53,12 @@ impl Answers {
         requests: Streaming<ModelInferRequest>,
         metadata: &MetadataMap,
         deadline: Option<Instant>,
-        doors: &Doors,
+        doors: Arc<Doors>,
     ) -> Self {
         let drain = doors.drain.clone();
         Self {
             requests,
-            stack: doors.stack.clone(),
+            doors,
             deadline,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
             running: FuturesOrdered::new(),
@@ -71,8 +71,8 @@ impl Answers {
         while self.end.is_none() && self.running.len() < IN_FLIGHT_MAX {
             match Pin::new(&mut self.requests).poll_next(context) {
                 Poll::Ready(Some(Ok(request))) => {
-                    let (stack, deadline) = (self.stack.clone(), self.deadline);
-                    self.running.push_back(Box::pin(answer(stack, request, deadline, self.status_for_errors)));
+                    let (doors, deadline) = (Arc::clone(&self.doors), self.deadline);
+                    self.running.push_back(Box::pin(answer(doors, request, deadline, self.status_for_errors)));
                 }
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
                 Poll::Ready(None) => self.end = Some(Ok(())),
@@ -112,13 +112,13 @@ impl Stream for Answers {
 }
 
 async fn answer(
-    stack: Stack,
+    doors: Arc<Doors>,
     request: ModelInferRequest,
     deadline: Option<Instant>,
     status_for_errors: bool,
 ) -> Answer {
     let id = request.id.clone();
-    match run(stack, request, deadline).await {
+    match run(&doors, request, deadline).await {
         Ok(infer_response) => {
             Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(infer_response) })
         }
@@ -133,15 +133,15 @@ async fn answer(
 }
 
 async fn run(
-    mut stack: Stack,
+    doors: &Doors,
     mut message: ModelInferRequest,
     deadline: Option<Instant>,
 ) -> Result<ModelInferResponse, Error> {
     // Acted on here; passed inward it would keep this request from sharing a batch with others.
     message.parameters.remove(EMPTY_FINAL_RESPONSE);
-    let mut request = proto::decode_request(message)?;
+    let mut request = proto::decode_request(message, &doors.bounds.request)?;
     request.deadline = deadline;
-    let mut response = proto::encode_response(stack.call(request).await?);
+    let mut response = proto::encode_response(doors.stack.clone().call(request).await?);
     response.parameters.extend(final_response());
     Ok(response)
 }
