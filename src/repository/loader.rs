@@ -101,11 +101,11 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     let runtime = runtimes.choose(settings.runtime)?;
     let narrow = settings.threads.map_or(1, NonZeroUsize::get);
     let mut attempt = Attempt::run(runtime, settings, files, narrow)?;
-    let alone = attempt.warm_up.pace.predict(1);
+    let alone = attempt.warm_up.pace.predict(1).unwrap_or_default();
     let mut instances = cores;
     if settings.threads.is_none() && cores > 1 && alone > WIDE_FROM {
         let wide = Attempt::run(runtime, settings, files, cores)?;
-        if wide.warm_up.pace.predict(1).mul_f64(WIDE_GAIN) < alone {
+        if wide.warm_up.pace.predict(1).is_some_and(|row| row.mul_f64(WIDE_GAIN) < alone) {
             (attempt, instances) = (wide, 1);
         }
     } else if narrow > 1 {

@@ -30,6 +30,11 @@ impl Batch {
         Self { jobs, rows }
     }
 
+    /// How many requests it holds.
+    pub(super) fn requests(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Runs the batch on `instance`. A batch of several that fails is retried request by request, so that a poisoned one
     /// fails alone. Gives the answers, and how long the joint execution took.
     pub(super) fn run(self, instance: &mut dyn Instance, metrics: &Arc<ModelMetrics>) -> (Answers, Duration) {
