@@ -98,10 +98,7 @@ impl Services {
             _ => return unknown(service, method),
         };
         match response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes) {
-            Some(TOO_LARGE_FOR_TONIC) => {
-                let bytes_max = self.doors.body_bytes_max;
-                refused(&Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)")))
-            }
+            Some(TOO_LARGE_FOR_TONIC) => refused(&too_large(self.doors.body_bytes_max)),
             // Without a message it is tonic's own answer.
             Some(UNIMPLEMENTED) if !response.headers().contains_key(GRPC_MESSAGE) => unknown(service, method),
             _ => response,
@@ -121,6 +118,10 @@ impl Services {
             Err(never) => match never {},
         }
     }
+}
+
+fn too_large(bytes_max: usize) -> Error {
+    Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
 }
 
 fn refused(error: &Error) -> Response<ResponseBody> {

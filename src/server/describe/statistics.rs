@@ -1,6 +1,5 @@
 //! The statistics extension.
 
-#[expect(clippy::disallowed_types, reason = "the wire wants the time of day; nothing is decided by it")]
 use std::time::SystemTime;
 
 use crate::protocol::proto::{InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
@@ -44,8 +43,7 @@ fn duration(counted: Counted) -> Option<StatisticDuration> {
     Some(StatisticDuration { count: counted.count, ns: counted.ns })
 }
 
-/// Milliseconds since 1970.
-#[expect(clippy::disallowed_types, reason = "see above")]
+/// Milliseconds since 1970: the wire wants the time of day; nothing is decided by it.
 fn now_milliseconds() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }

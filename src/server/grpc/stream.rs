@@ -8,10 +8,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, Stream};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tower::Service;
 
 use super::closing::going_down;
+use super::too_large;
 use crate::error::Error;
 use crate::protocol::proto::infer_parameter::ParameterChoice;
 use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
@@ -42,6 +43,7 @@ pub(in super::super) struct Answers {
     doors: Arc<Doors>,
     deadline: Option<Instant>,
     status_for_errors: bool,
+    bytes_max: usize,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
     closing: BoxFuture<'static, ()>,
     /// Set when no more requests are read: how the stream ends.
@@ -61,6 +63,7 @@ impl Answers {
             doors,
             deadline,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
+            bytes_max: doors.body_bytes_max,
             running: FuturesOrdered::new(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
             end: None,
@@ -73,6 +76,10 @@ impl Answers {
                 Poll::Ready(Some(Ok(request))) => {
                     let (doors, deadline) = (Arc::clone(&self.doors), self.deadline);
                     self.running.push_back(Box::pin(answer(doors, request, deadline, self.status_for_errors)));
+                }
+                // tonic's own code for a message above the limit.
+                Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
+                    self.end = Some(Err(status::to_grpc(&too_large(self.bytes_max))));
                 }
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
                 Poll::Ready(None) => self.end = Some(Ok(())),
