@@ -43,7 +43,6 @@ pub(in super::super) struct Answers {
     doors: Arc<Doors>,
     deadline: Option<Instant>,
     status_for_errors: bool,
-    bytes_max: usize,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
     closing: BoxFuture<'static, ()>,
     /// Set when no more requests are read: how the stream ends.
@@ -63,7 +62,6 @@ impl Answers {
             doors,
             deadline,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
-            bytes_max: doors.body_bytes_max,
             running: FuturesOrdered::new(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
             end: None,
@@ -79,7 +77,7 @@ impl Answers {
                 }
                 // tonic's own code for a message above the limit.
                 Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
-                    self.end = Some(Err(status::to_grpc(&too_large(self.bytes_max))));
+                    self.end = Some(Err(status::to_grpc(&too_large(self.doors.body_bytes_max))));
                 }
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
                 Poll::Ready(None) => self.end = Some(Ok(())),
