@@ -13,3 +13,4 @@ mod metrics;
 mod parity;
 mod support;
 mod surface;
+mod v1;

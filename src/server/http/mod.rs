@@ -7,6 +7,7 @@ mod cors;
 mod infer;
 mod routes;
 mod settings;
+mod v1;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -76,6 +77,10 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
     let small = async |body| read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors).await;
     let outcome = match route {
         Route::Infer { model, version } => infer::answer(model, version, parts, head, body, doors).await,
+        Route::Predict { model, version } => v1::predict(model, version, parts, head, body, doors).await,
+        Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
+        Route::V1Models => Ok(v1::models(doors)),
+        Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
         Route::Metrics => Ok(text(doors.telemetry.render())),
         Route::RepositoryIndex => match small(body).await {
             Ok((body, _)) => answers::index(&body, doors),
