@@ -32,9 +32,7 @@ const HEADER_LIST_BYTES_MAX: u32 = 512 << 10;
 /// What all connections share, and how many there are.
 pub(super) struct Connections {
     doors: Arc<Doors>,
-    grpc: grpc::GrpcService,
-    /// The same for clients that compress.
-    grpc_compressing: grpc::GrpcService,
+    grpc: grpc::Services,
     head_timeout: Duration,
     open: watch::Sender<usize>,
 }
@@ -50,9 +48,8 @@ impl Drop for Open {
 
 impl Connections {
     pub(super) fn new(doors: Arc<Doors>, config: &ServerConfig) -> Self {
-        let grpc = grpc::service(Arc::clone(&doors));
-        let grpc_compressing = grpc::compressing(&grpc);
-        Self { doors, grpc, grpc_compressing, head_timeout: config.head_timeout, open: watch::Sender::new(0) }
+        let grpc = grpc::Services::new(Arc::clone(&doors));
+        Self { doors, grpc, head_timeout: config.head_timeout, open: watch::Sender::new(0) }
     }
 
     fn builder(&self, streams: StreamQueue) -> auto::Builder<StreamQueue> {
@@ -105,7 +102,8 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
     let streams = StreamQueue::default();
     let builder = connections.builder(streams.clone());
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let mut connection = pin!(WithStreams::new(builder.serve_connection(stream, service), streams));
+    let mut connection =
+        pin!(WithStreams::new(builder.serve_connection(stream, service), streams, Arc::clone(&activity)));
     let drain = connections.drain();
     let idle_timeout = connections.doors.bounds.idle_timeout;
     tokio::select! {
@@ -140,15 +138,11 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
 
 async fn answer(request: Request<Incoming>, connection: Arc<Connection>) -> Result<Response<ResponseBody>, Infallible> {
     let _under_way = connection.activity.begin();
-    let Connections { doors, grpc, grpc_compressing, .. } = &*connection.shared;
+    let Connections { doors, grpc, .. } = &*connection.shared;
     let http1 = request.version() < Version::HTTP_2;
     let head = Head::of(request.headers());
-    let mut response = if head.grpc {
-        let service = if head.grpc_encoded { grpc_compressing } else { grpc };
-        grpc::answer(request, head, service.clone(), doors).await
-    } else {
-        http_door::answer(request, head, doors).await
-    };
+    let mut response =
+        if head.grpc { grpc.answer(request, head).await } else { http_door::answer(request, head, doors).await };
     // The rest of a body that came too slowly is not waited for.
     if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

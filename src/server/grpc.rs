@@ -1,73 +1,141 @@
-//! The gRPC door: tonic's generated service over the same stack.
+//! The gRPC door: tonic's generated services over the same stack, told apart by their path.
 
-use std::sync::Arc;
+mod closing;
+mod extensions;
+mod health;
+mod reflection;
+mod stream;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
-use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
+use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status, Streaming};
 use tower::Service;
 
 use super::Doors;
-use super::body::{GuardedBody, ResponseBody};
+use super::body::ResponseBody;
 use super::head::Head;
-use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
+use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
 use crate::protocol::status;
 use crate::repository::IndexLine;
+use reflection::{Reflection, ReflectionService};
 
 /// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
-const TOO_LARGE_FOR_TONIC: &str = "11";
+const TOO_LARGE_FOR_TONIC: &[u8] = b"11";
+const UNIMPLEMENTED: &[u8] = b"12";
 const GRPC_STATUS: &str = "grpc-status";
+const GRPC_MESSAGE: &str = "grpc-message";
 
-/// The service, cloned for each request.
-pub(super) type GrpcService = GrpcInferenceServiceServer<GrpcDoor>;
+/// The inference service's full name.
+const INFERENCE_SERVICE: &str = "inference.GRPCInferenceService";
 
-pub(super) fn service(doors: Arc<Doors>) -> GrpcService {
-    let bytes_max = doors.body_bytes_max;
-    GrpcInferenceServiceServer::new(GrpcDoor { doors })
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Deflate)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(bytes_max)
-        .max_encoding_message_size(usize::MAX)
+/// All services of the door.
+pub(super) struct Services {
+    inference: GrpcInferenceServiceServer<GrpcDoor>,
+    /// The same for clients that compress. Clients say that they accept compression even where nobody asked for it (grpcio
+    /// always does), so it is what they send that tells what they want.
+    inference_compressing: GrpcInferenceServiceServer<GrpcDoor>,
+    health: health::HealthService,
+    reflection: OnceLock<Option<Reflection>>,
+    doors: Arc<Doors>,
 }
 
-/// The same for clients that compress. Clients say that they accept compression even where nobody asked for it (grpcio
-/// always does), so it is what they send that tells what they want.
-pub(super) fn compressing(service: &GrpcService) -> GrpcService {
-    let service = service.clone().send_compressed(CompressionEncoding::Zstd);
-    service.send_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Deflate)
-}
-
-pub(super) async fn answer(
-    request: Request<Incoming>,
-    head: Head,
-    mut service: GrpcService,
-    doors: &Doors,
-) -> Response<ResponseBody> {
-    if let Some((_, message)) = head.refusal(request.headers(), request.uri(), &doors.bounds) {
-        return refused(&Error::too_large(message));
-    }
-    let buffered = Arc::clone(&doors.buffered);
-    let request = request.map(|body| GuardedBody::new(body, buffered, doors.bounds.body_timeout));
-    match service.call(request).await {
-        Ok(response) if response.headers().get(GRPC_STATUS).is_some_and(|code| code == TOO_LARGE_FOR_TONIC) => {
-            let bytes_max = doors.body_bytes_max;
-            refused(&Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)")))
+impl Services {
+    pub(super) fn new(doors: Arc<Doors>) -> Self {
+        let inference = GrpcInferenceServiceServer::new(GrpcDoor { doors: Arc::clone(&doors) })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(doors.body_bytes_max)
+            .max_encoding_message_size(usize::MAX);
+        let inference_compressing = inference
+            .clone()
+            .send_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Deflate);
+        Self {
+            inference,
+            inference_compressing,
+            health: health::service(Arc::clone(&doors)),
+            reflection: OnceLock::new(),
+            doors,
         }
-        Ok(response) => response.map(ResponseBody::Grpc),
-        Err(never) => match never {},
     }
+
+    /// Answers any request; what there is not is UNIMPLEMENTED with its name.
+    pub(super) async fn answer(&self, request: Request<Incoming>, head: Head) -> Response<ResponseBody> {
+        let doors = &self.doors;
+        if let Some((_, message)) = head.refusal(request.headers(), request.uri(), &doors.bounds) {
+            return refused(&Error::too_large(message));
+        }
+        // Shares the text.
+        let Some(path) = request.uri().path_and_query().cloned() else { return unknown("", "") };
+        let (service, method) = path.path().trim_start_matches('/').split_once('/').unwrap_or_default();
+        let response = match service {
+            INFERENCE_SERVICE => {
+                let inference = if head.grpc_encoded { &self.inference_compressing } else { &self.inference };
+                let mut inference = inference.clone();
+                // A stream may be quiet for as long as its client likes; a single message has to come in time.
+                let answered = match method {
+                    "ModelStreamInfer" => inference.call(request).await,
+                    _ => inference.call(request.map(|body| doors.guard(body))).await,
+                };
+                match answered {
+                    Ok(response) => response.map(ResponseBody::Grpc),
+                    Err(never) => match never {},
+                }
+            }
+            "grpc.health.v1.Health" => match self.health.clone().call(request).await {
+                Ok(response) => closing::until_closing(response, &self.doors.drain),
+                Err(never) => match never {},
+            },
+            "grpc.reflection.v1.ServerReflection" => self.reflect(request, |services| services.v1).await,
+            "grpc.reflection.v1alpha.ServerReflection" => self.reflect(request, |services| services.v1alpha).await,
+            _ => return unknown(service, method),
+        };
+        match response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes) {
+            Some(TOO_LARGE_FOR_TONIC) => refused(&too_large(self.doors.body_bytes_max)),
+            // Without a message it is tonic's own answer.
+            Some(UNIMPLEMENTED) if !response.headers().contains_key(GRPC_MESSAGE) => unknown(service, method),
+            _ => response,
+        }
+    }
+
+    async fn reflect(
+        &self,
+        request: Request<Incoming>,
+        version: impl FnOnce(Reflection) -> ReflectionService,
+    ) -> Response<ResponseBody> {
+        let Some(services) = self.reflection.get_or_init(Reflection::new).clone() else {
+            return refused(&Error::internal("the descriptors for reflection cannot be read"));
+        };
+        match version(services).call(request).await {
+            Ok(response) => closing::until_closing(response, &self.doors.drain),
+            Err(never) => match never {},
+        }
+    }
+}
+
+fn too_large(bytes_max: usize) -> Error {
+    Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
 }
 
 fn refused(error: &Error) -> Response<ResponseBody> {
     status::to_grpc(error).into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
+}
+
+fn unknown(service: &str, method: &str) -> Response<ResponseBody> {
+    let shown = |name: &str| name.chars().take(100).collect::<String>();
+    let (service, method) = (shown(service), shown(method));
+    refused(&Error::unsupported(format!("unknown method '{method}' of service '{service}'")))
 }
 
 /// The door.
@@ -79,6 +147,10 @@ type Answer<T> = Result<GrpcResponse<T>, Status>;
 
 fn refuse(error: Error) -> Status {
     status::to_grpc(&error)
+}
+
+fn answered<T>(outcome: Result<T, Error>) -> Answer<T> {
+    outcome.map(GrpcResponse::new).map_err(refuse)
 }
 
 #[tonic::async_trait]
@@ -133,6 +205,45 @@ impl GrpcInferenceService for GrpcDoor {
         Ok(GrpcResponse::new(proto::encode_response(response)))
     }
 
+    type ModelStreamInferStream = stream::Answers;
+
+    async fn model_stream_infer(
+        &self,
+        request: GrpcRequest<Streaming<proto::ModelInferRequest>>,
+    ) -> Answer<Self::ModelStreamInferStream> {
+        let (metadata, _, requests) = request.into_parts();
+        let deadline = deadline(&metadata);
+        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, Arc::clone(&self.doors))))
+    }
+
+    async fn model_config(
+        &self,
+        request: GrpcRequest<proto::ModelConfigRequest>,
+    ) -> Answer<proto::ModelConfigResponse> {
+        answered(extensions::config(request.get_ref(), &self.doors))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: GrpcRequest<proto::ModelStatisticsRequest>,
+    ) -> Answer<proto::ModelStatisticsResponse> {
+        answered(extensions::statistics(request.get_ref(), &self.doors))
+    }
+
+    async fn trace_setting(
+        &self,
+        request: GrpcRequest<proto::TraceSettingRequest>,
+    ) -> Answer<proto::TraceSettingResponse> {
+        answered(extensions::trace_setting(request.into_inner(), &self.doors))
+    }
+
+    async fn log_settings(
+        &self,
+        request: GrpcRequest<proto::LogSettingsRequest>,
+    ) -> Answer<proto::LogSettingsResponse> {
+        answered(extensions::log_setting(request.into_inner()))
+    }
+
     async fn repository_index(
         &self,
         request: GrpcRequest<proto::RepositoryIndexRequest>,
@@ -167,6 +278,48 @@ impl GrpcInferenceService for GrpcDoor {
         let model_name = model_of(request.repository_name, request.model_name);
         self.doors.repository.unload(&model_name).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelUnloadResponse { model_name, is_unloaded: true }))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: GrpcRequest<proto::SystemSharedMemoryStatusRequest>,
+    ) -> Answer<proto::SystemSharedMemoryStatusResponse> {
+        answered(Err(no_shared_memory("system_shared_memory")))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: GrpcRequest<proto::SystemSharedMemoryRegisterRequest>,
+    ) -> Answer<proto::SystemSharedMemoryRegisterResponse> {
+        answered(Err(no_shared_memory("system_shared_memory")))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: GrpcRequest<proto::SystemSharedMemoryUnregisterRequest>,
+    ) -> Answer<proto::SystemSharedMemoryUnregisterResponse> {
+        answered(Err(no_shared_memory("system_shared_memory")))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: GrpcRequest<proto::CudaSharedMemoryStatusRequest>,
+    ) -> Answer<proto::CudaSharedMemoryStatusResponse> {
+        answered(Err(no_shared_memory("cuda_shared_memory")))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: GrpcRequest<proto::CudaSharedMemoryRegisterRequest>,
+    ) -> Answer<proto::CudaSharedMemoryRegisterResponse> {
+        answered(Err(no_shared_memory("cuda_shared_memory")))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: GrpcRequest<proto::CudaSharedMemoryUnregisterRequest>,
+    ) -> Answer<proto::CudaSharedMemoryUnregisterResponse> {
+        answered(Err(no_shared_memory("cuda_shared_memory")))
     }
 }
 

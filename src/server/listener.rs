@@ -127,12 +127,22 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
             () = drain.reached(Phase::Closing) => break,
         }
     }
-    // Connections that the kernel has completed already belong to clients that may have sent a request by now: they are
-    // served, not reset.
-    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    for stream in completed(listener) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         serve(stream, &connections, permit);
     }
+}
+
+/// Closes `listener`, and gives the connections that the kernel had completed by then: their clients may have sent a
+/// request already, so they are served, not reset. The listener is asked directly: tokio has not looked since its last poll.
+fn completed(listener: TcpListener) -> Vec<TcpStream> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || listener.accept().ok();
+    let adopt = |stream: std::net::TcpStream| {
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    };
+    std::iter::from_fn(accept).filter_map(|(stream, _)| adopt(stream)).collect()
 }
 
 fn serve(stream: TcpStream, connections: &Arc<Connections>, permit: tokio::sync::OwnedSemaphorePermit) {

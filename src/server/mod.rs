@@ -8,6 +8,7 @@ mod activity;
 mod body;
 mod bounds;
 mod connection;
+mod describe;
 mod drain;
 mod grpc;
 mod head;
@@ -92,6 +93,11 @@ pub struct Doors {
 }
 
 impl Doors {
+    /// A gRPC message's body, bound to come in time and counted towards what all bodies may hold.
+    fn guard(&self, body: hyper::body::Incoming) -> body::GuardedBody<Arc<bounds::Buffered>> {
+        body::GuardedBody::new(body, Arc::clone(&self.buffered), self.bounds.body_timeout)
+    }
+
     /// Whether traffic should come here.
     fn is_ready(&self) -> bool {
         !self.drain.has_begun() && self.repository.is_ready()

@@ -1,5 +1,6 @@
 //! The registry and the handles.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -9,6 +10,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
+use super::{Statistics, TraceSettings};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -38,6 +40,7 @@ pub struct Telemetry {
     queue_depth: IntGaugeVec,
     load_seconds: GaugeVec,
     state: IntGaugeVec,
+    trace_settings: TraceSettings,
 }
 
 impl Default for Telemetry {
@@ -83,7 +86,13 @@ impl Telemetry {
                 IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
             ),
             registry,
+            trace_settings: TraceSettings::default(),
         }
+    }
+
+    /// What is to be traced.
+    pub fn trace_settings(&self) -> &TraceSettings {
+        &self.trace_settings
     }
 
     /// The handles for one version of a model.
@@ -102,6 +111,7 @@ impl Telemetry {
             in_flight: self.in_flight.with_label_values(&labels),
             queue_depth: self.queue_depth.with_label_values(&labels),
             load_seconds: self.load_seconds.with_label_values(&labels),
+            statistics: Arc::default(),
         }
     }
 
@@ -143,6 +153,8 @@ pub struct ModelMetrics {
     pub queue_depth: IntGauge,
     /// See [`names::LOAD_SECONDS`].
     pub load_seconds: Gauge,
+    /// What the statistics extension tells, since this load.
+    pub statistics: Arc<Statistics>,
 }
 
 impl ModelMetrics {
@@ -171,7 +183,9 @@ impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
         let metrics = self.metrics;
         metrics.in_flight.dec();
-        metrics.request_seconds.observe(seconds(self.started.elapsed()));
+        let took = self.started.elapsed();
+        metrics.request_seconds.observe(seconds(took));
+        metrics.statistics.note_request(self.outcome.is_none(), took);
         match self.outcome {
             None => metrics.ok.inc(),
             Some(kind) => {

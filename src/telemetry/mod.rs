@@ -5,6 +5,10 @@
 
 mod logs;
 mod metrics;
+mod statistics;
+mod trace;
 
-pub use logs::{LogFormat, init as init_logs};
+pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
 pub use metrics::{ModelMetrics, RequestTimer, Telemetry};
+pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
+pub use trace::{TraceSetting, TraceSettings};

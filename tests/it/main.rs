@@ -12,4 +12,5 @@ mod lifecycle;
 mod metrics;
 mod parity;
 mod support;
+mod surface;
 mod v1;

@@ -1,11 +1,12 @@
 //! The HTTP door.
 
 mod answers;
-pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
+pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
 mod coding;
 mod cors;
 mod infer;
 mod routes;
+mod settings;
 mod v1;
 
 use bytes::Bytes;
@@ -92,6 +93,14 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         // The body is read so that the connection stays usable; `unload_dependents` has nothing to act on.
         Route::Unload { model } => match small(body).await {
             Ok(_) => unload(model, doors).await,
+            Err(error) => Err(error),
+        },
+        Route::TraceSetting { model } => match small(body).await {
+            Ok((body, _)) => settings::trace(model.as_deref(), &parts.method, &body, doors),
+            Err(error) => Err(error),
+        },
+        Route::Logging => match small(body).await {
+            Ok((body, _)) => settings::logging(&parts.method, &body),
             Err(error) => Err(error),
         },
         other => answers::answer(&other, doors),
