@@ -49,7 +49,6 @@ pub(super) async fn answer(request: Request<Incoming>, head: Head, doors: &Doors
         None => routed(&parts, head, body, doors).await,
         Some((status, message)) => refused(status, &message),
     };
-    coding::compress(&mut response, head, &parts.headers);
     // The headers that most requests lack cost them nothing.
     if head.request_id {
         let id = parts.headers.get(REQUEST_ID).cloned();
@@ -75,6 +74,8 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         return method_not_allowed(&route, &parts.method, path);
     }
     let small = async |body| read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors).await;
+    // Triton's asyncio client accepts compression with every request and inflates nothing but answers of inference.
+    let compressible = matches!(route, Route::Infer { .. } | Route::Predict { .. } | Route::Metrics);
     let outcome = match route {
         Route::Infer { model, version } => infer::answer(model, version, parts, head, body, doors).await,
         Route::Predict { model, version } => v1::predict(model, version, parts, head, body, doors).await,
@@ -105,7 +106,11 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         other => answers::answer(&other, doors),
     };
-    outcome.unwrap_or_else(|error| failed(&error))
+    let mut response = outcome.unwrap_or_else(|error| failed(&error));
+    if compressible {
+        coding::compress(&mut response, head, &parts.headers);
+    }
+    response
 }
 
 /// `path` as the routes know it.
