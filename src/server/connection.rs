@@ -115,6 +115,7 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
                 connection.as_mut().connection().graceful_shutdown();
                 tokio::select! {
                     _ = connection => {}
+                    () = activity.silent(idle_timeout) => {}
                     () = drain.reached(Phase::Closed) => {}
                 }
                 return;
