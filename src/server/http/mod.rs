@@ -74,15 +74,17 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         return method_not_allowed(&route, &parts.method, path);
     }
     let small = async |body| read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors).await;
-    // Triton's asyncio client accepts compression with every request and inflates nothing but answers of inference.
-    let compressible = matches!(route, Route::Infer { .. } | Route::Predict { .. } | Route::Metrics);
     let outcome = match route {
-        Route::Infer { model, version } => infer::answer(model, version, parts, head, body, doors).await,
-        Route::Predict { model, version } => v1::predict(model, version, parts, head, body, doors).await,
+        Route::Infer { model, version } => {
+            compressed(infer::answer(model, version, parts, head, body, doors).await, parts, head)
+        }
+        Route::Predict { model, version } => {
+            compressed(v1::predict(model, version, parts, head, body, doors).await, parts, head)
+        }
         Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
         Route::V1Models => Ok(v1::models(doors)),
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
-        Route::Metrics => Ok(text(doors.telemetry.render())),
+        Route::Metrics => compressed(Ok(text(doors.telemetry.render())), parts, head),
         Route::RepositoryIndex => match small(body).await {
             Ok((body, _)) => answers::index(&body, doors),
             Err(error) => Err(error),
@@ -106,17 +108,22 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         other => answers::answer(&other, doors),
     };
-    let mut response = outcome.unwrap_or_else(|error| failed(&error));
-    if compressible {
-        coding::compress(&mut response, head, &parts.headers);
-    }
-    response
+    outcome.unwrap_or_else(|error| failed(&error))
 }
 
 /// `path` as the routes know it.
 fn without_prefix<'a>(path: &'a str, prefix: Option<&str>) -> &'a str {
     let rest = prefix.and_then(|prefix| path.strip_prefix(prefix));
     rest.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
+}
+
+/// An inference's answer, or the metrics, compressed where the client wants that. Other answers are not: tritonclient's asyncio client says that
+/// it accepts compression with every call, and then reads metadata as they came.
+fn compressed(outcome: Result<Response<ResponseBody>>, parts: &Parts, head: Head) -> Result<Response<ResponseBody>> {
+    outcome.map(|mut response| {
+        coding::compress(&mut response, head, &parts.headers);
+        response
+    })
 }
 
 /// Reads a body of at most `bytes_max` bytes, inflated where it is compressed. What it counts for lasts as long as the
