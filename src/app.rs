@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
-use crate::server::{Addresses, BindError, Doors, Drain, Server};
+use crate::server::{Addresses, BindError, Doors, Drain, FileFault, Server, Tls};
 use crate::service;
 use crate::telemetry::Telemetry;
 
@@ -20,6 +20,8 @@ use crate::telemetry::Telemetry;
 pub enum StartError {
     /// A port cannot be had.
     Bind(BindError),
+    /// A file that the doors need cannot be used.
+    File(FileFault),
     /// A repository cannot be read, or does not hold what is to be loaded.
     Repository(Error),
 }
@@ -28,6 +30,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Bind(cause) => cause.fmt(f),
+            StartError::File(fault) => fault.fmt(f),
             StartError::Repository(cause) => cause.fmt(f),
         }
     }
@@ -51,6 +54,7 @@ impl App {
     /// # Errors
     /// [`StartError`]; a model that fails is none.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let tls = config.server.tls.clone().map(Tls::load).transpose().map_err(StartError::File)?.map(Arc::new);
         let server = Server::bind(config.server.clone()).map_err(StartError::Bind)?;
         let addresses = server.addresses();
         tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
@@ -64,6 +68,7 @@ impl App {
             telemetry,
             drain: Drain::default(),
             body_bytes_max: config.server.body_bytes_max,
+            tls,
         });
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.run(doors, async move {

@@ -24,6 +24,12 @@ pub struct File {
     pub head_timeout: Option<String>,
     pub drain_delay: Option<String>,
     pub drain_timeout: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
+    pub tls_min_version: Option<String>,
+    pub tls_handshake_timeout: Option<String>,
+    pub reload_interval: Option<String>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -64,6 +70,10 @@ impl File {
             head_timeout
         );
         fill!(drain_delay, drain_timeout, cores, log_format, log_level);
+        macro_rules! fill_guard {
+            ($($key:ident),* $(,)?) => { $(merged.guard.$key = merged.guard.$key.or(self.$key);)* };
+        }
+        fill_guard!(tls_cert, tls_key, tls_client_ca, tls_min_version, tls_handshake_timeout, reload_interval);
         merged
     }
 }

@@ -5,6 +5,7 @@
 
 mod file;
 mod flags;
+mod guard;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use crate::server::ServerConfig;
 use crate::telemetry::LogFormat;
 
 pub use file::File;
-pub use flags::Flags;
+pub use flags::{Flags, GuardFlags};
 pub use resolve::resolve;
 
 /// Checked configuration of a server.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::guard::guard;
 use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
 use crate::model::settings::{nearest, parse_duration};
@@ -29,6 +30,7 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
         Config { log_level: flags.log_level.clone().unwrap_or_else(|| "info".into()), ..Config::default() };
     repository(&flags, &mut config, &mut faults);
     server(&flags, &mut config, &mut faults);
+    guard(&flags.guard, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
         match format.as_str() {
             "human" => config.log_format = LogFormat::Human,
@@ -105,15 +107,18 @@ fn server(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
             None => faults.push(Fault::new("--body-max", format!("'{size}' is no size from 1 to 2GiB, such as 64MiB"))),
         }
     }
-    let mut duration =
-        |key: &str, given: &Option<String>, target: &mut Duration| match given.as_deref().map(parse_duration) {
-            None => {}
-            Some(Ok(duration)) => *target = duration,
-            Some(Err(message)) => faults.push(Fault::new(key, message)),
-        };
-    duration("--head-timeout", &flags.head_timeout, &mut server.head_timeout);
-    duration("--drain-delay", &flags.drain_delay, &mut server.drain_delay);
-    duration("--drain-timeout", &flags.drain_timeout, &mut server.drain_timeout);
+    duration("--head-timeout", &flags.head_timeout, &mut server.head_timeout, faults);
+    duration("--drain-delay", &flags.drain_delay, &mut server.drain_delay, faults);
+    duration("--drain-timeout", &flags.drain_timeout, &mut server.drain_timeout, faults);
+}
+
+/// Sets `target` where a duration is given.
+pub(super) fn duration(key: &str, given: &Option<String>, target: &mut Duration, faults: &mut Vec<Fault>) {
+    match given.as_deref().map(parse_duration) {
+        None => {}
+        Some(Ok(duration)) => *target = duration,
+        Some(Err(message)) => faults.push(Fault::new(key, message)),
+    }
 }
 
 /// A number of bytes: "4096", "512KiB", "64MiB", "1GiB"; KB, MB and GB are powers of 1000.
@@ -133,7 +138,7 @@ fn parse_size(text: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_mul(scale)
 }
 
-fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
+pub(super) fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
     let hint =
         nearest(given, known.iter().copied()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
     Fault::new(key, format!("'{given}' is unknown, expected {}{hint}", known.join(" or ")))

@@ -10,12 +10,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::body::ResponseBody;
 use super::drain::Phase;
 use super::streams::{StreamQueue, WithStreams};
+use super::transport::Transport;
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
 
 /// HTTP/2 streams that one connection may have open. Default of hyper; a client with more to do opens another connection.
@@ -63,6 +63,10 @@ impl Connections {
         builder
     }
 
+    pub(super) fn doors(&self) -> &Arc<Doors> {
+        &self.doors
+    }
+
     pub(super) fn drain(&self) -> Drain {
         self.doors.drain.clone()
     }
@@ -83,7 +87,7 @@ impl Connections {
 }
 
 /// Serves `stream` until its client closes it or the way down ends it.
-pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last_request_wait: Duration) {
+pub(super) async fn serve(stream: Transport, connections: Arc<Connections>, last_request_wait: Duration) {
     let shared = Arc::clone(&connections);
     let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
     let streams = StreamQueue::default();

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 use super::connection::{self, Connections};
 use super::drain::Phase;
+use super::reload::{self, Reload};
+use super::transport::Transport;
 use super::{Addresses, Doors, ServerConfig};
 
 /// Connections that the kernel may hold until they are accepted: a burst of clients must not see a refusal.
@@ -73,6 +75,11 @@ impl Server {
     pub async fn run(self, doors: Arc<Doors>, stop: impl Future<Output = Duration>) -> bool {
         let Self { http, grpc, config, .. } = self;
         let drain = doors.drain.clone();
+        let watched: Vec<Arc<dyn Reload>> = doors.tls.iter().map(|tls| Arc::clone(tls) as _).collect();
+        let mut background = JoinSet::new();
+        if !watched.is_empty() {
+            background.spawn(reload::watch(watched, config.reload_interval));
+        }
         let connections = Arc::new(Connections::new(doors, &config));
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(http, Arc::clone(&connections), config.connections_max));
@@ -141,7 +148,13 @@ fn serve(stream: TcpStream, connections: &Arc<Connections>, permit: tokio::sync:
     let _ = stream.set_nodelay(true);
     let open = connections.count();
     tokio::spawn(async move {
-        connection::serve(stream, connections, LAST_REQUEST_WAIT).await;
+        let stream = match &connections.doors().tls {
+            None => Some(Transport::Plain(stream)),
+            Some(tls) => tls.accept(stream).await,
+        };
+        if let Some(stream) = stream {
+            connection::serve(stream, connections, LAST_REQUEST_WAIT).await;
+        }
         drop((open, permit));
     });
 }

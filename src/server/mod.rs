@@ -10,7 +10,10 @@ mod drain;
 mod grpc;
 mod http;
 mod listener;
+mod reload;
 mod streams;
+mod tls;
+mod transport;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,6 +25,8 @@ use crate::telemetry::Telemetry;
 
 pub use drain::Drain;
 pub use listener::{BindError, Server};
+pub use reload::FileFault;
+pub use tls::{Tls, TlsConfig, TlsVersion};
 
 /// What the doors accept, and how they close.
 #[derive(Clone, Debug)]
@@ -43,6 +48,10 @@ pub struct ServerConfig {
     pub drain_delay: Duration,
     /// How long requests under way may then take to finish. Default 25 s: with the delay, Kubernetes' grace period of 30 s.
     pub drain_timeout: Duration,
+    /// TLS on both ports; without it they speak plainly.
+    pub tls: Option<TlsConfig>,
+    /// How often the files of certificates and keys are looked at. Default 5 s: quicker than whoever replaced them looks.
+    pub reload_interval: Duration,
 }
 
 impl Default for ServerConfig {
@@ -56,6 +65,8 @@ impl Default for ServerConfig {
             connections_max: 20_000,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
+            tls: None,
+            reload_interval: Duration::from_secs(5),
         }
     }
 }
@@ -72,6 +83,8 @@ pub struct Doors {
     pub drain: Drain,
     /// See [`ServerConfig::body_bytes_max`].
     pub body_bytes_max: usize,
+    /// TLS on both ports.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Doors {

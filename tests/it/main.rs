@@ -10,3 +10,4 @@ mod lifecycle;
 mod metrics;
 mod parity;
 mod support;
+mod tls;

@@ -1,5 +1,6 @@
 //! Servers, clients and model repositories for the tests.
 
+pub(crate) mod certificates;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod metrics;
