@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
-use crate::server::{Addresses, BindError, Doors, Drain, FileFault, Server, Tls};
+use crate::server::{Addresses, BindError, Doors, Drain, FileFault, Guard, Server, Tls};
 use crate::service;
 use crate::telemetry::Telemetry;
 
@@ -55,6 +55,7 @@ impl App {
     /// [`StartError`]; a model that fails is none.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let tls = config.server.tls.clone().map(Tls::load).transpose().map_err(StartError::File)?.map(Arc::new);
+        let guard = Guard::load(&config.server.guard).map_err(StartError::File)?.map(Arc::new);
         let server = Server::bind(config.server.clone()).map_err(StartError::Bind)?;
         let addresses = server.addresses();
         tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
@@ -69,6 +70,7 @@ impl App {
             drain: Drain::default(),
             body_bytes_max: config.server.body_bytes_max,
             tls,
+            guard,
         });
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.run(doors, async move {

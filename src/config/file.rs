@@ -29,6 +29,9 @@ pub struct File {
     pub tls_client_ca: Option<PathBuf>,
     pub tls_min_version: Option<String>,
     pub tls_handshake_timeout: Option<String>,
+    pub auth_file: Option<PathBuf>,
+    pub rate_limit: Option<String>,
+    pub refuse: Vec<String>,
     pub reload_interval: Option<String>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
@@ -70,10 +73,22 @@ impl File {
             head_timeout
         );
         fill!(drain_delay, drain_timeout, cores, log_format, log_level);
+        if merged.guard.refuse.is_empty() {
+            merged.guard.refuse = self.refuse;
+        }
         macro_rules! fill_guard {
             ($($key:ident),* $(,)?) => { $(merged.guard.$key = merged.guard.$key.or(self.$key);)* };
         }
-        fill_guard!(tls_cert, tls_key, tls_client_ca, tls_min_version, tls_handshake_timeout, reload_interval);
+        fill_guard!(
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            tls_min_version,
+            tls_handshake_timeout,
+            auth_file,
+            rate_limit,
+            reload_interval
+        );
         merged
     }
 }

@@ -3,10 +3,11 @@
 use super::flags::GuardFlags;
 use super::resolve::{duration, one_of};
 use super::{Config, Fault};
-use crate::server::{FileFault, Tls, TlsConfig, TlsVersion};
+use crate::server::{Door, FileFault, Guard, GuardConfig, Rate, Scope, Tls, TlsConfig, TlsVersion};
 
 pub(super) fn guard(flags: &GuardFlags, config: &mut Config, faults: &mut Vec<Fault>) {
     tls(flags, config, faults);
+    clients(flags, &mut config.server.guard, faults);
     duration("--reload-interval", &flags.reload_interval, &mut config.server.reload_interval, faults);
     if config.server.reload_interval.is_zero() {
         faults.push(Fault::new("--reload-interval", "is 0, expected at least 1ms"));
@@ -46,4 +47,27 @@ fn tls(flags: &GuardFlags, config: &mut Config, faults: &mut Vec<Fault>) {
         faults.push(Fault::new(flag, message));
     }
     config.server.tls = Some(tls);
+}
+
+fn clients(flags: &GuardFlags, guard: &mut GuardConfig, faults: &mut Vec<Fault>) {
+    guard.auth_file = flags.auth_file.clone();
+    match flags.rate_limit.as_deref().map(Rate::parse) {
+        None => {}
+        Some(Ok(rate)) => guard.rate = Some(rate),
+        Some(Err(message)) => faults.push(Fault::new("--rate-limit", message)),
+    }
+    for given in &flags.refuse {
+        let (doors, group) = match given.split_once(':') {
+            Some(("http", group)) => (&[Door::Http][..], group),
+            Some(("grpc", group)) => (&[Door::Grpc][..], group),
+            _ => (&[Door::Http, Door::Grpc][..], given.as_str()),
+        };
+        match Scope::parse(group) {
+            Some(scope) => guard.refused.extend(doors.iter().map(|&door| (door, scope))),
+            None => faults.push(one_of("--refuse", given, &Scope::GRANTED.map(Scope::name))),
+        }
+    }
+    if let Err(FileFault { flag, message }) = Guard::load(guard) {
+        faults.push(Fault::new(flag, message));
+    }
 }

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2, found out from its first bytes, to its graceful end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use super::body::ResponseBody;
 use super::drain::Phase;
+use super::guard::{Door, Guard};
 use super::streams::{StreamQueue, WithStreams};
 use super::transport::Transport;
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
@@ -41,6 +43,7 @@ pub(super) struct Open(Arc<Connections>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.send_modify(|open| *open -= 1);
+        self.0.doors.telemetry.doors.connection(false);
     }
 }
 
@@ -73,6 +76,7 @@ impl Connections {
 
     pub(super) fn count(self: &Arc<Self>) -> Open {
         self.open.send_modify(|open| *open += 1);
+        self.doors.telemetry.doors.connection(true);
         Open(Arc::clone(self))
     }
 
@@ -87,9 +91,9 @@ impl Connections {
 }
 
 /// Serves `stream` until its client closes it or the way down ends it.
-pub(super) async fn serve(stream: Transport, connections: Arc<Connections>, last_request_wait: Duration) {
+pub(super) async fn serve(stream: Transport, peer: IpAddr, connections: Arc<Connections>, last_request_wait: Duration) {
     let shared = Arc::clone(&connections);
-    let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+    let service = service_fn(move |request| answer(request, peer, Arc::clone(&shared)));
     let streams = StreamQueue::default();
     let builder = connections.builder(streams.clone());
     let mut connection = pin!(WithStreams::new(builder.serve_connection(TokioIo::new(stream), service), streams));
@@ -112,17 +116,33 @@ pub(super) async fn serve(stream: Transport, connections: Arc<Connections>, last
 }
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    peer: IpAddr,
     connections: Arc<Connections>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let http1 = request.version() < Version::HTTP_2;
-    let mut response = if grpc::is_grpc(&request) {
-        grpc::answer(request, connections.grpc.clone(), connections.doors.body_bytes_max).await
-    } else {
-        http_door::answer(request, &connections.doors).await
+    let door = if grpc::is_grpc(&request) { Door::Grpc } else { Door::Http };
+    let doors = &connections.doors;
+    let refusal = doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, peer).err());
+    let mut response = match (refusal, door) {
+        (None, Door::Grpc) => grpc::answer(request, connections.grpc.clone(), doors).await,
+        (None, Door::Http) => http_door::answer(request, doors).await,
+        (Some(error), Door::Grpc) => grpc::refused(&error, doors),
+        (Some(error), Door::Http) => http_door::failed(&error),
     };
-    if http1 && connections.doors.drain.has_begun() {
+    if door == Door::Http {
+        doors.telemetry.doors.count_http(response.status().as_u16());
+    }
+    if http1 && doors.drain.has_begun() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Has the guard look at a call; who it is from goes with it.
+fn admit(guard: &Guard, door: Door, request: &mut Request<Incoming>, peer: IpAddr) -> crate::error::Result<()> {
+    if let Some(client) = guard.admit(door, request.uri().path(), request.headers(), peer)? {
+        request.extensions_mut().insert(client);
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
@@ -12,6 +12,7 @@ use tower::Service;
 
 use super::Doors;
 use super::body::ResponseBody;
+use super::guard::permit;
 use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
@@ -20,8 +21,10 @@ use crate::protocol::status;
 use crate::repository::IndexLine;
 
 /// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
-const TOO_LARGE_FOR_TONIC: &str = "11";
+const TOO_LARGE_FOR_TONIC: &[u8] = b"11";
 const GRPC_STATUS: &str = "grpc-status";
+/// After how many milliseconds gRPC's own retries try again (gRFC A6).
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The service, cloned for each request.
 pub(super) type GrpcService = GrpcInferenceServiceServer<GrpcDoor>;
@@ -42,21 +45,47 @@ pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
 pub(super) async fn answer(
     request: Request<Incoming>,
     mut service: GrpcService,
-    bytes_max: usize,
+    doors: &Doors,
 ) -> Response<ResponseBody> {
-    match service.call(request).await {
-        Ok(response) if response.headers().get(GRPC_STATUS).is_some_and(|code| code == TOO_LARGE_FOR_TONIC) => {
-            let error = Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"));
-            status::to_grpc(&error).into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
-        }
-        Ok(response) => response.map(ResponseBody::Grpc),
+    let response = match service.call(request).await {
+        Ok(response) => response,
         Err(never) => match never {},
+    };
+    // A call that went well says so in its trailers alone.
+    let code = response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes);
+    if code == Some(TOO_LARGE_FOR_TONIC) {
+        let message = format!("the message is larger than {} bytes (--body-max)", doors.body_bytes_max);
+        return refused(&Error::too_large(message), doors);
     }
+    let code = code.map_or(0, |code| code.iter().fold(0, |number, digit| number * 10 + usize::from(digit & 15)));
+    doors.telemetry.doors.count_grpc(code);
+    response.map(ResponseBody::Grpc)
+}
+
+/// The answer to a call that does not reach the service.
+pub(super) fn refused(error: &Error, doors: &Doors) -> Response<ResponseBody> {
+    let status = status::to_grpc(error);
+    doors.telemetry.doors.count_grpc(status.code() as usize);
+    let mut response = status.into_http::<tonic::body::Body>().map(ResponseBody::Grpc);
+    if let Some(after) = error.retry_after() {
+        response.headers_mut().insert(RETRY_PUSHBACK, HeaderValue::from(after.as_millis().max(1) as u64));
+    }
+    response
 }
 
 /// The door.
 pub(super) struct GrpcDoor {
     doors: Arc<Doors>,
+}
+
+impl GrpcDoor {
+    /// Checks that the caller may use the model that the message names.
+    fn permit<T>(&self, request: &GrpcRequest<T>, model: &str) -> Result<(), Status> {
+        match self.doors.guard {
+            None => Ok(()),
+            Some(_) => permit(request.extensions(), model).map_err(refuse),
+        }
+    }
 }
 
 type Answer<T> = Result<GrpcResponse<T>, Status>;
@@ -96,6 +125,7 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::ModelMetadataRequest>,
     ) -> Answer<proto::ModelMetadataResponse> {
+        self.permit(&request, &request.get_ref().name)?;
         let request = request.into_inner();
         let repository = &self.doors.repository;
         let model = repository.resolve(&request.name, some(&request.version)).map_err(refuse)?;
@@ -110,6 +140,7 @@ impl GrpcInferenceService for GrpcDoor {
     }
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
+        self.permit(&request, &request.get_ref().model_name)?;
         let deadline = deadline(request.metadata());
         let mut request = proto::decode_request(request.into_inner()).map_err(refuse)?;
         request.deadline = deadline;
@@ -136,9 +167,10 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::RepositoryModelLoadRequest>,
     ) -> Answer<proto::RepositoryModelLoadResponse> {
+        let model_name = model_of(&request.get_ref().repository_name, &request.get_ref().model_name);
+        self.permit(&request, &model_name)?;
         let request = request.into_inner();
         let overrides = request.parameters.keys().map(String::as_str);
-        let model_name = model_of(request.repository_name, request.model_name);
         self.doors.repository.load(&model_name, overrides).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelLoadResponse { model_name, is_loaded: true }))
     }
@@ -147,16 +179,16 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::RepositoryModelUnloadRequest>,
     ) -> Answer<proto::RepositoryModelUnloadResponse> {
-        let request = request.into_inner();
-        let model_name = model_of(request.repository_name, request.model_name);
+        let model_name = model_of(&request.get_ref().repository_name, &request.get_ref().model_name);
+        self.permit(&request, &model_name)?;
         self.doors.repository.unload(&model_name).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelUnloadResponse { model_name, is_unloaded: true }))
     }
 }
 
 /// The model in either dialect: field 2 is Triton's, field 1 is KServe's (and Triton's repository).
-fn model_of(field_1: String, field_2: String) -> String {
-    if field_2.is_empty() { field_1 } else { field_2 }
+fn model_of(field_1: &str, field_2: &str) -> String {
+    if field_2.is_empty() { field_1.into() } else { field_2.into() }
 }
 
 fn some(text: &str) -> Option<&str> {

@@ -75,7 +75,8 @@ impl Server {
     pub async fn run(self, doors: Arc<Doors>, stop: impl Future<Output = Duration>) -> bool {
         let Self { http, grpc, config, .. } = self;
         let drain = doors.drain.clone();
-        let watched: Vec<Arc<dyn Reload>> = doors.tls.iter().map(|tls| Arc::clone(tls) as _).collect();
+        let mut watched: Vec<Arc<dyn Reload>> = doors.tls.iter().map(|tls| Arc::clone(tls) as _).collect();
+        watched.extend(doors.guard.iter().map(|guard| Arc::clone(guard) as Arc<dyn Reload>));
         let mut background = JoinSet::new();
         if !watched.is_empty() {
             background.spawn(reload::watch(watched, config.reload_interval));
@@ -125,7 +126,7 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
         };
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(stream, &connections, permit),
+                Ok((stream, peer)) => serve(stream, peer, &connections, permit),
                 Err(cause) => {
                     tracing::warn!("cannot accept a connection: {cause}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -136,13 +137,18 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
     }
     // Connections that the kernel has completed already belong to clients that may have sent a request by now: they are
     // served, not reset.
-    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        serve(stream, &connections, permit);
+        serve(stream, peer, &connections, permit);
     }
 }
 
-fn serve(stream: TcpStream, connections: &Arc<Connections>, permit: tokio::sync::OwnedSemaphorePermit) {
+fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    connections: &Arc<Connections>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
     let connections = Arc::clone(connections);
     // Answers are written whole; waiting for more to send only delays them. It fails on a connection already reset.
     let _ = stream.set_nodelay(true);
@@ -153,7 +159,7 @@ fn serve(stream: TcpStream, connections: &Arc<Connections>, permit: tokio::sync:
             Some(tls) => tls.accept(stream).await,
         };
         if let Some(stream) = stream {
-            connection::serve(stream, connections, LAST_REQUEST_WAIT).await;
+            connection::serve(stream, peer.ip(), connections, LAST_REQUEST_WAIT).await;
         }
         drop((open, permit));
     });

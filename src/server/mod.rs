@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod drain;
 mod grpc;
+mod guard;
 mod http;
 mod listener;
 mod reload;
@@ -24,6 +25,7 @@ use crate::service::Stack;
 use crate::telemetry::Telemetry;
 
 pub use drain::Drain;
+pub use guard::{Door, Guard, GuardConfig, Rate, Scope};
 pub use listener::{BindError, Server};
 pub use reload::FileFault;
 pub use tls::{Tls, TlsConfig, TlsVersion};
@@ -50,6 +52,8 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// TLS on both ports; without it they speak plainly.
     pub tls: Option<TlsConfig>,
+    /// Who may call what, and how often.
+    pub guard: GuardConfig,
     /// How often the files of certificates and keys are looked at. Default 5 s: quicker than whoever replaced them looks.
     pub reload_interval: Duration,
 }
@@ -66,6 +70,7 @@ impl Default for ServerConfig {
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
             tls: None,
+            guard: GuardConfig::default(),
             reload_interval: Duration::from_secs(5),
         }
     }
@@ -85,6 +90,8 @@ pub struct Doors {
     pub body_bytes_max: usize,
     /// TLS on both ports.
     pub tls: Option<Arc<Tls>>,
+    /// What stands before both doors.
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl Doors {

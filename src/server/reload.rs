@@ -51,12 +51,9 @@ pub(super) async fn watch(things: Vec<Arc<dyn Reload>>, interval: Duration) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return tracing::error!("cannot listen for SIGHUP: files are not watched");
     };
-    let mut seen: Vec<u64> = things.iter().map(|thing| contents(&thing.files())).collect();
+    // Nothing seen yet: the first look finds what changed between the start and now.
+    let mut seen: Vec<Option<u64>> = vec![None; things.len()];
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            _ = hangup.recv() => {}
-        }
         let again = things.clone();
         // Disks may be slow; connections must not wait for them.
         let looked = tokio::task::spawn_blocking(move || {
@@ -69,20 +66,23 @@ pub(super) async fn watch(things: Vec<Arc<dyn Reload>>, interval: Duration) {
             Ok(now) => seen = now,
             Err(cause) => return tracing::error!("files are not watched any more: {cause}"),
         }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            _ = hangup.recv() => {}
+        }
     }
 }
 
-fn look(thing: &dyn Reload, seen: &mut u64) {
+fn look(thing: &dyn Reload, seen: &mut Option<u64>) {
     let now = contents(&thing.files());
-    if now == *seen {
+    if *seen == Some(now) {
         return;
     }
-    *seen = now;
+    let first = seen.replace(now).is_none();
     match thing.reload() {
+        Ok(()) if first => {}
         Ok(()) => tracing::info!("{} was loaded anew", thing.what()),
-        Err(fault) => {
-            tracing::error!("{} has changed and cannot be used, the earlier one is kept: {fault}", thing.what())
-        }
+        Err(fault) => tracing::error!("{} cannot be used, the earlier one is kept: {fault}", thing.what()),
     }
 }
 

@@ -9,6 +9,9 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
+use super::doors::DoorMetrics;
+use super::text::Text;
+use super::{process, triton};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -38,6 +41,9 @@ pub struct Telemetry {
     queue_depth: IntGaugeVec,
     load_seconds: GaugeVec,
     state: IntGaugeVec,
+    dropped: IntCounterVec,
+    /// What goes through the doors.
+    pub doors: DoorMetrics,
 }
 
 impl Default for Telemetry {
@@ -82,6 +88,8 @@ impl Telemetry {
                 &registry,
                 IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
             ),
+            dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
+            doors: DoorMetrics::default(),
             registry,
         }
     }
@@ -120,7 +128,28 @@ impl Telemetry {
 
     /// All metrics in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        let families = self.registry.gather();
+        let mut text = Text::default();
+        self.doors.write(&mut text);
+        process::write(&mut text);
+        triton::write(&families, &mut text);
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
+    }
+
+    /// Counts what `sink` drops.
+    pub fn dropped(&self, sink: &str) -> DropCounter {
+        DropCounter(self.dropped.with_label_values(&[sink]))
+    }
+}
+
+/// See [`names::DROPPED`].
+#[derive(Clone, Debug)]
+pub struct DropCounter(IntCounter);
+
+impl DropCounter {
+    /// Counts `count` more.
+    pub fn add(&self, count: u64) {
+        self.0.inc_by(count);
     }
 }
 

@@ -3,8 +3,13 @@
 //! Handles are looked up when a model is loaded, never on the request path. No global registry: two servers can live in one
 //! process.
 
+mod doors;
 mod logs;
 mod metrics;
+mod process;
+mod text;
+mod triton;
 
+pub use doors::DoorMetrics;
 pub use logs::{LogFormat, init as init_logs};
-pub use metrics::{ModelMetrics, RequestTimer, Telemetry};
+pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};

@@ -1,5 +1,6 @@
 //! Integration tests, by behaviour: a server in this process, or the real program, and clients on sockets.
 
+mod auth;
 mod batching;
 mod config;
 mod deadline;
@@ -10,4 +11,5 @@ mod lifecycle;
 mod metrics;
 mod parity;
 mod support;
+mod telemetry;
 mod tls;

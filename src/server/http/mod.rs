@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Doors;
 use super::body::{self, ResponseBody};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::protocol::{json, status};
 use routes::Route;
 
@@ -88,10 +88,13 @@ fn refused(status: StatusCode, message: &str) -> Response<ResponseBody> {
 }
 
 /// The response for `error`, by the one table.
-fn failed(error: &Error) -> Response<ResponseBody> {
+pub(super) fn failed(error: &Error) -> Response<ResponseBody> {
     let mut response = refused(status::of(error.kind()).0, error.message());
     if let Some(seconds) = status::retry_after_seconds(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.kind() == Kind::Unauthenticated {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

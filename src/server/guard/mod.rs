@@ -1,0 +1,157 @@
+//! What stands before both doors where it is asked for: refused groups of calls, authentication, limits by client.
+//!
+//! One decision for HTTP and gRPC, from path, headers and peer, before any body is read. Models that only a message names
+//! are checked by the door that decodes it, with [`permit`].
+
+mod auth;
+mod calls;
+mod rate;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::{Extensions, HeaderMap};
+
+use super::reload::{FileFault, Reload};
+use crate::error::{Error, Kind, Result};
+
+pub(crate) use auth::Client;
+use auth::Keys;
+pub use calls::Scope;
+use calls::{About, Call};
+pub use rate::Rate;
+use rate::{Caller, Limits};
+
+/// Which of the two protocols a call came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// HTTP.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// What guards the doors; nothing by default.
+#[derive(Clone, Debug, Default)]
+pub struct GuardConfig {
+    /// The keys that clients need.
+    pub auth_file: Option<PathBuf>,
+    /// How often one client may call.
+    pub rate: Option<Rate>,
+    /// Groups of calls that a door does not take from anybody.
+    pub refused: Vec<(Door, Scope)>,
+}
+
+/// See the module.
+pub struct Guard {
+    refused: Vec<(Door, Scope)>,
+    auth_file: Option<PathBuf>,
+    keys: Option<RwLock<Arc<Keys>>>,
+    limits: Option<Limits>,
+}
+
+impl Guard {
+    /// The guard that `config` asks for; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// [`FileFault`] about the file of keys.
+    pub fn load(config: &GuardConfig) -> Result<Option<Self>, FileFault> {
+        let GuardConfig { auth_file, rate, refused } = config;
+        if auth_file.is_none() && rate.is_none() && refused.is_empty() {
+            return Ok(None);
+        }
+        let keys = auth_file.as_deref().map(Keys::read).transpose()?.map(|keys| RwLock::new(Arc::new(keys)));
+        let limits = rate.map(Limits::new);
+        Ok(Some(Self { refused: refused.clone(), auth_file: auth_file.clone(), keys, limits }))
+    }
+
+    /// Lets a call in, or not. Gives who it is from, where that is known.
+    ///
+    /// # Errors
+    /// `Forbidden` for a group or model that is not for this caller; `Unauthenticated`; `Overloaded`, with when to try
+    /// again, for one who calls too often. Health is open to everybody, always.
+    pub(super) fn admit(
+        &self,
+        door: Door,
+        path: &str,
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) -> Result<Option<Arc<Client>>> {
+        let call = match door {
+            Door::Http => calls::of_http(path),
+            Door::Grpc => calls::of_grpc(path),
+        };
+        if self.refused.contains(&(door, call.scope)) {
+            return Err(Error::forbidden(format!("{} calls are refused at this door (--refuse)", call.scope.name())));
+        }
+        if call.scope == Scope::Health {
+            return Ok(None);
+        }
+        let client = match self.identify(headers) {
+            Ok(client) => client,
+            Err(error) => {
+                // Whoever guesses tokens is slowed down like anybody else.
+                self.take(&Caller::peer(peer))?;
+                return Err(error);
+            }
+        };
+        match &client {
+            Some(client) => {
+                self.take(&Caller::Key(Arc::clone(&client.name)))?;
+                may(client, &call)?;
+            }
+            None => self.take(&Caller::peer(peer))?,
+        }
+        Ok(client)
+    }
+
+    fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<Client>>> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let keys = keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.identify(headers).cloned().map(Some)
+    }
+
+    fn take(&self, caller: &Caller) -> Result<()> {
+        let Some(limits) = &self.limits else { return Ok(()) };
+        limits.take(caller).map_err(|wait| {
+            Error::new(Kind::Overloaded, "you call more often than --rate-limit allows").with_retry_after(wait)
+        })
+    }
+}
+
+fn may(client: &Client, call: &Call<'_>) -> Result<()> {
+    client.may(call.scope)?;
+    match &call.about {
+        About::Server | About::InMessage => Ok(()),
+        About::Model(model) => client.may_use(model),
+        About::Unchecked => client.may_use_any(),
+    }
+}
+
+/// Checks that the client of a call may use `model`, which the message names. [`Guard::admit`]'s client is among the
+/// call's extensions where there is one.
+///
+/// # Errors
+/// `Forbidden`.
+pub(super) fn permit(extensions: &Extensions, model: &str) -> Result<()> {
+    extensions.get::<Arc<Client>>().map_or(Ok(()), |client| client.may_use(model))
+}
+
+impl Reload for Guard {
+    fn what(&self) -> &'static str {
+        "the file of keys"
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.auth_file.iter().cloned().collect()
+    }
+
+    fn reload(&self) -> Result<(), FileFault> {
+        if let (Some(path), Some(keys)) = (&self.auth_file, &self.keys) {
+            let new = Arc::new(Keys::read(path)?);
+            *keys.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+        Ok(())
+    }
+}
