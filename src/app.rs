@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
-use crate::server::{Addresses, BindError, Doors, Drain, FileFault, Guard, Server, Tls};
+use crate::server::{Addresses, BindError, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
 use crate::service;
 use crate::telemetry::Telemetry;
 
@@ -42,6 +42,7 @@ impl std::error::Error for StartError {}
 pub struct App {
     addresses: Addresses,
     repository: Arc<Repository>,
+    watch: Option<Arc<Watch>>,
     stop: oneshot::Sender<Duration>,
     serving: JoinHandle<bool>,
     drain_delay: Duration,
@@ -60,17 +61,19 @@ impl App {
         let addresses = server.addresses();
         tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
         let telemetry = Arc::new(Telemetry::new());
+        let watch = Watch::start(&config.server.watch, &telemetry).map_err(StartError::File)?.map(Arc::new);
         let runtimes = Arc::new(runtimes());
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
         let doors = Arc::new(Doors {
-            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry)),
+            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry), watch.is_some()),
             repository: Arc::clone(&repository),
             telemetry,
             drain: Drain::default(),
             body_bytes_max: config.server.body_bytes_max,
             tls,
             guard,
+            watch: watch.clone(),
         });
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.run(doors, async move {
@@ -81,7 +84,7 @@ impl App {
             }
         }));
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
-        Ok(Self { addresses, repository, stop, serving, drain_delay, drain_timeout })
+        Ok(Self { addresses, repository, watch, stop, serving, drain_delay, drain_timeout })
     }
 
     /// The addresses that were bound.
@@ -102,6 +105,9 @@ impl App {
         let _ = self.stop.send(delay);
         let finished = self.serving.await.unwrap_or(false);
         self.repository.close(self.drain_timeout).await;
+        if let Some(watch) = &self.watch {
+            watch.close().await;
+        }
         finished
     }
 }

@@ -33,6 +33,12 @@ pub struct File {
     pub rate_limit: Option<String>,
     pub refuse: Vec<String>,
     pub reload_interval: Option<String>,
+    pub access_log: Option<PathBuf>,
+    pub otlp_endpoint: Option<String>,
+    pub trace_ratio: Option<f64>,
+    pub payload_log: Option<String>,
+    pub payload_log_mode: Option<String>,
+    pub payload_log_ratio: Option<f64>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -89,6 +95,10 @@ impl File {
             rate_limit,
             reload_interval
         );
+        macro_rules! fill_watch {
+            ($($key:ident),* $(,)?) => { $(merged.watch.$key = merged.watch.$key.or(self.$key);)* };
+        }
+        fill_watch!(access_log, otlp_endpoint, trace_ratio, payload_log, payload_log_mode, payload_log_ratio);
         merged
     }
 }

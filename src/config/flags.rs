@@ -1,6 +1,7 @@
 //! What may be typed, and what help says of it. Every flag is an environment variable too: `TENSORGATE_` and its name.
 
 mod guard;
+mod watch;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub use guard::GuardFlags;
+pub use watch::WatchFlags;
 
 /// Flags of `tensorgate serve` and `tensorgate check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -71,6 +73,10 @@ pub struct Flags {
     /// What guards the doors
     #[command(flatten)]
     pub guard: GuardFlags,
+
+    /// What is told about requests
+    #[command(flatten)]
+    pub watch: WatchFlags,
 
     /// Cores to use [default: the cgroup's quota]
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_CORES")]

@@ -9,6 +9,7 @@ mod guard;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fmt;
 
@@ -17,7 +18,7 @@ use crate::server::ServerConfig;
 use crate::telemetry::LogFormat;
 
 pub use file::File;
-pub use flags::{Flags, GuardFlags};
+pub use flags::{Flags, GuardFlags, WatchFlags};
 pub use resolve::resolve;
 
 /// Checked configuration of a server.

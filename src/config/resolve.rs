@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::guard::guard;
+use super::watch::watch;
 use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
 use crate::model::settings::{nearest, parse_duration};
@@ -31,6 +32,7 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
     repository(&flags, &mut config, &mut faults);
     server(&flags, &mut config, &mut faults);
     guard(&flags.guard, &mut config, &mut faults);
+    watch(&flags.watch, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
         match format.as_str() {
             "human" => config.log_format = LogFormat::Human,

@@ -4,9 +4,11 @@
 mod parameters;
 mod request;
 mod response;
+mod trail;
 mod validate;
 
 pub use parameters::{ParameterValue, Parameters};
 pub use request::{InferRequest, NamedTensor, RequestedOutput};
 pub use response::{InferResponse, Timing};
+pub use trail::{Notes, Trail};
 pub use validate::{ValidRequest, validate};

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use smallvec::SmallVec;
 
+use super::watch::WatchedBody;
 use crate::error::{Error, Result};
 
 /// Reads a whole body of at most `bytes_max` bytes. A body that came in one piece is not copied.
@@ -58,6 +59,8 @@ pub(super) enum ResponseBody {
     Segments(SmallVec<[Bytes; 2]>),
     /// A gRPC answer.
     Grpc(tonic::body::Body),
+    /// Either, counted on its way.
+    Watched(Box<WatchedBody>),
 }
 
 impl ResponseBody {
@@ -86,6 +89,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Segments(segments) => Poll::Ready(segments.pop().map(|segment| Ok(Frame::data(segment)))),
             Self::Grpc(body) => Pin::new(body).poll_frame(context),
+            Self::Watched(body) => body.poll_frame(context),
         }
     }
 
@@ -93,6 +97,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => segments.is_empty(),
             Self::Grpc(body) => body.is_end_stream(),
+            Self::Watched(body) => body.is_end_stream(),
         }
     }
 
@@ -100,6 +105,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => SizeHint::with_exact(segments.iter().map(|segment| segment.len() as u64).sum()),
             Self::Grpc(body) => body.size_hint(),
+            Self::Watched(body) => body.size_hint(),
         }
     }
 }

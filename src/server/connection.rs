@@ -18,6 +18,8 @@ use super::drain::Phase;
 use super::guard::{Door, Guard};
 use super::streams::{StreamQueue, WithStreams};
 use super::transport::Transport;
+use crate::service::Watched;
+
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
 
 /// HTTP/2 streams that one connection may have open. Default of hyper; a client with more to do opens another connection.
@@ -123,10 +125,15 @@ async fn answer(
     let http1 = request.version() < Version::HTTP_2;
     let door = if grpc::is_grpc(&request) { Door::Grpc } else { Door::Http };
     let doors = &connections.doors;
+    let mut seen = doors.watch.as_ref().map(|watch| watch.begin(door, &request, peer));
     let refusal = doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, peer).err());
+    if let Some(seen) = &mut seen {
+        seen.from(request.extensions().get().cloned());
+    }
+    let trail = seen.as_ref().map(|seen| seen.trail());
     let mut response = match (refusal, door) {
-        (None, Door::Grpc) => grpc::answer(request, connections.grpc.clone(), doors).await,
-        (None, Door::Http) => http_door::answer(request, doors).await,
+        (None, Door::Grpc) => Watched::new(grpc::answer(request, connections.grpc.clone(), doors), trail).await,
+        (None, Door::Http) => Watched::new(http_door::answer(request, doors), trail).await,
         (Some(error), Door::Grpc) => grpc::refused(&error, doors),
         (Some(error), Door::Http) => http_door::failed(&error),
     };
@@ -136,7 +143,10 @@ async fn answer(
     if http1 && doors.drain.has_begun() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    Ok(match seen {
+        None => response,
+        Some(seen) => seen.answered(response),
+    })
 }
 
 /// Has the guard look at a call; who it is from goes with it.

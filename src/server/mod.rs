@@ -15,6 +15,7 @@ mod reload;
 mod streams;
 mod tls;
 mod transport;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use guard::{Door, Guard, GuardConfig, Rate, Scope};
 pub use listener::{BindError, Server};
 pub use reload::FileFault;
 pub use tls::{Tls, TlsConfig, TlsVersion};
+pub use watch::{Watch, WatchConfig};
 
 /// What the doors accept, and how they close.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsConfig>,
     /// Who may call what, and how often.
     pub guard: GuardConfig,
+    /// What is told about requests.
+    pub watch: WatchConfig,
     /// How often the files of certificates and keys are looked at. Default 5 s: quicker than whoever replaced them looks.
     pub reload_interval: Duration,
 }
@@ -71,6 +75,7 @@ impl Default for ServerConfig {
             drain_timeout: Duration::from_secs(25),
             tls: None,
             guard: GuardConfig::default(),
+            watch: WatchConfig::default(),
             reload_interval: Duration::from_secs(5),
         }
     }
@@ -92,6 +97,8 @@ pub struct Doors {
     pub tls: Option<Arc<Tls>>,
     /// What stands before both doors.
     pub guard: Option<Arc<Guard>>,
+    /// What is told about requests.
+    pub watch: Option<Arc<Watch>>,
 }
 
 impl Doors {

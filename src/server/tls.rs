@@ -184,7 +184,7 @@ fn client_verifier(
         roots.add(certificate).map_err(|cause| fault(cause.to_string()))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    Ok(verifier.build().map_err(|cause| fault(cause.to_string()))?)
+    verifier.build().map_err(|cause| fault(cause.to_string()))
 }
 
 /// The certificates of a PEM file; none is a fault.

@@ -1,5 +1,8 @@
 //! What is told about the server beside its answers: Triton's metrics, the process, the doors.
 
+mod dashboard;
+mod watched;
+
 use tensorgate::contract::metrics::{self as names, process, triton};
 
 use crate::support::tensors::*;

@@ -43,6 +43,26 @@ pub struct GuardConfig {
     pub refused: Vec<(Door, Scope)>,
 }
 
+impl Door {
+    /// The name of the protocol.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Door::Http => "http",
+            Door::Grpc => "grpc",
+        }
+    }
+}
+
+/// The group that a call belongs to, and the model that its path names.
+pub(super) fn scope_and_model(door: Door, path: &str) -> (Scope, String) {
+    let call = Call::of(door, path);
+    let model = match call.about {
+        About::Model(model) => model.into_owned(),
+        _ => String::new(),
+    };
+    (call.scope, model)
+}
+
 /// See the module.
 pub struct Guard {
     refused: Vec<(Door, Scope)>,
@@ -78,10 +98,7 @@ impl Guard {
         headers: &HeaderMap,
         peer: IpAddr,
     ) -> Result<Option<Arc<Client>>> {
-        let call = match door {
-            Door::Http => calls::of_http(path),
-            Door::Grpc => calls::of_grpc(path),
-        };
+        let call = Call::of(door, path);
         if self.refused.contains(&(door, call.scope)) {
             return Err(Error::forbidden(format!("{} calls are refused at this door (--refuse)", call.scope.name())));
         }
@@ -117,6 +134,15 @@ impl Guard {
         limits.take(caller).map_err(|wait| {
             Error::new(Kind::Overloaded, "you call more often than --rate-limit allows").with_retry_after(wait)
         })
+    }
+}
+
+impl<'a> Call<'a> {
+    fn of(door: Door, path: &'a str) -> Self {
+        match door {
+            Door::Http => calls::of_http(path),
+            Door::Grpc => calls::of_grpc(path),
+        }
     }
 }
 

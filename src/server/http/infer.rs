@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::protocol::json::{self, Limits};
 use crate::server::Doors;
 use crate::server::body::{self, ResponseBody};
+use crate::service::note_body;
 
 /// Bytes of JSON before the binary tensors (V2 binary tensor data extension).
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -24,6 +25,9 @@ pub(super) async fn answer(
     let header_length = header_length(headers)?;
     refuse_encoded(headers)?;
     let body = body::read(body, doors.body_bytes_max).await?;
+    if doors.watch.is_some() {
+        note_body(&body);
+    }
     let (mut request, encoding) = json::decode_request(body, header_length, &Limits::default())?;
     request.model = model;
     request.version = version;

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod tensors;
 
