@@ -40,6 +40,7 @@ lint: .lint/bin/cargo-deny
 bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
+	cargo bench --locked --bench codec --bench rows
 
 # Unoptimised: it runs for a second, and is built in a third of the time.
 .lint/bin/cargo-deny:

@@ -11,12 +11,11 @@ mod resolve;
 mod tests;
 mod watch;
 
-use std::fmt;
-
 use crate::repository::RepositoryConfig;
 use crate::server::ServerConfig;
 use crate::telemetry::LogFormat;
 
+pub use crate::model::settings::Fault;
 pub use file::File;
 pub use flags::{Flags, GuardFlags, WatchFlags};
 pub use resolve::resolve;
@@ -33,26 +32,3 @@ pub struct Config {
     /// Which log lines there are: a level, or a `tracing` filter.
     pub log_level: String,
 }
-
-/// Something wrong in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The flag or key: "--grpc-port", "server.grpc_port".
-    pub key: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-impl Fault {
-    fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key: key.into(), message: message.into() }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
-    }
-}
-
-impl std::error::Error for Fault {}

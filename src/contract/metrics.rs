@@ -57,7 +57,11 @@ pub mod triton {
     pub const REQUEST_US: &str = "nv_inference_request_duration_us";
     /// Cumulative wait for a batch.
     pub const QUEUE_US: &str = "nv_inference_queue_duration_us";
-    /// Cumulative time of executions.
+    /// Cumulative time of joining inputs, of every request its batch's.
+    pub const COMPUTE_INPUT_US: &str = "nv_inference_compute_input_duration_us";
+    /// Cumulative time of splitting outputs, likewise.
+    pub const COMPUTE_OUTPUT_US: &str = "nv_inference_compute_output_duration_us";
+    /// Cumulative time of executions, likewise.
     pub const COMPUTE_INFER_US: &str = "nv_inference_compute_infer_duration_us";
     /// Requests waiting for a batch.
     pub const PENDING: &str = "nv_inference_pending_request_count";

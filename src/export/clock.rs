@@ -1,6 +1,6 @@
 //! Wall-clock times for what leaves the server.
 
-#![expect(clippy::disallowed_types, reason = "spans and events carry wall-clock times; nothing is decided by them")]
+#![expect(clippy::disallowed_methods, reason = "spans and events carry wall-clock times; nothing is decided by them")]
 
 use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,7 @@
 //! Protobuf messages of the V2 protocol, and their conversion.
 
 mod contents;
+mod enums;
 #[cfg(test)]
 mod tests;
 
@@ -12,13 +13,25 @@ use smallvec::SmallVec;
 use crate::error::{Error, Kind, Result};
 use crate::infer::{InferRequest, InferResponse, NamedTensor, ParameterValue, Parameters, RequestedOutput};
 use crate::model::TensorSpec;
-use crate::tensor::{DataType, Shape, Tensor, TensorError};
+use crate::tensor::{self, Shape, Tensor, TensorError};
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
+pub use enums::data_type_of;
+// Under another name, because a tensor's datatype is what the short one means here.
+pub use generated::DataType as ModelDataType;
 pub use generated::*;
+
+/// The gRPC health checking protocol.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
+
+/// Every message and service as a serialised `FileDescriptorSet`, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 use infer_parameter::ParameterChoice;
 use model_infer_request::InferInputTensor;
@@ -60,8 +73,8 @@ fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTens
     let InferInputTensor { name, datatype, shape, parameters, contents } = input;
     refuse_shared_memory("input", &name, &parameters)?;
     let bad = |cause: String| Error::invalid(format!("input '{name}': {cause}"));
-    let datatype: DataType =
-        datatype.parse().map_err(|cause: crate::tensor::UnknownDataType| bad(cause.to_string()))?;
+    let datatype: tensor::DataType =
+        datatype.parse().map_err(|cause: tensor::UnknownDataType| bad(cause.to_string()))?;
     let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| bad(format!("dimension {dim} is negative")));
     let shape: Shape = shape.iter().map(dim).collect::<Result<SmallVec<[usize; 4]>>>()?.into_iter().collect();
     let data = match (raw, contents) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use tokio::sync::watch;
 
 use super::{Model, ModelSummary};
 use crate::error::{Error, Result};
@@ -35,6 +36,8 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Catalog {
     models: DashMap<ModelName, Entry>,
+    /// Wakes who waits for a state to change.
+    changed: watch::Sender<()>,
 }
 
 impl Catalog {
@@ -68,7 +71,27 @@ impl Catalog {
     }
 
     pub(super) fn ready_versions(&self, name: &str) -> Vec<Version> {
-        self.models.get(name).map(|entry| entry.ready.iter().map(|model| model.version()).collect()).unwrap_or_default()
+        self.ready(name).iter().map(|model| model.version()).collect()
+    }
+
+    /// The versions of `name` that are ready, oldest first.
+    pub(super) fn ready(&self, name: &str) -> Vec<Arc<Model>> {
+        self.models.get(name).map(|entry| entry.ready.clone()).unwrap_or_default()
+    }
+
+    /// Every version that is ready, sorted by name.
+    pub(super) fn all_ready(&self) -> Vec<Arc<Model>> {
+        self.names().iter().flat_map(|name| self.ready(name.as_str())).collect()
+    }
+
+    /// Says that something may have changed.
+    pub(super) fn touch(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Marks every change from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Whether some model is ready, or none is there at all.
@@ -93,6 +116,8 @@ impl Catalog {
         entry.failures.remove(&model.version());
         entry.fault = None;
         entry.ready.insert(position, model);
+        drop(entry);
+        self.touch();
     }
 
     /// Takes a version out of service: no new request finds it.
@@ -101,6 +126,7 @@ impl Catalog {
             entry.ready.retain(|known| known.version() != version);
             entry.versions.insert(version, ModelState::Unloading);
         }
+        self.touch();
     }
 
     pub(super) fn set_state(&self, name: &ModelName, version: Version, state: ModelState) {
@@ -110,6 +136,8 @@ impl Catalog {
         if !still_serves {
             entry.versions.insert(version, state);
         }
+        drop(entry);
+        self.touch();
     }
 
     pub(super) fn note_failure(&self, name: &ModelName, version: Version, reason: &str) {
@@ -131,6 +159,8 @@ impl Catalog {
             entry.versions.entry(*version).or_insert_with(|| ModelState::Unavailable("not loaded".into()));
         }
         entry.fault = fault;
+        drop(entry);
+        self.touch();
     }
 }
 

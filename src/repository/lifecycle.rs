@@ -138,8 +138,10 @@ impl Keeper {
             }
             self.answer_waiting();
             if !self.in_progress(None) {
-                // Nobody may be looking.
-                let _ = settle.send(true);
+                if !settle.send_replace(true) {
+                    // The server may have become ready.
+                    self.catalog.touch();
+                }
                 if !closing.is_empty() {
                     for reply in closing {
                         // Whoever asked may have stopped waiting.
@@ -333,7 +335,7 @@ impl Keeper {
         metrics.load_seconds.set(took.as_secs_f64());
         report(&id, &loaded, took);
         let signature = loaded.model.signature().clone();
-        let rows_max = loaded.scheduler.limits.rows_max;
+        let (instances, scheduling) = (loaded.instances.len(), loaded.scheduler.clone());
         let (scheduler, stopped) = Scheduler::start(
             loaded.model,
             loaded.instances,
@@ -347,8 +349,10 @@ impl Keeper {
             signature,
             runtime: loaded.runtime,
             platform: loaded.platform,
-            rows_max,
             request_rows_max: loaded.request_rows_max,
+            settings: loaded.settings,
+            instances,
+            scheduling,
             batching: loaded.warm_up.batching,
             scheduler,
             metrics,
@@ -376,7 +380,7 @@ impl Keeper {
 fn report(id: &Id, loaded: &Loaded, took: std::time::Duration) {
     let (model, version) = (&id.0, id.1);
     let (instances, rows_max) = (loaded.instances.len(), loaded.scheduler.limits.rows_max);
-    let row = loaded.warm_up.pace.predict(1);
+    let row = loaded.warm_up.pace.predict(1).unwrap_or_default();
     tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
         tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");

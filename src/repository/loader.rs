@@ -75,6 +75,7 @@ pub(super) struct Loaded {
     pub(super) scheduler: SchedulerConfig,
     /// The settings' `max_batch_size`, where rows can be joined at all: Triton refuses larger requests.
     pub(super) request_rows_max: Option<usize>,
+    pub(super) settings: ModelSettings,
 }
 
 /// Identifies files and settings of a version.
@@ -100,11 +101,11 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     let runtime = runtimes.choose(settings.runtime)?;
     let narrow = settings.threads.map_or(1, NonZeroUsize::get);
     let mut attempt = Attempt::run(runtime, settings, files, narrow)?;
-    let alone = attempt.warm_up.pace.predict(1);
+    let alone = attempt.warm_up.pace.predict(1).unwrap_or_default();
     let mut instances = cores;
     if settings.threads.is_none() && cores > 1 && alone > WIDE_FROM {
         let wide = Attempt::run(runtime, settings, files, cores)?;
-        if wide.warm_up.pace.predict(1).mul_f64(WIDE_GAIN) < alone {
+        if wide.warm_up.pace.predict(1).is_some_and(|row| row.mul_f64(WIDE_GAIN) < alone) {
             (attempt, instances) = (wide, 1);
         }
     } else if narrow > 1 {
@@ -126,6 +127,7 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
         platform: runtime.platform(),
         scheduler,
         request_rows_max,
+        settings: settings.clone(),
     })
 }
 

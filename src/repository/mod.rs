@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::error::{Error, Kind, Result};
 use crate::model::{ModelName, ModelState, Version, VersionStatus};
 use crate::telemetry::Telemetry;
@@ -132,6 +134,29 @@ impl Repository {
         };
         let wanted = |line: &IndexLine| !ready_only || line.state == ModelState::Ready;
         self.index().into_iter().flat_map(lines).filter(wanted).collect()
+    }
+
+    /// The versions that are ready: all, those of `name`, or the one named.
+    ///
+    /// # Errors
+    /// Those of [`Repository::resolve`], where a name is given.
+    pub fn ready(&self, name: Option<&str>, version: Option<&str>) -> Result<Vec<Arc<Model>>> {
+        match (name, version) {
+            (None, _) => Ok(self.catalog.all_ready()),
+            (Some(name), Some(version)) => self.resolve(name, Some(version)).map(|model| vec![model]),
+            // Resolved too, so that a model that is not there or not ready says so.
+            (Some(name), None) => self.resolve(name, None).map(|_| self.catalog.ready(name)),
+        }
+    }
+
+    /// Whether a repository holds `name`, ready or not.
+    pub fn knows(&self, name: &str) -> Result<()> {
+        self.why_not_ready(name, None).map(drop)
+    }
+
+    /// Marks every change of a model's or the repository's readiness from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.catalog.changes()
     }
 
     /// Versions of `name` that are ready, oldest first.

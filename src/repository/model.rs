@@ -1,13 +1,14 @@
 //! A version of a model that is loaded, warmed up and ready.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::infer::{Parameters, ValidRequest};
-use crate::model::{ModelName, Signature, Version};
-use crate::scheduler::{Batching, Executed, Scheduler};
+use crate::model::{ModelName, ModelSettings, Signature, Version};
+use crate::scheduler::{Batching, Executed, Scheduler, SchedulerConfig};
 use crate::telemetry::ModelMetrics;
 
 /// A ready version. Whoever holds it may submit to it, also after it was taken out of service: it goes when the last
@@ -18,8 +19,10 @@ pub struct Model {
     pub(super) signature: Signature,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
-    pub(super) rows_max: usize,
     pub(super) request_rows_max: Option<usize>,
+    pub(super) settings: ModelSettings,
+    pub(super) instances: usize,
+    pub(super) scheduling: SchedulerConfig,
     pub(super) batching: Batching,
     pub(super) scheduler: Scheduler,
     pub(super) metrics: Arc<ModelMetrics>,
@@ -53,7 +56,32 @@ impl Model {
 
     /// Rows that requests joined into one batch may have together; 1 where requests are not joined.
     pub fn rows_max(&self) -> usize {
-        self.rows_max
+        self.scheduling.limits.rows_max
+    }
+
+    /// How long a batch that is not full may wait for company.
+    pub fn max_queue_delay(&self) -> Duration {
+        self.scheduling.limits.delay
+    }
+
+    /// Requests that may wait.
+    pub fn queue_max(&self) -> usize {
+        self.scheduling.queue_max
+    }
+
+    /// How long a request that brings no deadline may wait, where that is bounded.
+    pub fn queue_timeout(&self) -> Option<Duration> {
+        self.scheduling.queue_timeout
+    }
+
+    /// Executable copies.
+    pub fn instances(&self) -> usize {
+        self.instances
+    }
+
+    /// What a person pinned about it.
+    pub fn settings(&self) -> &ModelSettings {
+        &self.settings
     }
 
     /// The most rows that a single request may have: the settings' `max_batch_size`, where they state one.

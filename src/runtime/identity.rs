@@ -3,6 +3,8 @@
 //! It needs no artifact and no engine, so it shows what the server itself costs, stands in for a model of known latency,
 //! and lets tests and simulations run on real threads. It computes nothing and copies nothing.
 
+#![allow(clippy::disallowed_types, reason = "an execution takes real time, on a thread that no test's clock governs")]
+
 #[cfg(test)]
 mod tests;
 

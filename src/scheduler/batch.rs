@@ -12,7 +12,7 @@ use super::queue::Job;
 use crate::error::{Error, Kind, Result};
 use crate::infer::{Timing, ValidRequest};
 use crate::runtime::Instance;
-use crate::telemetry::ModelMetrics;
+use crate::telemetry::{BatchSpent, ModelMetrics};
 use crate::tensor::{Tensor, concat_rows, split_rows};
 
 /// Requests that are run together.
@@ -30,13 +30,18 @@ impl Batch {
         Self { jobs, rows }
     }
 
+    /// How many requests it holds.
+    pub(super) fn requests(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Runs the batch on `instance`. A batch of several that fails is retried request by request, so that a poisoned one
     /// fails alone. Gives the answers, and how long the joint execution took.
     pub(super) fn run(self, instance: &mut dyn Instance, metrics: &Arc<ModelMetrics>) -> (Answers, Duration) {
         let started = Instant::now();
         let outcome = {
             let requests: SmallVec<[&ValidRequest; 64]> = self.jobs.iter().map(|job| &job.request).collect();
-            execute(instance, &requests)
+            execute_timed(instance, &requests)
         };
         let took = started.elapsed();
         metrics.execute_seconds.observe(took.as_secs_f64());
@@ -47,7 +52,8 @@ impl Batch {
             batch_rows: self.rows,
         };
         let answers = match outcome {
-            Ok(results) => {
+            Ok((results, spent)) => {
+                note(&self.jobs, self.rows, started, &spent, metrics);
                 let answer = |(job, outputs): (Job, Vec<Tensor>)| {
                     let timing = timing(&job);
                     (job, Ok(Executed { outputs, timing }))
@@ -66,24 +72,54 @@ impl Batch {
 
 fn run_alone(job: Job, instance: &mut dyn Instance, metrics: &Arc<ModelMetrics>) -> (Job, Result<Executed>) {
     let started = Instant::now();
-    let outcome = execute(instance, &[&job.request]);
+    let outcome = execute_timed(instance, &[&job.request]);
     let took = started.elapsed();
     metrics.execute_seconds.observe(took.as_secs_f64());
     metrics.batch_rows.observe(job.request.rows as f64);
     let queue = started.saturating_duration_since(job.arrived);
     let timing = Timing { queue, execute: took, batch_rows: job.request.rows };
-    let outcome = outcome.map(|mut results| Executed { outputs: results.pop().unwrap_or_default(), timing });
+    if let Ok((_, spent)) = &outcome {
+        note(std::slice::from_ref(&job), job.request.rows, started, spent, metrics);
+    }
+    let outcome = outcome.map(|(mut results, _)| Executed { outputs: results.pop().unwrap_or_default(), timing });
     (job, outcome)
+}
+
+/// When the inputs were together and when the outputs were there; the rest of an execution went to giving them out.
+struct Spent {
+    gathered: Instant,
+    executed: Instant,
+    scattered: Instant,
+}
+
+/// Counts a batch that succeeded, before its answers leave: whoever has an answer finds it counted.
+fn note(jobs: &[Job], rows: usize, started: Instant, spent: &Spent, metrics: &ModelMetrics) {
+    metrics.statistics.note_batch(&BatchSpent {
+        started,
+        requests: jobs.len(),
+        rows,
+        queue: jobs.iter().map(|job| started.saturating_duration_since(job.arrived)).sum(),
+        input: spent.gathered.saturating_duration_since(started),
+        infer: spent.executed.saturating_duration_since(spent.gathered),
+        output: spent.scattered.saturating_duration_since(spent.executed),
+    });
 }
 
 /// Executes `requests` together: one entry per request in the answer, each with the outputs it wants, in its order.
 pub(super) fn execute(instance: &mut dyn Instance, requests: &[&ValidRequest]) -> Result<Vec<Vec<Tensor>>> {
+    execute_timed(instance, requests).map(|(results, _)| results)
+}
+
+fn execute_timed(instance: &mut dyn Instance, requests: &[&ValidRequest]) -> Result<(Vec<Vec<Tensor>>, Spent)> {
     let inputs = gather(requests)?;
     let wanted = union_of_outputs(requests);
+    let gathered = Instant::now();
     // A runtime is foreign code: a panic in it fails this batch, not the server.
     let executed = catch_unwind(AssertUnwindSafe(|| instance.execute(&inputs, &wanted)));
     let outputs = executed.unwrap_or_else(|_| Err(Error::execution("the runtime panicked")))?;
-    scatter(requests, &wanted, outputs)
+    let executed = Instant::now();
+    let results = scatter(requests, &wanted, outputs)?;
+    Ok((results, Spent { gathered, executed, scattered: Instant::now() }))
 }
 
 /// Joins the rows of each input. A single request's tensors are taken as they are, and copied only if they are unaligned.

@@ -142,10 +142,12 @@ impl Dispatcher {
 
     fn run_batch(&mut self, batch: Batch) {
         let Some(mut instance) = self.idle.pop() else { return };
-        let predicted = self.pace.predict(batch.rows);
+        self.metrics.queue_depth.sub(batch.requests() as i64);
+        // A model of unknown pace may be a slow one, and would keep this thread's connections waiting.
+        let short = self.pace.predict(batch.rows).is_some_and(|predicted| predicted <= self.in_place_max);
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
         let alone = self.queue.is_empty() || self.instances == 1;
-        if predicted <= self.in_place_max && alone {
+        if short && alone {
             let rows = batch.rows;
             let (answers, took) = batch.run(instance.as_mut(), &self.metrics);
             self.idle.push(instance);
@@ -164,12 +166,18 @@ impl Dispatcher {
 }
 
 fn answer(answers: Answers, metrics: &ModelMetrics) {
-    metrics.queue_depth.sub(answers.len() as i64);
     for (job, outcome) in answers {
         if let Ok(executed) = &outcome {
             metrics.queue_seconds.observe(executed.timing.queue.as_secs_f64());
         }
         // A client that went away meanwhile hears nothing.
         let _ = job.reply.send(outcome);
+    }
+}
+
+/// However the dispatcher ends, even by a panic: no caller is left waiting.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.inbox.abandon();
     }
 }

@@ -21,15 +21,34 @@ pub(super) struct Contents {
     pub(super) jobs: Vec<Job>,
     pub(super) finished: Vec<Finished>,
     pub(super) closed: bool,
+    abandoned: bool,
 }
 
 impl Inbox {
+    /// Puts `job` in; one that nobody will take out any more is dropped, which its caller notices.
     pub(super) fn submit(&self, job: Job) {
-        self.put(|contents| contents.jobs.push(job));
+        self.put(|contents| {
+            if !contents.abandoned {
+                contents.jobs.push(job);
+            }
+        });
     }
 
     pub(super) fn finish(&self, finished: Finished) {
         self.put(|contents| contents.finished.push(finished));
+    }
+
+    /// Has the dispatcher look again.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Nobody takes anything out any more: callers that wait get an error instead of waiting for ever.
+    pub(super) fn abandon(&self) {
+        self.put(|contents| {
+            contents.abandoned = true;
+            contents.jobs.clear();
+        });
     }
 
     /// No more jobs will come.

@@ -127,7 +127,24 @@ impl Scheduler {
         let (reply, answer) = oneshot::channel();
         self.metrics.queue_depth.inc();
         self.inbox.submit(Job::new(request, parameters, now, deadline, reply));
-        answer.await.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
+        let mut waiting = Waiting { inbox: &self.inbox, answered: false };
+        let outcome = answer.await;
+        waiting.answered = true;
+        outcome.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
+    }
+}
+
+/// A caller that waits. One that goes away unanswered leaves its place in the queue at once, not when something else comes.
+struct Waiting<'a> {
+    inbox: &'a Inbox,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.inbox.wake();
+        }
     }
 }
 

@@ -34,21 +34,25 @@ impl Pace {
     }
 
     /// The time that `rows` rows are predicted to take: the measured mean of that size; else the nearest smaller size in
-    /// proportion to the rows, which errs on the slow side; else the nearest larger one; zero where nothing is known.
-    pub fn predict(&self, rows: usize) -> Duration {
+    /// proportion to the rows, which errs on the slow side; else the nearest larger one; `None` where nothing is known.
+    pub fn predict(&self, rows: usize) -> Option<Duration> {
         let wanted = bucket(rows);
         let below =
             self.seconds[..=wanted].iter().enumerate().rev().find_map(|(size, mean)| mean.map(|mean| (size, mean)));
         let seconds = match below {
             Some((size, mean)) => mean * f64::from(1_u32 << (wanted - size).min(31)),
-            None => self.seconds[wanted..].iter().flatten().copied().next().unwrap_or(0.0),
+            None => self.seconds[wanted..].iter().flatten().copied().next()?,
         };
-        Duration::from_secs_f64(seconds)
+        Some(Duration::from_secs_f64(seconds))
     }
 
-    /// The most rows that are predicted to run within `limit`, at least 1.
+    /// The most rows that are predicted to run within `limit`, at least 1; without bound where nothing is known.
     pub fn rows_within(&self, limit: Duration) -> usize {
-        (0..BUCKETS - 1).map(|size| 1_usize << size).take_while(|&rows| self.predict(rows) <= limit).last().unwrap_or(1)
+        (0..BUCKETS - 1)
+            .map(|size| 1_usize << size)
+            .take_while(|&rows| self.predict(rows).is_none_or(|predicted| predicted <= limit))
+            .last()
+            .unwrap_or(1)
     }
 }
 
@@ -61,8 +65,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_predicts_nothing_to_wait_for() {
-        assert_eq!(Pace::default().predict(8), Duration::ZERO);
+    fn nothing_known_predicts_nothing() {
+        assert_eq!(Pace::default().predict(8), None);
         assert_eq!(Pace::default().rows_within(ms(1)), 1 << 30);
     }
 
@@ -70,11 +74,11 @@ mod tests {
     fn an_unseen_size_is_predicted_in_proportion() {
         let mut pace = Pace::default();
         pace.note(1, ms(2));
-        assert_eq!(pace.predict(1), ms(2));
-        assert_eq!(pace.predict(4), ms(8));
+        assert_eq!(pace.predict(1), Some(ms(2)));
+        assert_eq!(pace.predict(4), Some(ms(8)));
         assert_eq!(pace.rows_within(ms(9)), 4);
         pace.note(4, ms(3));
-        assert_eq!(pace.predict(8), ms(6));
+        assert_eq!(pace.predict(8), Some(ms(6)));
         assert_eq!(pace.rows_within(ms(9)), 8);
     }
 
@@ -83,10 +87,10 @@ mod tests {
         let mut pace = Pace::default();
         pace.note(1, ms(10));
         pace.note(1, ms(100));
-        assert!(pace.predict(1) < ms(20));
+        assert!(pace.predict(1) < Some(ms(20)));
         for _ in 0..60 {
             pace.note(1, ms(50));
         }
-        assert!(pace.predict(1) > ms(49));
+        assert!(pace.predict(1) > Some(ms(49)));
     }
 }

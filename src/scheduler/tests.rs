@@ -1,5 +1,10 @@
 //! The scheduler as its callers see it, with runtimes made up for the purpose and tokio's clock standing still.
 
+#![allow(
+    clippy::await_holding_lock,
+    reason = "the guard is a closed gate, which only a batch on another thread waits at"
+)]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -74,9 +79,16 @@ fn start(config: SchedulerConfig, instances: usize, pace: Pace) -> Fixture {
     Fixture { scheduler: Arc::new(scheduler), stopped, batches, gate, running, metrics }
 }
 
+/// A pace at which every batch runs in place.
+fn quick() -> Pace {
+    let mut pace = Pace::default();
+    pace.note(1, Duration::from_nanos(1));
+    pace
+}
+
 /// A pace at which every batch goes to a thread of its own.
 fn slow() -> Pace {
-    let mut pace = Pace::default();
+    let mut pace = quick();
     pace.note(1, Duration::from_millis(1));
     pace
 }
@@ -111,7 +123,7 @@ async fn until(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn requests_that_come_together_run_together() {
-    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let fixture = start(SchedulerConfig::default(), 1, quick());
     let (a, b, c) = tokio::join!(
         submit(&fixture.scheduler, rows(&[1], 1)),
         submit(&fixture.scheduler, rows(&[2, 3], 1)),
@@ -123,7 +135,7 @@ async fn requests_that_come_together_run_together() {
 
 #[tokio::test]
 async fn unlike_shapes_do_not_share_a_batch_and_do_not_keep_others_from_sharing() {
-    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let fixture = start(SchedulerConfig::default(), 1, quick());
     let answers = tokio::join!(
         submit(&fixture.scheduler, rows(&[1], 1)),
         submit(&fixture.scheduler, rows(&[1, 2], 2)),
@@ -136,7 +148,7 @@ async fn unlike_shapes_do_not_share_a_batch_and_do_not_keep_others_from_sharing(
 
 #[tokio::test]
 async fn unlike_parameters_do_not_share_a_batch() {
-    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let fixture = start(SchedulerConfig::default(), 1, quick());
     let mut parameters = Parameters::new();
     parameters.set("temperature", crate::infer::ParameterValue::Int64(1));
     let (a, b) = tokio::join!(
@@ -149,7 +161,7 @@ async fn unlike_parameters_do_not_share_a_batch() {
 
 #[tokio::test]
 async fn a_poisoned_request_fails_alone() {
-    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let fixture = start(SchedulerConfig::default(), 1, quick());
     let (good, bad, other) = tokio::join!(
         submit(&fixture.scheduler, rows(&[1], 1)),
         submit(&fixture.scheduler, rows(&[-1], 1)),
@@ -162,7 +174,7 @@ async fn a_poisoned_request_fails_alone() {
 
 #[tokio::test]
 async fn a_runtime_that_panics_fails_the_request_and_nothing_else() {
-    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let fixture = start(SchedulerConfig::default(), 1, quick());
     let error = submit(&fixture.scheduler, rows(&[-99], 1)).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (Kind::Execution, "the runtime panicked"));
 }
@@ -170,7 +182,7 @@ async fn a_runtime_that_panics_fails_the_request_and_nothing_else() {
 #[tokio::test]
 async fn batches_keep_to_the_limit_and_a_larger_request_runs_whole() {
     let limits = BatchLimits { rows_max: 2, ..BatchLimits::default() };
-    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, Pace::default());
+    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, quick());
     let answers = tokio::join!(
         submit(&fixture.scheduler, rows(&[1], 1)),
         submit(&fixture.scheduler, rows(&[2], 1)),
@@ -184,7 +196,7 @@ async fn batches_keep_to_the_limit_and_a_larger_request_runs_whole() {
 #[tokio::test]
 async fn requests_that_are_not_joined_run_in_order_of_arrival() {
     let config = SchedulerConfig { limits: BatchLimits::unbatched(), ..SchedulerConfig::default() };
-    let fixture = start(config, 1, Pace::default());
+    let fixture = start(config, 1, quick());
     let answers = tokio::join!(
         submit(&fixture.scheduler, rows(&[1, 2, 3], 1)),
         submit(&fixture.scheduler, rows(&[4, 5], 2)),
@@ -197,7 +209,7 @@ async fn requests_that_are_not_joined_run_in_order_of_arrival() {
 #[tokio::test(start_paused = true)]
 async fn a_delay_waits_for_company_and_no_longer() {
     let limits = BatchLimits { rows_max: 3, delay: Duration::from_millis(10), ..BatchLimits::default() };
-    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, Pace::default());
+    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, quick());
     let started = Instant::now();
     submit(&fixture.scheduler, rows(&[1], 1)).await.unwrap();
     assert_eq!(started.elapsed().as_millis(), 10);
@@ -208,22 +220,28 @@ async fn a_delay_waits_for_company_and_no_longer() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once() {
+async fn a_full_queue_refuses_at_once_and_a_caller_that_leaves_makes_room() {
     let fixture = start(SchedulerConfig { queue_max: 2, ..SchedulerConfig::default() }, 1, slow());
     let gate = Arc::clone(&fixture.gate);
     let closed = gate.lock().unwrap();
-    let waiting: Vec<_> = (0..2)
-        .map(|value| {
-            let scheduler = Arc::clone(&fixture.scheduler);
-            tokio::spawn(async move { submit(&scheduler, rows(&[value], 1)).await })
-        })
-        .collect();
+    let ask = |value| {
+        let scheduler = Arc::clone(&fixture.scheduler);
+        tokio::spawn(async move { submit(&scheduler, rows(&[value], 1)).await })
+    };
+    let running = ask(1);
+    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(fixture.metrics.queue_depth.get(), 0, "what runs does not wait");
+    let (first, second) = (ask(2), ask(3));
     until(|| fixture.metrics.queue_depth.get() == 2).await;
     let refusal = submit(&fixture.scheduler, rows(&[9], 1)).await.unwrap_err();
     assert_eq!(refusal.kind(), Kind::Overloaded);
     assert!(refusal.retry_after().is_some());
+    second.abort();
+    until(|| fixture.metrics.queue_depth.get() == 1).await;
+    let third = ask(4);
+    until(|| fixture.metrics.queue_depth.get() == 2).await;
     drop(closed);
-    for request in waiting {
+    for request in [running, first, third] {
         assert!(request.await.unwrap().is_ok());
     }
     assert_eq!(fixture.metrics.queue_depth.get(), 0);
@@ -262,6 +280,19 @@ async fn a_deadline_that_passes_in_the_queue_is_answered_while_the_instance_is_b
     assert_eq!(late.kind(), Kind::DeadlineExceeded);
     drop(closed);
     first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_model_of_unknown_pace_does_not_keep_this_thread() {
+    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let gate = Arc::clone(&fixture.gate);
+    let closed = gate.lock().unwrap();
+    let scheduler = Arc::clone(&fixture.scheduler);
+    let request = tokio::spawn(async move { submit(&scheduler, rows(&[1], 1)).await });
+    // Only a batch on another thread can be at the closed gate while this test goes on.
+    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    drop(closed);
+    request.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -312,7 +343,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let limits = BatchLimits { rows_max, ..BatchLimits::default() };
-            let pace = if on_threads { slow() } else { Pace::default() };
+            let pace = if on_threads { slow() } else { quick() };
             let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, instances, pace);
             let mut next = 0;
             let mut requests = Vec::new();

@@ -83,7 +83,7 @@ pub fn warm_up(instance: &mut dyn Instance, signature: &Signature, rows_max: usi
     let batching = if rows_max > 1 { verify(instance, signature, &source) } else { pinned() };
     if batching == Batching::Verified {
         for rows in [2, 8, rows_max].into_iter().filter(|&rows| rows <= rows_max) {
-            if pace.predict(rows) <= MEASURED_MAX {
+            if pace.predict(rows).is_some_and(|predicted| predicted <= MEASURED_MAX) {
                 measure(instance, signature, &source, rows, &mut pace)?;
             }
         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::body::ResponseBody;
 use super::drain::Phase;
-use super::guard::{Door, Guard};
+use super::guard::{Door, Guard, client};
 use super::streams::{StreamQueue, WithStreams};
 use super::transport::Transport;
 use crate::service::Watched;
@@ -34,7 +34,7 @@ const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// What all connections share, and how many there are.
 pub(super) struct Connections {
     doors: Arc<Doors>,
-    grpc: grpc::GrpcService,
+    grpc: grpc::Services,
     head_timeout: Duration,
     open: watch::Sender<usize>,
 }
@@ -51,7 +51,7 @@ impl Drop for Open {
 
 impl Connections {
     pub(super) fn new(doors: Arc<Doors>, config: &ServerConfig) -> Self {
-        let grpc = grpc::service(Arc::clone(&doors));
+        let grpc = grpc::Services::new(Arc::clone(&doors));
         Self { doors, grpc, head_timeout: config.head_timeout, open: watch::Sender::new(0) }
     }
 
@@ -128,11 +128,11 @@ async fn answer(
     let mut seen = doors.watch.as_ref().map(|watch| watch.begin(door, &request, peer));
     let refusal = doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, peer).err());
     if let Some(seen) = &mut seen {
-        seen.from(request.extensions().get().cloned());
+        seen.from(client(request.extensions()));
     }
     let trail = seen.as_ref().map(|seen| seen.trail());
     let mut response = match (refusal, door) {
-        (None, Door::Grpc) => Watched::new(grpc::answer(request, connections.grpc.clone(), doors), trail).await,
+        (None, Door::Grpc) => Watched::new(connections.grpc.answer(request), trail).await,
         (None, Door::Http) => Watched::new(http_door::answer(request, doors), trail).await,
         (Some(error), Door::Grpc) => grpc::refused(&error, doors),
         (Some(error), Door::Http) => http_door::failed(&error),
@@ -151,8 +151,7 @@ async fn answer(
 
 /// Has the guard look at a call; who it is from goes with it.
 fn admit(guard: &Guard, door: Door, request: &mut Request<Incoming>, peer: IpAddr) -> crate::error::Result<()> {
-    if let Some(client) = guard.admit(door, request.uri().path(), request.headers(), peer)? {
-        request.extensions_mut().insert(client);
-    }
+    let admitted = guard.admit(door, request.uri().path(), request.headers(), peer)?;
+    request.extensions_mut().insert(admitted);
     Ok(())
 }

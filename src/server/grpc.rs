@@ -1,68 +1,113 @@
-//! The gRPC door: tonic's generated service over the same stack.
+//! The gRPC door: tonic's generated services over the same stack, told apart by their path.
 
-use std::sync::Arc;
+mod closing;
+mod extensions;
+mod health;
+mod reflection;
+mod stream;
+
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
-use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
+use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status, Streaming};
 use tower::Service;
 
 use super::Doors;
 use super::body::ResponseBody;
-use super::guard::permit;
-use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
+use super::guard::{Guard, permit};
+use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
 use crate::protocol::status;
 use crate::repository::IndexLine;
+use reflection::{Reflection, ReflectionService};
 
 /// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
 const TOO_LARGE_FOR_TONIC: &[u8] = b"11";
+const UNIMPLEMENTED: &[u8] = b"12";
 const GRPC_STATUS: &str = "grpc-status";
+const GRPC_MESSAGE: &str = "grpc-message";
 /// After how many milliseconds gRPC's own retries try again (gRFC A6).
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// The service, cloned for each request.
-pub(super) type GrpcService = GrpcInferenceServiceServer<GrpcDoor>;
+/// The inference service's full name.
+const INFERENCE_SERVICE: &str = "inference.GRPCInferenceService";
 
-pub(super) fn service(doors: Arc<Doors>) -> GrpcService {
-    let bytes_max = doors.body_bytes_max;
-    GrpcInferenceServiceServer::new(GrpcDoor { doors })
-        .max_decoding_message_size(bytes_max)
-        .max_encoding_message_size(usize::MAX)
+/// All services of the door.
+pub(super) struct Services {
+    inference: GrpcInferenceServiceServer<GrpcDoor>,
+    health: health::HealthService,
+    reflection: OnceLock<Option<Reflection>>,
+    doors: Arc<Doors>,
 }
 
-/// Whether a request is gRPC, by its content type.
-pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-pub(super) async fn answer(
-    request: Request<Incoming>,
-    mut service: GrpcService,
-    doors: &Doors,
-) -> Response<ResponseBody> {
-    let response = match service.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    };
-    // A call that went well says so in its trailers alone.
-    let code = response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes);
-    if code == Some(TOO_LARGE_FOR_TONIC) {
-        let message = format!("the message is larger than {} bytes (--body-max)", doors.body_bytes_max);
-        return refused(&Error::too_large(message), doors);
+impl Services {
+    pub(super) fn new(doors: Arc<Doors>) -> Self {
+        let inference = GrpcInferenceServiceServer::new(GrpcDoor { doors: Arc::clone(&doors) })
+            .max_decoding_message_size(doors.body_bytes_max)
+            .max_encoding_message_size(usize::MAX);
+        Self { inference, health: health::service(Arc::clone(&doors)), reflection: OnceLock::new(), doors }
     }
-    let code = code.map_or(0, |code| code.iter().fold(0, |number, digit| number * 10 + usize::from(digit & 15)));
-    doors.telemetry.doors.count_grpc(code);
-    response.map(ResponseBody::Grpc)
+
+    /// Answers any request; what there is not is UNIMPLEMENTED with its name.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        // Shares the text.
+        let Some(path) = request.uri().path_and_query().cloned() else { return unknown("", "", &self.doors) };
+        let (service, method) = path.path().trim_start_matches('/').split_once('/').unwrap_or_default();
+        let response = match service {
+            INFERENCE_SERVICE => match self.inference.clone().call(request).await {
+                Ok(response) => response.map(ResponseBody::Grpc),
+                Err(never) => match never {},
+            },
+            "grpc.health.v1.Health" => match self.health.clone().call(request).await {
+                Ok(response) => closing::until_closing(response, &self.doors.drain),
+                Err(never) => match never {},
+            },
+            "grpc.reflection.v1.ServerReflection" => self.reflect(request, |services| services.v1).await,
+            "grpc.reflection.v1alpha.ServerReflection" => self.reflect(request, |services| services.v1alpha).await,
+            _ => return unknown(service, method, &self.doors),
+        };
+        // A call that went well says so in its trailers alone.
+        let code = response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes);
+        match code {
+            Some(TOO_LARGE_FOR_TONIC) => {
+                let message = format!("the message is larger than {} bytes (--body-max)", self.doors.body_bytes_max);
+                return refused(&Error::too_large(message), &self.doors);
+            }
+            // Without a message it is tonic's own answer.
+            Some(UNIMPLEMENTED) if !response.headers().contains_key(GRPC_MESSAGE) => {
+                return unknown(service, method, &self.doors);
+            }
+            _ => {}
+        }
+        let code = code.map_or(0, |code| code.iter().fold(0, |number, digit| number * 10 + usize::from(digit & 15)));
+        self.doors.telemetry.doors.count_grpc(code);
+        response
+    }
+
+    async fn reflect(
+        &self,
+        request: Request<Incoming>,
+        version: impl FnOnce(Reflection) -> ReflectionService,
+    ) -> Response<ResponseBody> {
+        let Some(services) = self.reflection.get_or_init(Reflection::new).clone() else {
+            return status::to_grpc(&Error::internal("the descriptors for reflection cannot be read"))
+                .into_http::<tonic::body::Body>()
+                .map(ResponseBody::Grpc);
+        };
+        match version(services).call(request).await {
+            Ok(response) => closing::until_closing(response, &self.doors.drain),
+            Err(never) => match never {},
+        }
+    }
 }
 
-/// The answer to a call that does not reach the service.
+/// The answer to a call that does not reach a service.
 pub(super) fn refused(error: &Error, doors: &Doors) -> Response<ResponseBody> {
     let status = status::to_grpc(error);
     doors.telemetry.doors.count_grpc(status.code() as usize);
@@ -71,6 +116,18 @@ pub(super) fn refused(error: &Error, doors: &Doors) -> Response<ResponseBody> {
         response.headers_mut().insert(RETRY_PUSHBACK, HeaderValue::from(after.as_millis().max(1) as u64));
     }
     response
+}
+
+fn unknown(service: &str, method: &str, doors: &Doors) -> Response<ResponseBody> {
+    let shown = |name: &str| name.chars().take(100).collect::<String>();
+    let (service, method) = (shown(service), shown(method));
+    refused(&Error::unsupported(format!("unknown method '{method}' of service '{service}'")), doors)
+}
+
+/// Whether a request is gRPC, by its content type.
+pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The door.
@@ -92,6 +149,10 @@ type Answer<T> = Result<GrpcResponse<T>, Status>;
 
 fn refuse(error: Error) -> Status {
     status::to_grpc(&error)
+}
+
+fn answered<T>(outcome: Result<T, Error>) -> Answer<T> {
+    outcome.map(GrpcResponse::new).map_err(refuse)
 }
 
 #[tonic::async_trait]
@@ -148,6 +209,48 @@ impl GrpcInferenceService for GrpcDoor {
         Ok(GrpcResponse::new(proto::encode_response(response)))
     }
 
+    type ModelStreamInferStream = stream::Answers;
+
+    async fn model_stream_infer(
+        &self,
+        request: GrpcRequest<Streaming<proto::ModelInferRequest>>,
+    ) -> Answer<Self::ModelStreamInferStream> {
+        let (metadata, extensions, requests) = request.into_parts();
+        let deadline = deadline(&metadata);
+        let pass = self.doors.guard.as_ref().and_then(|guard| Guard::pass(guard, &extensions));
+        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, &self.doors)))
+    }
+
+    async fn model_config(
+        &self,
+        request: GrpcRequest<proto::ModelConfigRequest>,
+    ) -> Answer<proto::ModelConfigResponse> {
+        self.permit(&request, &request.get_ref().name)?;
+        answered(extensions::config(request.get_ref(), &self.doors))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: GrpcRequest<proto::ModelStatisticsRequest>,
+    ) -> Answer<proto::ModelStatisticsResponse> {
+        self.permit(&request, &request.get_ref().name)?;
+        answered(extensions::statistics(request.get_ref(), &self.doors))
+    }
+
+    async fn trace_setting(
+        &self,
+        request: GrpcRequest<proto::TraceSettingRequest>,
+    ) -> Answer<proto::TraceSettingResponse> {
+        answered(extensions::trace_setting(request.into_inner(), &self.doors))
+    }
+
+    async fn log_settings(
+        &self,
+        request: GrpcRequest<proto::LogSettingsRequest>,
+    ) -> Answer<proto::LogSettingsResponse> {
+        answered(extensions::log_setting(request.into_inner()))
+    }
+
     async fn repository_index(
         &self,
         request: GrpcRequest<proto::RepositoryIndexRequest>,
@@ -183,6 +286,48 @@ impl GrpcInferenceService for GrpcDoor {
         self.permit(&request, &model_name)?;
         self.doors.repository.unload(&model_name).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelUnloadResponse { model_name, is_unloaded: true }))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: GrpcRequest<proto::SystemSharedMemoryStatusRequest>,
+    ) -> Answer<proto::SystemSharedMemoryStatusResponse> {
+        answered(Err(no_shared_memory("system_shared_memory")))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: GrpcRequest<proto::SystemSharedMemoryRegisterRequest>,
+    ) -> Answer<proto::SystemSharedMemoryRegisterResponse> {
+        answered(Err(no_shared_memory("system_shared_memory")))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: GrpcRequest<proto::SystemSharedMemoryUnregisterRequest>,
+    ) -> Answer<proto::SystemSharedMemoryUnregisterResponse> {
+        answered(Err(no_shared_memory("system_shared_memory")))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: GrpcRequest<proto::CudaSharedMemoryStatusRequest>,
+    ) -> Answer<proto::CudaSharedMemoryStatusResponse> {
+        answered(Err(no_shared_memory("cuda_shared_memory")))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: GrpcRequest<proto::CudaSharedMemoryRegisterRequest>,
+    ) -> Answer<proto::CudaSharedMemoryRegisterResponse> {
+        answered(Err(no_shared_memory("cuda_shared_memory")))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: GrpcRequest<proto::CudaSharedMemoryUnregisterRequest>,
+    ) -> Answer<proto::CudaSharedMemoryUnregisterResponse> {
+        answered(Err(no_shared_memory("cuda_shared_memory")))
     }
 }
 

@@ -135,12 +135,22 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
             () = drain.reached(Phase::Closing) => break,
         }
     }
-    // Connections that the kernel has completed already belong to clients that may have sent a request by now: they are
-    // served, not reset.
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    for (stream, peer) in completed(listener) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         serve(stream, peer, &connections, permit);
     }
+}
+
+/// Closes `listener`, and gives the connections that the kernel had completed by then: their clients may have sent a
+/// request already, so they are served, not reset. The listener is asked directly: tokio has not looked since its last poll.
+fn completed(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || listener.accept().ok();
+    let adopt = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    std::iter::from_fn(accept).filter_map(adopt).collect()
 }
 
 fn serve(

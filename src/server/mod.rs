@@ -6,6 +6,7 @@
 
 mod body;
 mod connection;
+mod describe;
 mod drain;
 mod grpc;
 mod guard;

@@ -51,7 +51,8 @@ impl<S: InferService> Service<InferRequest> for Deadline<S> {
     }
 
     fn call(&mut self, mut request: InferRequest) -> Self::Future {
-        match request.parameters.get(TIMEOUT).map(microseconds).transpose() {
+        // Taken out, since requests that differ in what is left are not joined into one batch.
+        match request.parameters.remove(TIMEOUT).as_ref().map(microseconds).transpose() {
             Ok(asked) => {
                 let until = asked.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
                 request.deadline = [request.deadline, until].into_iter().flatten().min();
@@ -158,5 +159,16 @@ mod tests {
             request.parameters.set(TIMEOUT, value);
             assert_eq!(outcome(request).await.0, Kind::InvalidRequest);
         }
+    }
+
+    #[tokio::test]
+    async fn requests_do_not_differ_by_their_timeout_further_down() {
+        let inner = service_fn(|request: InferRequest| async move {
+            assert!(request.parameters.is_empty() && request.deadline.is_some());
+            Err::<InferResponse, _>(Error::internal("seen"))
+        });
+        let mut request = InferRequest::default();
+        request.parameters.set(TIMEOUT, ParameterValue::Int64(5_000));
+        assert_eq!(DeadlineLayer::new().layer(inner).call(request).await.unwrap_err().message(), "seen");
     }
 }

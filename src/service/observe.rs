@@ -53,17 +53,17 @@ impl<S: InferService> Service<InferRequest> for Observe<S> {
     }
 
     fn call(&mut self, request: InferRequest) -> Self::Future {
-        // Names are copied only where somebody reads them.
-        let subject = tracing::enabled!(tracing::Level::DEBUG)
-            .then(|| Box::new((request.model.clone(), request.id.clone().unwrap_or_default())));
+        let id = request.id.clone();
+        // The name is copied only where somebody reads it.
+        let model = tracing::enabled!(tracing::Level::DEBUG).then(|| request.model.clone());
         let trail = self.watched.then(watched::current).flatten();
         if let Some(trail) = &trail {
             let mut notes = trail.notes();
             notes.model.clone_from(&request.model);
-            notes.id = request.id.clone().unwrap_or_default();
+            notes.id = id.clone().unwrap_or_default();
             notes.decoded = Some(Instant::now());
         }
-        ObserveFuture { inner: self.inner.call(request), telemetry: Arc::clone(&self.telemetry), subject, trail }
+        ObserveFuture { inner: self.inner.call(request), telemetry: Arc::clone(&self.telemetry), id, model, trail }
     }
 }
 
@@ -73,8 +73,8 @@ pin_project! {
         #[pin]
         inner: F,
         telemetry: Arc<Telemetry>,
-        // Model and request id.
-        subject: Option<Box<(String, String)>>,
+        id: Option<String>,
+        model: Option<String>,
         trail: Option<Arc<Trail>>,
     }
 }
@@ -93,27 +93,24 @@ impl<F: Future<Output = Result<InferResponse>>> Future for ObserveFuture<F> {
                 notes.timing = Some(response.timing);
             }
         }
-        if let Err(error) = &outcome {
-            note_error(this.telemetry, error, this.subject.as_deref());
-        } else if let Some((model, id)) = this.subject.as_deref() {
-            tracing::debug!(%model, request_id = %id, "answered");
+        let id = this.id.as_deref().unwrap_or_default();
+        match &outcome {
+            Err(error) => note_error(this.telemetry, error, id),
+            Ok(_) => tracing::debug!(model = this.model.as_deref(), request_id = id, "answered"),
         }
         Poll::Ready(outcome)
     }
 }
 
-fn note_error(telemetry: &Telemetry, error: &Error, subject: Option<&(String, String)>) {
+fn note_error(telemetry: &Telemetry, error: &Error, id: &str) {
     // Every other kind is counted by the version that it happened at.
     if error.kind() == Kind::UnknownModel {
         telemetry.count_unrouted(error.kind());
     }
-    match (error.kind(), subject) {
+    let kind = error.kind().name();
+    match error.kind() {
         // Our own failures are always worth a line; the caller's are told to the caller.
-        (Kind::Internal | Kind::Execution, _) => {
-            let id = subject.map_or("", |(_, id)| id);
-            tracing::error!(request_id = %id, kind = error.kind().name(), "{error}");
-        }
-        (kind, Some((_, id))) => tracing::debug!(request_id = %id, kind = kind.name(), "{error}"),
-        (_, None) => {}
+        Kind::Internal | Kind::Execution => tracing::error!(request_id = id, kind, "{error}"),
+        _ => tracing::debug!(request_id = id, kind, "{error}"),
     }
 }

@@ -1,5 +1,7 @@
 //! The registry and the handles.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -11,7 +13,7 @@ use tokio::time::Instant;
 
 use super::doors::DoorMetrics;
 use super::text::Text;
-use super::{process, triton};
+use super::{Statistics, TraceSettings, process, triton};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -44,6 +46,9 @@ pub struct Telemetry {
     dropped: IntCounterVec,
     /// What goes through the doors.
     pub doors: DoorMetrics,
+    /// Of every version, by model and version, those of its last load.
+    statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
+    trace_settings: TraceSettings,
 }
 
 impl Default for Telemetry {
@@ -90,13 +95,22 @@ impl Telemetry {
             ),
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
             doors: DoorMetrics::default(),
+            statistics: Mutex::default(),
             registry,
+            trace_settings: TraceSettings::default(),
         }
+    }
+
+    /// What is to be traced.
+    pub fn trace_settings(&self) -> &TraceSettings {
+        &self.trace_settings
     }
 
     /// The handles for one version of a model.
     pub fn model(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = [model, version];
+        let statistics = Arc::<Statistics>::default();
+        self.statistics().insert((model.into(), version.into()), Arc::clone(&statistics));
         ModelMetrics {
             ok: self.requests.with_label_values(&[model, version, "ok"]),
             errors: Kind::ALL
@@ -110,6 +124,7 @@ impl Telemetry {
             in_flight: self.in_flight.with_label_values(&labels),
             queue_depth: self.queue_depth.with_label_values(&labels),
             load_seconds: self.load_seconds.with_label_values(&labels),
+            statistics,
         }
     }
 
@@ -133,7 +148,12 @@ impl Telemetry {
         self.doors.write(&mut text);
         process::write(&mut text);
         triton::write(&families, &mut text);
+        triton::write_computing(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
+    }
+
+    fn statistics(&self) -> MutexGuard<'_, BTreeMap<(String, String), Arc<Statistics>>> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what `sink` drops.
@@ -172,6 +192,8 @@ pub struct ModelMetrics {
     pub queue_depth: IntGauge,
     /// See [`names::LOAD_SECONDS`].
     pub load_seconds: Gauge,
+    /// What the statistics extension tells, since this load.
+    pub statistics: Arc<Statistics>,
 }
 
 impl ModelMetrics {
@@ -200,7 +222,9 @@ impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
         let metrics = self.metrics;
         metrics.in_flight.dec();
-        metrics.request_seconds.observe(seconds(self.started.elapsed()));
+        let took = self.started.elapsed();
+        metrics.request_seconds.observe(seconds(took));
+        metrics.statistics.note_request(self.outcome.is_none(), took);
         match self.outcome {
             None => metrics.ok.inc(),
             Some(kind) => {

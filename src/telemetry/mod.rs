@@ -7,9 +7,13 @@ mod doors;
 mod logs;
 mod metrics;
 mod process;
+mod statistics;
 mod text;
+mod trace;
 mod triton;
 
 pub use doors::DoorMetrics;
-pub use logs::{LogFormat, init as init_logs};
+pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
 pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
+pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
+pub use trace::{TraceSetting, TraceSettings};

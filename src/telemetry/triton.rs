@@ -3,10 +3,12 @@
 //! Worked out from our own families when somebody asks: a request pays nothing for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use prometheus::proto::{Metric, MetricFamily};
 
 use super::text::Text;
+use super::{Counted, Statistics, Summary};
 use crate::contract::metrics::{self as names, triton};
 
 /// Triton's reasons by the kinds of ours: "REJECTED" is what the queue turned away.
@@ -40,10 +42,25 @@ pub(super) fn write(families: &[MetricFamily], text: &mut Text) {
     renamed(names::REQUEST_SECONDS, triton::REQUEST_US, "counter", help, &micros);
     let help = "Cumulative wait for a batch, in microseconds";
     renamed(names::QUEUE_SECONDS, triton::QUEUE_US, "counter", help, &micros);
-    let help = "Cumulative time of executions, each batch once, in microseconds";
-    renamed(names::EXECUTE_SECONDS, triton::COMPUTE_INFER_US, "counter", help, &micros);
     renamed(names::QUEUE_DEPTH, triton::PENDING, "gauge", "Requests waiting for a batch", &gauge);
     renamed(names::LOAD_SECONDS, triton::LOAD_SECONDS, "gauge", "Duration of the last load, in seconds", &gauge);
+}
+
+/// Times that every request of a batch is charged with the whole batch's, as the statistics extension has them.
+pub(super) fn write_computing(versions: &BTreeMap<(String, String), Arc<Statistics>>, text: &mut Text) {
+    type Part = fn(&Summary) -> Counted;
+    let parts: [(&str, &str, Part); 3] = [
+        (triton::COMPUTE_INPUT_US, "Cumulative time of joining inputs, in microseconds", |summary| summary.input),
+        (triton::COMPUTE_INFER_US, "Cumulative time of executions, in microseconds", |summary| summary.infer),
+        (triton::COMPUTE_OUTPUT_US, "Cumulative time of splitting outputs, in microseconds", |summary| summary.output),
+    ];
+    for (name, help, part) in parts {
+        text.family(name, "counter", help);
+        for ((model, version), statistics) in versions {
+            let micros = part(&statistics.summary()).ns / 1000;
+            text.sample(name, &[("model", model), ("version", version)], micros);
+        }
+    }
 }
 
 /// Successes, and failures by reason.

@@ -181,3 +181,19 @@ async fn faults_of_the_guard_are_told_at_the_start() {
         assert!(ended.errors.contains(told), "{told}: {ended:?}");
     }
 }
+
+#[tokio::test]
+async fn every_request_of_a_stream_is_looked_at() {
+    let models = Models::of(&["identity_fp32", "scalar"]);
+    let server = guarded(&models).await;
+    let mut grpc = server.grpc().await;
+    let requests = ["identity_fp32", "scalar", "identity_fp32"].map(|model| message(model, &row()));
+    let mut call = tonic::Request::new(futures_util::stream::iter(requests));
+    call.metadata_mut().insert("authorization", "Bearer alice".parse().unwrap());
+    let mut answers = grpc.model_stream_infer(call).await.unwrap().into_inner();
+    for told in ["", "key 'app' may not use model 'scalar'", ""] {
+        assert_eq!(answers.message().await.unwrap().unwrap().error_message, told);
+    }
+    let requests = futures_util::stream::iter([message("identity_fp32", &row())]);
+    assert_eq!(grpc.model_stream_infer(requests).await.unwrap_err().code(), Code::Unauthenticated);
+}

@@ -11,5 +11,6 @@ mod lifecycle;
 mod metrics;
 mod parity;
 mod support;
+mod surface;
 mod telemetry;
 mod tls;

@@ -31,7 +31,7 @@ async fn tritons_names_say_the_same_as_ours() {
     assert_eq!(metrics.sum(triton::PENDING, &of), 0.0);
     let seconds = metrics.sum(&format!("{}_sum", names::REQUEST_SECONDS), &of);
     assert_eq!(metrics.sum(triton::REQUEST_US, &of), (seconds * 1e6).round());
-    for name in [triton::QUEUE_US, triton::COMPUTE_INFER_US] {
+    for name in [triton::QUEUE_US, triton::COMPUTE_INPUT_US, triton::COMPUTE_INFER_US, triton::COMPUTE_OUTPUT_US] {
         assert!(metrics.has(name, &of), "{name}");
     }
     assert!(metrics.sum(triton::LOAD_SECONDS, &of) > 0.0);

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use tensorgate::config::{Config, Fault};
+use tensorgate::model::ModelState;
 use tensorgate::repository::{Control, Repository, Runtimes, layout};
 use tensorgate::runtime::find_library;
 use tensorgate::telemetry::Telemetry;
@@ -33,22 +34,25 @@ struct Report {
 
 fn check(mut config: Config, report: &mut Report) {
     let repositories = std::mem::take(&mut config.repository.repositories);
-    for path in &repositories {
-        match layout::scan(path) {
-            Ok(listings) => {
-                config.repository.repositories.push(path.clone());
-                for listing in listings {
-                    report
-                        .warnings
-                        .extend(listing.warnings.iter().map(|warning| format!("{}: {warning}", listing.name)));
-                }
-                report.faults.extend(layout::mistaken_for_model(path));
+    if repositories.is_empty() && config.repository.single.is_empty() {
+        report.faults.push("nothing to check: name a repository".into());
+    }
+    let single = config.repository.single.iter();
+    let mut listings = vec![single.map(|(name, directory)| layout::scan_model(name.clone(), directory)).collect()];
+    for path in repositories {
+        report.faults.extend(layout::mistaken_for_model(&path));
+        match layout::scan(&path) {
+            Ok(found) => {
+                listings.push(found);
+                config.repository.repositories.push(path);
             }
             Err(error) => report.faults.push(error.message().into()),
         }
     }
-    if repositories.is_empty() && config.repository.single.is_empty() {
-        report.faults.push("nothing to check: name a repository".into());
+    for listing in layout::merge(listings) {
+        let named = |text: &String| format!("{}: {text}", listing.name);
+        report.warnings.extend(listing.warnings.iter().map(named));
+        report.faults.extend(listing.faults.iter().map(named));
     }
     config.repository.control = Control::None;
     config.repository.load_at_start.clear();
@@ -72,10 +76,9 @@ async fn load(config: Config, report: &mut Report) {
     for model in repository.index() {
         report.models += 1;
         for status in model.versions {
-            if status.state.name() != "READY" {
-                let version = status.version.map(|version| format!(" version {version}")).unwrap_or_default();
-                report.faults.push(format!("{}{version}: {}", model.name, status.state.reason()));
-            }
+            // What has no version has faults that the listing told already, each on its line.
+            let Some(version) = status.version.filter(|_| status.state != ModelState::Ready) else { continue };
+            report.faults.push(format!("{} version {version}: {}", model.name, status.state.reason()));
         }
     }
 }

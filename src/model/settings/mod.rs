@@ -244,7 +244,7 @@ pub struct Parsed {
     pub warnings: Vec<String>,
 }
 
-/// Something wrong in a settings file.
+/// Something wrong in a settings file, or in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where: a key (`inputs[0].datatype`) or a line (`line 3`).
@@ -254,7 +254,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A fault at `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into() }
     }
 }

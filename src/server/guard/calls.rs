@@ -52,7 +52,7 @@ pub(super) enum About<'a> {
     Server,
     /// This one.
     Model(Cow<'a, str>),
-    /// The message says, and the door checks it ([`super::permit`]).
+    /// The message says, and the door checks it ([`super::permit`], [`super::Pass`]).
     InMessage,
     /// Some model, but nobody checks which: closed to clients that may use only some.
     Unchecked,
@@ -122,10 +122,8 @@ pub(super) fn of_grpc(path: &str) -> Call<'static> {
         ("inference.GRPCInferenceService", method) => match method {
             "ServerLive" | "ServerReady" | "ModelReady" => (Scope::Health, About::Server),
             "ServerMetadata" | "RepositoryIndex" => (Scope::Metadata, About::Server),
-            "ModelMetadata" => (Scope::Metadata, About::InMessage),
-            "ModelConfig" | "ModelStatistics" => (Scope::Metadata, About::Unchecked),
-            "ModelInfer" => (Scope::Infer, About::InMessage),
-            "ModelStreamInfer" => (Scope::Infer, About::Unchecked),
+            "ModelMetadata" | "ModelConfig" | "ModelStatistics" => (Scope::Metadata, About::InMessage),
+            "ModelInfer" | "ModelStreamInfer" => (Scope::Infer, About::InMessage),
             "RepositoryModelLoad" | "RepositoryModelUnload" => (Scope::Repository, About::InMessage),
             _ => (Scope::Admin, About::Server),
         },

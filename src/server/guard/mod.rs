@@ -86,24 +86,18 @@ impl Guard {
         Ok(Some(Self { refused: refused.clone(), auth_file: auth_file.clone(), keys, limits }))
     }
 
-    /// Lets a call in, or not. Gives who it is from, where that is known.
+    /// Lets a call in, or not. Gives who it is from.
     ///
     /// # Errors
     /// `Forbidden` for a group or model that is not for this caller; `Unauthenticated`; `Overloaded`, with when to try
     /// again, for one who calls too often. Health is open to everybody, always.
-    pub(super) fn admit(
-        &self,
-        door: Door,
-        path: &str,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Option<Arc<Client>>> {
+    pub(super) fn admit(&self, door: Door, path: &str, headers: &HeaderMap, peer: IpAddr) -> Result<Admitted> {
         let call = Call::of(door, path);
         if self.refused.contains(&(door, call.scope)) {
             return Err(Error::forbidden(format!("{} calls are refused at this door (--refuse)", call.scope.name())));
         }
         if call.scope == Scope::Health {
-            return Ok(None);
+            return Ok(Admitted { client: None, caller: Caller::peer(peer) });
         }
         let client = match self.identify(headers) {
             Ok(client) => client,
@@ -113,14 +107,19 @@ impl Guard {
                 return Err(error);
             }
         };
-        match &client {
-            Some(client) => {
-                self.take(&Caller::Key(Arc::clone(&client.name)))?;
-                may(client, &call)?;
-            }
-            None => self.take(&Caller::peer(peer))?,
-        }
-        Ok(client)
+        let caller = match &client {
+            Some(client) => Caller::Key(Arc::clone(&client.name)),
+            None => Caller::peer(peer),
+        };
+        self.take(&caller)?;
+        client.as_ref().map_or(Ok(()), |client| may(client, &call))?;
+        Ok(Admitted { client, caller })
+    }
+
+    /// What looks at the requests of a stream that was let in.
+    pub(super) fn pass(self: &Arc<Self>, extensions: &Extensions) -> Option<Pass> {
+        let admitted = extensions.get::<Admitted>()?.clone();
+        Some(Pass { guard: Arc::clone(self), admitted })
     }
 
     fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<Client>>> {
@@ -155,13 +154,40 @@ fn may(client: &Client, call: &Call<'_>) -> Result<()> {
     }
 }
 
-/// Checks that the client of a call may use `model`, which the message names. [`Guard::admit`]'s client is among the
-/// call's extensions where there is one.
+/// A call that was let in; goes with it among its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    client: Option<Arc<Client>>,
+    caller: Caller,
+}
+
+/// Who a call is from, where that is known.
+pub(super) fn client(extensions: &Extensions) -> Option<Arc<Client>> {
+    extensions.get::<Admitted>()?.client.clone()
+}
+
+/// Checks that the client of a call may use `model`, which the message names.
 ///
 /// # Errors
 /// `Forbidden`.
 pub(super) fn permit(extensions: &Extensions, model: &str) -> Result<()> {
-    extensions.get::<Arc<Client>>().map_or(Ok(()), |client| client.may_use(model))
+    let client = extensions.get::<Admitted>().and_then(|admitted| admitted.client.as_ref());
+    client.map_or(Ok(()), |client| client.may_use(model))
+}
+
+/// A call that brings requests for as long as it lasts: each counts like a call of its own.
+pub(super) struct Pass {
+    guard: Arc<Guard>,
+    admitted: Admitted,
+}
+
+impl Pass {
+    /// # Errors
+    /// `Forbidden` for a model that is not for this caller, `Overloaded` for one who asks too often.
+    pub(super) fn request(&self, model: &str) -> Result<()> {
+        self.guard.take(&self.admitted.caller)?;
+        self.admitted.client.as_ref().map_or(Ok(()), |client| client.may_use(model))
+    }
 }
 
 impl Reload for Guard {

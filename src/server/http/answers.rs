@@ -3,17 +3,26 @@
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::super::Doors;
 use super::super::body::ResponseBody;
+use super::super::{Doors, describe};
 use super::as_json;
 use super::routes::Route;
 use crate::error::{Error, Result};
 use crate::model::TensorSpec;
+use crate::protocol::proto::ModelStatistics;
 use crate::repository::IndexLine;
 
 /// The extensions that this server speaks, by the names V2 gives them.
-pub(in super::super) const EXTENSIONS: [&str; 4] =
-    ["binary_tensor_data", "model_repository", "parameters", "schedule_policy"];
+pub(in super::super) const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "trace",
+];
 
 pub(in super::super) const SERVER_NAME: &str = "tensorgate";
 pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -22,7 +31,24 @@ pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 4],
+    extensions: &'static [&'static str],
+}
+
+/// KServe's answer to whether the process lives, at the root as in its V1.
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
+}
+
+/// KServe's list of models.
+#[derive(Serialize)]
+struct Models {
+    models: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Statistics {
+    model_stats: Vec<ModelStatistics>,
 }
 
 #[derive(Serialize)]
@@ -90,18 +116,40 @@ pub(super) struct UnloadAnswer<'a> {
 pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBody>> {
     match route {
         Route::Server => {
-            let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: EXTENSIONS };
+            let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: &EXTENSIONS };
             Ok(as_json(StatusCode::OK, &metadata))
         }
+        Route::Root => Ok(as_json(StatusCode::OK, &Alive { status: "alive" })),
         Route::Live => Ok(as_json(StatusCode::OK, &Live { live: true })),
         Route::Ready => Ok(ready(None, doors.is_ready().then_some(()).ok_or_else(|| not_ready(doors)))),
         Route::ModelReady { model, version } => {
             let reason = doors.repository.why_not_ready(model, version.as_deref())?;
             Ok(ready(Some(model), reason.map_or(Ok(()), |error| Err(error.message().into()))))
         }
+        Route::Models => {
+            let models = doors.repository.index().into_iter().map(|model| model.name.to_string()).collect();
+            Ok(as_json(StatusCode::OK, &Models { models }))
+        }
+        Route::Config { model, version } => {
+            let model = doors.repository.resolve(model, version.as_deref())?;
+            Ok(as_json(StatusCode::OK, &describe::config(&model)))
+        }
+        Route::Statistics { model, version } => {
+            let models = doors.repository.ready(model.as_deref(), version.as_deref())?;
+            let model_stats = models.iter().map(|model| describe::statistics(model)).collect();
+            Ok(as_json(StatusCode::OK, &Statistics { model_stats }))
+        }
+        Route::SharedMemory { extension } => Err(no_shared_memory(extension)),
         Route::Model { model, version } => metadata(model, version.as_deref(), doors),
         _ => Err(Error::internal("a route without an answer")),
     }
+}
+
+/// Why a call of a shared memory extension is not served, over both doors.
+pub(in super::super) fn no_shared_memory(extension: &str) -> Error {
+    Error::unsupported(format!(
+        "extension '{extension}' is off: this server maps no memory of its clients, send tensors in the request"
+    ))
 }
 
 fn not_ready(doors: &Doors) -> String {
@@ -160,6 +208,6 @@ pub(super) fn load_overrides(body: &[u8]) -> Result<Vec<String>> {
     Ok(request.parameters.into_iter().map(|(name, _)| name).collect())
 }
 
-fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
+pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|cause| Error::invalid(format!("the body is not the JSON expected: {cause}")))
 }

@@ -1,9 +1,10 @@
 //! The HTTP door.
 
 mod answers;
-pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION};
+pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
 mod infer;
 mod routes;
+mod settings;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -40,6 +41,8 @@ pub(super) async fn answer(request: Request<Incoming>, doors: &Doors) -> Respons
         Route::RepositoryIndex => index(body, doors).await,
         Route::Load { model } => load(model, body, doors).await,
         Route::Unload { model } => unload(model, body, doors).await,
+        Route::TraceSetting { model } => settings::trace(model.as_deref(), &head.method, body, doors).await,
+        Route::Logging => settings::logging(&head.method, body).await,
         other => answers::answer(&other, doors),
     };
     outcome.unwrap_or_else(|error| failed(&error))

@@ -9,16 +9,23 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(super) enum Route {
+    Root,
     Server,
     Live,
     Ready,
     Metrics,
+    Models,
     Model { model: String, version: Option<String> },
+    Config { model: String, version: Option<String> },
+    Statistics { model: Option<String>, version: Option<String> },
     ModelReady { model: String, version: Option<String> },
     Infer { model: String, version: Option<String> },
     RepositoryIndex,
     Load { model: String },
     Unload { model: String },
+    TraceSetting { model: Option<String> },
+    Logging,
+    SharedMemory { extension: &'static str },
 }
 
 impl Route {
@@ -26,6 +33,7 @@ impl Route {
     pub(super) fn methods(&self) -> &'static str {
         match self {
             Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST",
+            Route::TraceSetting { .. } | Route::Logging | Route::SharedMemory { .. } => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
     }
@@ -33,7 +41,8 @@ impl Route {
     pub(super) fn accepts(&self, method: &Method) -> bool {
         match self.methods() {
             "POST" => method == Method::POST,
-            _ => method == Method::GET || method == Method::HEAD,
+            "GET, HEAD" => method == Method::GET || method == Method::HEAD,
+            _ => method == Method::GET || method == Method::HEAD || method == Method::POST,
         }
     }
 }
@@ -56,8 +65,12 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         count += 1;
     }
     let route = match &segments[..count] {
+        // A model called "stats" has every other path of its own.
+        ["v2", "models", "stats"] => Route::Statistics { model: None, version: None },
         ["v2", "models", model, rest @ ..] if !model.is_empty() => return of_model(model, rest),
+        [""] => Route::Root,
         ["v2"] => Route::Server,
+        ["v2", "models"] => Route::Models,
         ["v2", "health", "live"] => Route::Live,
         ["v2", "health", "ready"] => Route::Ready,
         ["metrics"] => Route::Metrics,
@@ -65,6 +78,11 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         ["v2", "repository", "models", model, "load"] if !model.is_empty() => Route::Load { model: decoded(model)? },
         ["v2", "repository", "models", model, "unload"] if !model.is_empty() => {
             Route::Unload { model: decoded(model)? }
+        }
+        ["v2", "trace", "setting"] => Route::TraceSetting { model: None },
+        ["v2", "logging"] => Route::Logging,
+        ["v2", memory @ ("systemsharedmemory" | "cudasharedmemory"), call @ ..] => {
+            return Ok(shared_memory(memory, call));
         }
         _ => return Ok(None),
     };
@@ -81,8 +99,18 @@ fn of_model(model: &str, rest: &[&str]) -> Result<Option<Route>> {
         ["infer"] => Some(Route::Infer { model, version }),
         [] => Some(Route::Model { model, version }),
         ["ready"] => Some(Route::ModelReady { model, version }),
+        ["config"] => Some(Route::Config { model, version }),
+        ["stats"] => Some(Route::Statistics { model: Some(model), version }),
+        ["trace", "setting"] if version.is_none() => Some(Route::TraceSetting { model: Some(model) }),
         _ => None,
     })
+}
+
+/// `[region/{name}/]{call}` behind either kind.
+fn shared_memory(memory: &str, call: &[&str]) -> Option<Route> {
+    let extension = if memory == "systemsharedmemory" { "system_shared_memory" } else { "cuda_shared_memory" };
+    let known = matches!(call, ["status" | "unregister"] | ["region", _, "status" | "register" | "unregister"]);
+    known.then_some(Route::SharedMemory { extension })
 }
 
 fn decoded(segment: &str) -> Result<String> {
@@ -114,6 +142,17 @@ mod tests {
     }
 
     #[test]
+    fn statistics_are_of_all_models_of_one_or_of_a_version() {
+        let statistics = |model: Option<&str>, version: Option<&str>| {
+            Some(Route::Statistics { model: model.map(Into::into), version: version.map(Into::into) })
+        };
+        assert_eq!(route("/v2/models/stats"), statistics(None, None));
+        assert_eq!(route("/v2/models/m/stats"), statistics(Some("m"), None));
+        assert_eq!(route("/v2/models/m/versions/2/stats"), statistics(Some("m"), Some("2")));
+        assert_eq!(route("/v2/models/stats/infer"), Some(Route::Infer { model: "stats".into(), version: None }));
+    }
+
+    #[test]
     fn names_are_percent_decoded() {
         assert_eq!(route("/v2/models/a%20b%2Fc"), Some(Route::Model { model: "a b/c".into(), version: None }));
         assert!(parse("/v2/models/%ff/infer").is_err());
@@ -122,10 +161,10 @@ mod tests {
     #[test]
     fn anything_else_is_no_route() {
         for path in [
-            "",
-            "/",
-            "/v2/models",
+            "/x",
             "/v2/models//infer",
+            "/v2/models/m/versions/1/trace/setting",
+            "/v2/systemsharedmemory",
             "/v2/models/m/versions",
             "/v2/models/m/infer/x",
             "/v3",

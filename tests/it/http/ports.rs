@@ -66,10 +66,12 @@ async fn a_grpc_method_that_there_is_not_is_unimplemented() {
     let outcome =
         call::<ServerLiveResponse>(&mut connection, "NoSuchMethod", &[], &ServerLiveRequest {}).await.unwrap();
     assert_eq!(outcome.code, Code::Unimplemented, "{outcome:?}");
+    assert_eq!(outcome.message, "unknown method 'NoSuchMethod' of service 'inference.GRPCInferenceService'");
     let headers = [("content-type", "application/grpc"), ("te", "trailers")];
     let other = request(Method::POST, "/other.Service/Method", &headers, "\0\0\0\0\0");
     let answer = connection.send(other).await;
     assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, Some("12")), "{answer:?}");
+    assert!(answer.header("grpc-message").is_some_and(|message| message.contains("other.Service")), "{answer:?}");
 }
 
 #[tokio::test]

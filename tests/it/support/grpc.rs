@@ -14,11 +14,15 @@ use super::http::{Http, Lost, request};
 /// The generated client.
 pub(crate) type Grpc = GrpcInferenceServiceClient<Channel>;
 
+/// A connection for any service's client.
+pub(crate) async fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
 /// Connects.
 pub(crate) async fn connect(address: SocketAddr) -> Grpc {
-    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     // No bound of the client's own: the server's are tested.
-    Grpc::new(channel).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
+    Grpc::new(channel(address).await).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX)
 }
 
 /// A code with its message, as the trailers have them.

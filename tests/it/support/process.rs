@@ -97,11 +97,11 @@ impl Process {
         patiently("the process to end", self.child.wait()).await.unwrap().code()
     }
 
-    /// Resident memory, in KiB.
-    pub(crate) fn resident(&self) -> usize {
+    /// A number that `/proc` says of it: "VmRSS", in KiB, or "Threads".
+    pub(crate) fn status(&self, key: &str) -> usize {
         let pid = self.child.id().expect("the process has ended");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(&format!("{key}:"))).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }

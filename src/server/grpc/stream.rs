@@ -1,0 +1,163 @@
+//! `ModelStreamInfer`: requests of one stream run side by side, and are answered in their order.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, Stream};
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
+use tower::Service;
+
+use super::closing::going_down;
+use crate::error::Error;
+use crate::protocol::proto::infer_parameter::ParameterChoice;
+use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use crate::protocol::status;
+use crate::server::Doors;
+use crate::server::drain::Phase;
+use crate::server::guard::Pass;
+use crate::service::Stack;
+
+/// Requests of one stream under way at once; more wait on the wire. Enough to fill half a batch of the default size, so
+/// that a client with one stream gets batches too.
+const IN_FLIGHT_MAX: usize = 32;
+
+/// Metadata by which a client asks for a status instead of `error_message`.
+const STATUS_FOR_ERRORS: &str = "triton_grpc_error";
+
+/// The parameter by which a client asks for an answer without outputs where the last one does not say that it is. Each
+/// request has one answer here, and it always says so.
+const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
+
+/// The parameter of the last answer to a request.
+const FINAL_RESPONSE: &str = "triton_final_response";
+
+type Answer = Result<ModelStreamInferResponse, Status>;
+
+/// The answers to a stream of requests. It ends when the client has said all, with the first error where the client wants
+/// it so, and on the way down once what is under way is answered.
+pub(in super::super) struct Answers {
+    requests: Streaming<ModelInferRequest>,
+    stack: Stack,
+    deadline: Option<Instant>,
+    /// Looks at each request of the stream, where the door is guarded.
+    pass: Option<Pass>,
+    status_for_errors: bool,
+    running: FuturesOrdered<BoxFuture<'static, Answer>>,
+    closing: BoxFuture<'static, ()>,
+    /// Set when no more requests are read: how the stream ends.
+    end: Option<Result<(), Status>>,
+}
+
+impl Answers {
+    pub(super) fn new(
+        requests: Streaming<ModelInferRequest>,
+        metadata: &MetadataMap,
+        deadline: Option<Instant>,
+        pass: Option<Pass>,
+        doors: &Doors,
+    ) -> Self {
+        let drain = doors.drain.clone();
+        Self {
+            requests,
+            stack: doors.stack.clone(),
+            deadline,
+            pass,
+            status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
+            running: FuturesOrdered::new(),
+            closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
+            end: None,
+        }
+    }
+
+    fn read(&mut self, context: &mut Context<'_>) {
+        while self.end.is_none() && self.running.len() < IN_FLIGHT_MAX {
+            match Pin::new(&mut self.requests).poll_next(context) {
+                Poll::Ready(Some(Ok(request))) => {
+                    let permitted = self.pass.as_ref().map_or(Ok(()), |pass| pass.request(&request.model_name));
+                    let (stack, deadline) = (self.stack.clone(), self.deadline);
+                    let run = answer(stack, request, permitted, deadline, self.status_for_errors);
+                    self.running.push_back(Box::pin(run));
+                }
+                Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
+                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        // What has come and has room is under way; the rest is told that it is not.
+        if self.end.is_none() && self.closing.as_mut().poll(context).is_ready() {
+            self.end = Some(Err(going_down()));
+        }
+    }
+}
+
+impl Stream for Answers {
+    type Item = Answer;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Answer>> {
+        let this = self.get_mut();
+        this.read(context);
+        match Pin::new(&mut this.running).poll_next(context) {
+            Poll::Ready(Some(answer)) => {
+                if answer.is_err() {
+                    // The stream is over; what is still under way has nobody to answer.
+                    this.running.clear();
+                    this.end = Some(Ok(()));
+                }
+                Poll::Ready(Some(answer))
+            }
+            Poll::Ready(None) => match &mut this.end {
+                Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
+                None => Poll::Pending,
+            },
+            // Requests beyond those under way are read when one of them is answered, which wakes this stream.
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+async fn answer(
+    stack: Stack,
+    request: ModelInferRequest,
+    permitted: Result<(), Error>,
+    deadline: Option<Instant>,
+    status_for_errors: bool,
+) -> Answer {
+    let id = request.id.clone();
+    let outcome = match permitted {
+        Ok(()) => run(stack, request, deadline).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(infer_response) => {
+            Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(infer_response) })
+        }
+        Err(error) if status_for_errors => Err(status::to_grpc(&error)),
+        Err(error) => {
+            // The id says which request it was.
+            let parameters = final_response().into();
+            let infer_response = Some(ModelInferResponse { id, parameters, ..ModelInferResponse::default() });
+            Ok(ModelStreamInferResponse { error_message: error.message().into(), infer_response })
+        }
+    }
+}
+
+async fn run(
+    mut stack: Stack,
+    mut message: ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<ModelInferResponse, Error> {
+    // Acted on here; passed inward it would keep this request from sharing a batch with others.
+    message.parameters.remove(EMPTY_FINAL_RESPONSE);
+    let mut request = proto::decode_request(message)?;
+    request.deadline = deadline;
+    let mut response = proto::encode_response(stack.call(request).await?);
+    response.parameters.extend(final_response());
+    Ok(response)
+}
+
+fn final_response() -> [(String, InferParameter); 1] {
+    [(FINAL_RESPONSE.into(), InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) })]
+}
