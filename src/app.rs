@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
-use crate::server::{Addresses, BindError, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
+use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
 use crate::service;
 use crate::telemetry::Telemetry;
 
@@ -74,6 +74,9 @@ impl App {
             tls,
             guard,
             watch: watch.clone(),
+            buffered: Arc::new(Buffered::new(config.server.bounds.buffered_bytes_max)),
+            bounds: config.server.bounds.clone(),
+            http: config.server.http.clone(),
         });
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.run(doors, async move {

@@ -28,6 +28,8 @@ pub enum Kind {
     Overloaded,
     /// The client went away.
     Cancelled,
+    /// The client took too long to send its request.
+    SlowRequest,
     /// An extension or datatype that is not served.
     Unsupported,
     /// The model is loading, draining or failed to load: try again, or another replica.
@@ -42,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::InvalidRequest,
         Kind::Unauthenticated,
         Kind::Forbidden,
@@ -51,6 +53,7 @@ impl Kind {
         Kind::TooLarge,
         Kind::Overloaded,
         Kind::Cancelled,
+        Kind::SlowRequest,
         Kind::Unsupported,
         Kind::ModelUnavailable,
         Kind::DeadlineExceeded,
@@ -69,6 +72,7 @@ impl Kind {
             Kind::TooLarge => "too_large",
             Kind::Overloaded => "overloaded",
             Kind::Cancelled => "cancelled",
+            Kind::SlowRequest => "slow_request",
             Kind::Unsupported => "unsupported",
             Kind::ModelUnavailable => "model_unavailable",
             Kind::DeadlineExceeded => "deadline_exceeded",
@@ -119,6 +123,8 @@ impl Error {
         overloaded => Overloaded,
         /// [`Kind::Cancelled`].
         cancelled => Cancelled,
+        /// [`Kind::SlowRequest`].
+        slow_request => SlowRequest,
         /// [`Kind::Unsupported`].
         unsupported => Unsupported,
         /// [`Kind::ModelUnavailable`].

@@ -22,6 +22,22 @@ pub struct File {
     pub body_max: Option<String>,
     pub connections_max: Option<usize>,
     pub head_timeout: Option<String>,
+    pub decompression_ratio_max: Option<usize>,
+    pub buffered_max: Option<String>,
+    pub header_bytes_max: Option<String>,
+    pub headers_max: Option<usize>,
+    pub uri_max: Option<String>,
+    pub body_timeout: Option<String>,
+    pub idle_timeout: Option<String>,
+    pub streams_max: Option<u32>,
+    pub resets_max: Option<usize>,
+    pub json_depth_max: Option<usize>,
+    pub tensors_max: Option<usize>,
+    pub outputs_max: Option<usize>,
+    pub parameters_max: Option<usize>,
+    pub string_max: Option<String>,
+    pub cors_origin: Vec<String>,
+    pub path_prefix: Option<String>,
     pub drain_delay: Option<String>,
     pub drain_timeout: Option<String>,
     pub tls_cert: Option<PathBuf>,
@@ -64,6 +80,9 @@ impl File {
         if merged.load_model.is_empty() {
             merged.load_model = self.load_model;
         }
+        if merged.cors_origin.is_empty() {
+            merged.cors_origin = self.cors_origin;
+        }
         macro_rules! fill {
             ($($key:ident),* $(,)?) => { $(merged.$key = merged.$key.or(self.$key);)* };
         }
@@ -78,7 +97,6 @@ impl File {
             connections_max,
             head_timeout
         );
-        fill!(drain_delay, drain_timeout, cores, log_format, log_level);
         if merged.guard.refuse.is_empty() {
             merged.guard.refuse = self.refuse;
         }
@@ -99,6 +117,26 @@ impl File {
             ($($key:ident),* $(,)?) => { $(merged.watch.$key = merged.watch.$key.or(self.$key);)* };
         }
         fill_watch!(access_log, otlp_endpoint, trace_ratio, payload_log, payload_log_mode, payload_log_ratio);
+        macro_rules! fill_bounds {
+            ($($key:ident),* $(,)?) => { $(merged.bounds.$key = merged.bounds.$key.or(self.$key);)* };
+        }
+        fill_bounds!(
+            decompression_ratio_max,
+            buffered_max,
+            header_bytes_max,
+            headers_max,
+            uri_max,
+            body_timeout,
+            idle_timeout,
+            streams_max,
+            resets_max,
+            json_depth_max,
+            tensors_max,
+            outputs_max,
+            parameters_max,
+            string_max
+        );
+        fill!(path_prefix, drain_delay, drain_timeout, cores, log_format, log_level);
         merged
     }
 }

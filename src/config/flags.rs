@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::BoundsFlags;
 pub use guard::GuardFlags;
 pub use watch::WatchFlags;
 
@@ -61,6 +62,18 @@ pub struct Flags {
     /// How long a client may take to send a request head, such as 30s [default: 30s]
     #[arg(long, value_name = "DURATION", env = "TENSORGATE_HEAD_TIMEOUT", help_heading = "Doors")]
     pub head_timeout: Option<String>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bounds: BoundsFlags,
+
+    /// Let web pages of this origin use the server, such as https://example.org; may be repeated, "*" for all
+    #[arg(long, value_name = "ORIGIN", env = "TENSORGATE_CORS_ORIGIN", value_delimiter = ',', help_heading = "Doors")]
+    pub cors_origin: Vec<String>,
+
+    /// What a gateway puts before each path and leaves there, such as /serving/namespace/name
+    #[arg(long, value_name = "PATH", env = "TENSORGATE_PATH_PREFIX", help_heading = "Doors")]
+    pub path_prefix: Option<String>,
 
     /// After SIGTERM: how long to go on serving while routers learn of it [default: 5s]
     #[arg(long, value_name = "DURATION", env = "TENSORGATE_DRAIN_DELAY", help_heading = "Doors")]

@@ -1,8 +1,11 @@
 //! From the flags of what guards the doors to what holds; the files they name are read, so that a fault is told at once.
 
+use std::time::Duration;
+
 use super::flags::GuardFlags;
-use super::resolve::{duration, one_of};
+use super::resolve::one_of;
 use super::{Config, Fault};
+use crate::model::settings::parse_duration;
 use crate::server::{Door, FileFault, Guard, GuardConfig, Rate, Scope, Tls, TlsConfig, TlsVersion};
 
 pub(super) fn guard(flags: &GuardFlags, config: &mut Config, faults: &mut Vec<Fault>) {
@@ -69,5 +72,14 @@ fn clients(flags: &GuardFlags, guard: &mut GuardConfig, faults: &mut Vec<Fault>)
     }
     if let Err(FileFault { flag, message }) = Guard::load(guard) {
         faults.push(Fault::new(flag, message));
+    }
+}
+
+/// Sets `target` where a duration is given.
+fn duration(key: &str, given: &Option<String>, target: &mut Duration, faults: &mut Vec<Fault>) {
+    match given.as_deref().map(parse_duration) {
+        None => {}
+        Some(Ok(duration)) => *target = duration,
+        Some(Err(message)) => faults.push(Fault::new(key, message)),
     }
 }

@@ -3,6 +3,7 @@
 //! [`Flags`] is what a person typed: options only, no I/O. [`File`] is the same from TOML. [`resolve`] merges them into the
 //! [`Config`] that rooms take, and reports every fault at once, each with its key.
 
+mod bounds;
 mod file;
 mod flags;
 mod guard;
@@ -16,6 +17,7 @@ use crate::server::ServerConfig;
 use crate::telemetry::LogFormat;
 
 pub use crate::model::settings::Fault;
+pub use bounds::BoundsFlags;
 pub use file::File;
 pub use flags::{Flags, GuardFlags, WatchFlags};
 pub use resolve::resolve;

@@ -1,17 +1,14 @@
 //! From what was given to what holds.
 
-use std::time::Duration;
+mod doors;
 
 use super::guard::guard;
 use super::watch::watch;
 use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
-use crate::model::settings::{nearest, parse_duration};
+use crate::model::settings::nearest;
 use crate::repository::Control;
 use crate::telemetry::LogFormat;
-
-/// The largest body that can be asked for: lengths inside are 32-bit in places (BYTES elements, HTTP/2 messages).
-const BODY_BYTES_MAX: usize = 2 << 30;
 
 /// Merges and checks.
 ///
@@ -30,7 +27,7 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
     let mut config =
         Config { log_level: flags.log_level.clone().unwrap_or_else(|| "info".into()), ..Config::default() };
     repository(&flags, &mut config, &mut faults);
-    server(&flags, &mut config, &mut faults);
+    doors::resolve(&flags, &mut config.server, &mut faults);
     guard(&flags.guard, &mut config, &mut faults);
     watch(&flags.watch, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
@@ -85,59 +82,6 @@ fn local_path(given: &str) -> Result<String, String> {
         Some(("file", path)) if path.starts_with('/') => Ok(path.into()),
         Some((scheme, _)) => Err(format!("'{given}': {scheme}:// is not served, expected a directory or file:///path")),
     }
-}
-
-fn server(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
-    let server = &mut config.server;
-    server.host = flags.host.unwrap_or(server.host);
-    server.http_port = flags.http_port.unwrap_or(server.http_port);
-    server.grpc_port = flags.grpc_port.unwrap_or(server.grpc_port);
-    if server.http_port == server.grpc_port && server.http_port != 0 {
-        let message =
-            format!("is {} like --http-port; each serves both protocols, but they are two ports", server.grpc_port);
-        faults.push(Fault::new("--grpc-port", message));
-    }
-    if let Some(count) = flags.connections_max {
-        if count == 0 {
-            faults.push(Fault::new("--connections-max", "is 0, expected at least 1"));
-        }
-        server.connections_max = count.max(1);
-    }
-    if let Some(size) = &flags.body_max {
-        match parse_size(size).filter(|size| (1..=BODY_BYTES_MAX).contains(size)) {
-            Some(bytes) => server.body_bytes_max = bytes,
-            None => faults.push(Fault::new("--body-max", format!("'{size}' is no size from 1 to 2GiB, such as 64MiB"))),
-        }
-    }
-    duration("--head-timeout", &flags.head_timeout, &mut server.head_timeout, faults);
-    duration("--drain-delay", &flags.drain_delay, &mut server.drain_delay, faults);
-    duration("--drain-timeout", &flags.drain_timeout, &mut server.drain_timeout, faults);
-}
-
-/// Sets `target` where a duration is given.
-pub(super) fn duration(key: &str, given: &Option<String>, target: &mut Duration, faults: &mut Vec<Fault>) {
-    match given.as_deref().map(parse_duration) {
-        None => {}
-        Some(Ok(duration)) => *target = duration,
-        Some(Err(message)) => faults.push(Fault::new(key, message)),
-    }
-}
-
-/// A number of bytes: "4096", "512KiB", "64MiB", "1GiB"; KB, MB and GB are powers of 1000.
-fn parse_size(text: &str) -> Option<usize> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: usize = match unit {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(scale)
 }
 
 pub(super) fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {

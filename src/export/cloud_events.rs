@@ -61,6 +61,8 @@ pub struct Payload {
     pub at: Instant,
     /// Of `data`, where it is known.
     pub content_type: Option<HeaderValue>,
+    /// How `data` is compressed, where it is: an answer is told as it was sent.
+    pub content_encoding: Option<HeaderValue>,
     /// The body, in the pieces that it has; they are shared with the answer until they are sent.
     pub data: Vec<Bytes>,
 }
@@ -148,6 +150,7 @@ fn headers(payload: &Payload, clock: &Clock) -> HeaderMap {
         }
     }
     let usual = HeaderValue::from_static("application/json");
+    headers.extend(payload.content_encoding.clone().map(|encoding| (header::CONTENT_ENCODING, encoding)));
     headers.insert(header::CONTENT_TYPE, payload.content_type.clone().unwrap_or(usual));
     headers
 }

@@ -1,12 +1,14 @@
 //! A request for inference and its answer, as every floor above speaks of them, and the check of a request against a
 //! model's signature: the only place that says "bad input". No wire format reaches this room.
 
+mod classification;
 mod parameters;
 mod request;
 mod response;
 mod trail;
 mod validate;
 
+pub use classification::{Labels, TopClasses, classes_wanted};
 pub use parameters::{ParameterValue, Parameters};
 pub use request::{InferRequest, NamedTensor, RequestedOutput};
 pub use response::{InferResponse, Timing};

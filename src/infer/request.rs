@@ -15,6 +15,8 @@ pub struct InferRequest {
     pub version: Option<String>,
     /// The caller's id, echoed in the answer and written to logs.
     pub id: Option<String>,
+    /// The id that a proxy gave the request. For logs, where the caller gave none.
+    pub trace_id: Option<String>,
     /// Parameters of the request. Those that a door acts on itself (such as `binary_data_output`) are not among them.
     pub parameters: Parameters,
     /// The inputs, in the caller's order.

@@ -118,11 +118,6 @@ fn wanted_outputs(model: &str, signature: &Signature, request: &InferRequest) ->
     }
     let mut wanted = SmallVec::with_capacity(request.outputs.len());
     for output in &request.outputs {
-        // Left out silently, it would give the caller numbers where labels were asked for.
-        if output.parameters.get("classification").is_some() {
-            let message = format!("model '{model}': output '{}': classification is not served", output.name);
-            return Err(Error::unsupported(message));
-        }
         let (position, _) = signature
             .output(&output.name)
             .ok_or_else(|| unknown_name(model, "output", &output.name, &signature.outputs))?;

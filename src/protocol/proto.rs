@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::error::{Error, Kind, Result};
 use crate::infer::{InferRequest, InferResponse, NamedTensor, ParameterValue, Parameters, RequestedOutput};
 use crate::model::TensorSpec;
+use crate::protocol::json::Limits;
 use crate::tensor::{self, Shape, Tensor, TensorError};
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
@@ -41,8 +42,9 @@ use model_infer_response::InferOutputTensor;
 ///
 /// # Errors
 /// [`Kind::InvalidRequest`] where datatype, shape and contents do not fit together; `TooLarge` for a shape beyond any
-/// machine; `Unsupported` for shared memory.
-pub fn decode_request(message: ModelInferRequest) -> Result<InferRequest> {
+/// machine and for more than `limits` allow; `Unsupported` for shared memory.
+pub fn decode_request(message: ModelInferRequest, limits: &Limits) -> Result<InferRequest> {
+    check_limits(&message, limits)?;
     let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } = message;
     let raw = !raw_input_contents.is_empty();
     if raw && raw_input_contents.len() != inputs.len() {
@@ -62,11 +64,27 @@ pub fn decode_request(message: ModelInferRequest) -> Result<InferRequest> {
         model: model_name,
         version: (!model_version.is_empty()).then_some(model_version),
         id: (!id.is_empty()).then_some(id),
+        trace_id: None,
         parameters: decode_parameters(parameters),
         inputs: inputs.collect::<Result<SmallVec<_>>>()?,
         outputs: outputs.collect::<Result<_>>()?,
         deadline: None,
     })
+}
+
+/// The bounds that both doors have. Messages have no nesting, and their tensors are no larger than what was received.
+fn check_limits(message: &ModelInferRequest, limits: &Limits) -> Result<()> {
+    limits.check_inputs(message.inputs.len())?;
+    limits.check_outputs(message.outputs.len())?;
+    limits.check_string("the request's id", &message.id)?;
+    limits.check_parameters(message.parameters.len())?;
+    for (name, parameters) in (message.inputs.iter().map(|input| (&input.name, &input.parameters)))
+        .chain(message.outputs.iter().map(|output| (&output.name, &output.parameters)))
+    {
+        limits.check_string("a name", name)?;
+        limits.check_parameters(parameters.len())?;
+    }
+    Ok(())
 }
 
 fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTensor> {

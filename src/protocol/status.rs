@@ -21,6 +21,7 @@ pub fn of(kind: Kind) -> (StatusCode, Code) {
         Kind::Cancelled => {
             (StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST), Code::Cancelled)
         }
+        Kind::SlowRequest => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
         Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
         Kind::ModelUnavailable => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
         Kind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),

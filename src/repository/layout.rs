@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use crate::error::{Error, Result};
 use crate::model::{ModelName, ModelSettings, Version};
 use files::{Extent, extent, is_onnx, model_file};
-use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, check_labels, read_settings};
+use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, read_settings};
 
 /// A model as a directory shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,7 +198,6 @@ fn scan_directory(mut listing: ModelListing) -> ModelListing {
         }
     }
     check_choice(&mut listing);
-    check_labels(&mut listing);
     listing
 }
 

@@ -347,6 +347,7 @@ impl Keeper {
             name: id.0.clone(),
             version: id.1,
             signature,
+            labels: loaded.labels,
             runtime: loaded.runtime,
             platform: loaded.platform,
             request_rows_max: loaded.request_rows_max,

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::labels;
 use super::layout::{ModelListing, VersionFiles};
 use super::policy::Fingerprint;
 use crate::error::{Error, Result};
+use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
 use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime};
@@ -70,6 +72,8 @@ pub(super) struct Loaded {
     pub(super) model: Arc<dyn LoadedModel>,
     pub(super) instances: Vec<Box<dyn Instance>>,
     pub(super) warm_up: WarmUp,
+    /// By position of the outputs.
+    pub(super) labels: Vec<Labels>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) scheduler: SchedulerConfig,
@@ -86,6 +90,7 @@ pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Finge
     files.modified.hash(&mut hasher);
     // The settings are plain data, and their debug form shows all of them.
     format!("{:?}", listing.settings).hash(&mut hasher);
+    labels::fingerprint(listing, &mut hasher);
     hasher.finish()
 }
 
@@ -98,6 +103,8 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
         return Err(Error::unavailable(fault.clone()));
     }
     let settings = &listing.settings;
+    // Before the model: a file that is missing is told at once.
+    let labels = labels::read(listing)?;
     let runtime = runtimes.choose(settings.runtime)?;
     let narrow = settings.threads.map_or(1, NonZeroUsize::get);
     let mut attempt = Attempt::run(runtime, settings, files, narrow)?;
@@ -119,7 +126,10 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
     let scheduler = scheduler_config(settings, &attempt.warm_up, cores);
+    let outputs = &attempt.model.signature().outputs;
+    let labels = outputs.iter().map(|spec| labels.get(&*spec.name).cloned().unwrap_or_default()).collect();
     Ok(Loaded {
+        labels,
         model: attempt.model,
         instances: made,
         warm_up: attempt.warm_up,

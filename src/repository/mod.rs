@@ -5,6 +5,7 @@
 //! look-up, no lock held while a model runs.
 
 mod catalog;
+mod labels;
 pub mod layout;
 mod lifecycle;
 mod loader;
@@ -149,7 +150,10 @@ impl Repository {
         }
     }
 
-    /// Whether a repository holds `name`, ready or not.
+    /// Checks that a repository holds `name`, ready or not.
+    ///
+    /// # Errors
+    /// [`Kind::UnknownModel`] where none does.
     pub fn knows(&self, name: &str) -> Result<()> {
         self.why_not_ready(name, None).map(drop)
     }

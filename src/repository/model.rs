@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::Result;
-use crate::infer::{Parameters, ValidRequest};
+use crate::infer::{Labels, Parameters, ValidRequest};
 use crate::model::{ModelName, ModelSettings, Signature, Version};
 use crate::scheduler::{Batching, Executed, Scheduler, SchedulerConfig};
 use crate::telemetry::ModelMetrics;
@@ -17,6 +17,8 @@ pub struct Model {
     pub(super) name: ModelName,
     pub(super) version: Version,
     pub(super) signature: Signature,
+    /// By position of the outputs.
+    pub(super) labels: Vec<Labels>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) request_rows_max: Option<usize>,
@@ -42,6 +44,14 @@ impl Model {
     /// Its inputs and outputs.
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// The names of the classes of the output at `position`; none where the settings name no file of them.
+    ///
+    /// # Panics
+    /// Where the signature has no such output.
+    pub fn labels(&self, position: usize) -> &Labels {
+        &self.labels[position]
     }
 
     /// The runtime that executes it: "onnx".

@@ -1,50 +1,130 @@
 //! Bodies: request bodies read within their bound, and the one type of all response bodies.
 
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use smallvec::SmallVec;
+use tokio::time::{Instant, Sleep};
 
+use super::bounds::{Buffered, Charge};
 use super::watch::WatchedBody;
 use crate::error::{Error, Result};
+use crate::protocol::status;
 
-/// Reads a whole body of at most `bytes_max` bytes. A body that came in one piece is not copied.
-///
-/// # Errors
-/// `TooLarge`, decided by the length header where there is one; `Cancelled` where the client stops halfway.
-pub(super) async fn read(mut body: Incoming, bytes_max: usize) -> Result<Bytes> {
-    let announced = body.size_hint();
-    if announced.lower() > bytes_max as u64 {
-        return Err(too_large(announced.lower(), bytes_max));
-    }
-    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
-    if body.is_end_stream() || announced.exact() == Some(first.len() as u64) {
-        return if first.len() > bytes_max { Err(too_large(first.len() as u64, bytes_max)) } else { Ok(first) };
-    }
-    // The lower bound is the announced length, which is within the limit, or zero for a chunked body.
-    let mut whole = BytesMut::with_capacity((announced.lower() as usize).max(first.len()));
-    whole.extend_from_slice(&first);
-    while let Some(data) = next(&mut body).await? {
-        if whole.len() + data.len() > bytes_max {
-            return Err(too_large((whole.len() + data.len()) as u64, bytes_max));
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole.freeze())
+/// Bytes of a body that earn it another second, see [`super::Bounds::body_timeout`].
+const BYTES_A_SECOND: u64 = 64 << 10;
+
+/// A request body that has to come in time, and that counts towards what all of them may hold.
+pub(super) struct GuardedBody<B: AsRef<Buffered>> {
+    body: Incoming,
+    charge: Charge<B>,
+    received: usize,
+    patience: Duration,
+    /// Since when the client is waited for; made only for a body that is not there when it is looked for.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|cause| Error::cancelled("the request body ended early").with_source(cause))?;
-        // Trailers are of no use to us.
-        if let Ok(data) = frame.into_data() {
-            return Ok(Some(data));
+impl<B: AsRef<Buffered>> GuardedBody<B> {
+    pub(super) fn new(body: Incoming, buffered: B, patience: Duration) -> Self {
+        Self { body, charge: Charge::of(buffered), received: 0, patience, waiting: None }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Pending => {}
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(Err(cause))) => {
+                let error = Error::cancelled("the request body ended early").with_source(cause);
+                return Poll::Ready(Some(Err(error)));
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.received += frame.data_ref().map_or(0, Bytes::len);
+                return Poll::Ready(Some(self.charge.raise(self.received).map(|()| frame)));
+            }
+        }
+        let patience = self.patience;
+        let (since, timer) =
+            self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(patience))));
+        loop {
+            std::task::ready!(timer.as_mut().poll(context));
+            let earned = Duration::from_secs(self.received as u64 / BYTES_A_SECOND);
+            let until = *since + self.patience + earned;
+            if until <= timer.deadline() {
+                return Poll::Ready(Some(Err(too_slow(self.received, self.patience))));
+            }
+            timer.as_mut().reset(until);
         }
     }
-    Ok(None)
+
+    /// The next data; trailers are of no use to us.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(frame) = poll_fn(|context| self.poll_next(context)).await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the whole body of at most `bytes_max` bytes, and gives it with what it counts for. A body that came in one
+    /// piece is not copied.
+    ///
+    /// # Errors
+    /// `TooLarge`, decided by the length header where there is one; `Cancelled` where the client stops halfway;
+    /// `SlowRequest`; `Overloaded` where all bodies together hold too much.
+    pub(super) async fn read(mut self, bytes_max: usize) -> Result<(Bytes, Charge<B>)> {
+        let announced = self.body.size_hint();
+        if announced.lower() > bytes_max as u64 {
+            return Err(too_large(announced.lower(), bytes_max));
+        }
+        // Within the limit, which is a usize.
+        self.charge.raise(announced.lower() as usize)?;
+        let Some(first) = self.next().await? else { return Ok((Bytes::new(), self.charge)) };
+        if self.body.is_end_stream() || announced.exact() == Some(first.len() as u64) {
+            let fits = first.len() <= bytes_max;
+            return if fits { Ok((first, self.charge)) } else { Err(too_large(first.len() as u64, bytes_max)) };
+        }
+        // The lower bound is the announced length, which is within the limit, or zero for a chunked body.
+        let mut whole = BytesMut::with_capacity((announced.lower() as usize).max(first.len()));
+        whole.extend_from_slice(&first);
+        while let Some(data) = self.next().await? {
+            if whole.len() + data.len() > bytes_max {
+                return Err(too_large((whole.len() + data.len()) as u64, bytes_max));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok((whole.freeze(), self.charge))
+    }
+}
+
+/// What tonic reads.
+impl<B: AsRef<Buffered> + Unpin> Body for GuardedBody<B> {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let this = self.get_mut();
+        this.poll_next(context).map(|frame| frame.map(|frame| frame.map_err(|error| status::to_grpc(&error))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn too_slow(received: usize, patience: Duration) -> Error {
+    Error::slow_request(format!("only {received} bytes of the request body came within {patience:?} (--body-timeout)"))
 }
 
 fn too_large(given: u64, bytes_max: usize) -> Error {

@@ -6,30 +6,32 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::sync::watch;
 
+use super::activity::{Activity, Ending, Watched};
 use super::body::ResponseBody;
 use super::drain::Phase;
 use super::guard::{Door, Guard, client};
+use super::head::Head;
 use super::streams::{StreamQueue, WithStreams};
 use super::transport::Transport;
-use crate::service::Watched;
-
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
-
-/// HTTP/2 streams that one connection may have open. Default of hyper; a client with more to do opens another connection.
-const STREAMS_MAX: u32 = 200;
+use crate::error::Error;
+use crate::service;
 
 /// Flow-control windows: large enough that a tensor of an image does not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
 
 /// Bytes of one HTTP/2 frame: a small tensor is one frame.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
+
+/// Bytes of headers that h2 reads; more it refuses itself. Our own bound, which tells its flag, is never above.
+const HEADER_LIST_BYTES_MAX: u32 = 512 << 10;
 
 /// What all connections share, and how many there are.
 pub(super) struct Connections {
@@ -57,11 +59,15 @@ impl Connections {
 
     fn builder(&self, streams: StreamQueue) -> auto::Builder<StreamQueue> {
         let mut builder = auto::Builder::new(streams);
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.head_timeout).pipeline_flush(true);
+        let bounds = &self.doors.bounds;
+        // `Activity` sees a head that does not end, without a timer for each request.
+        builder.http1().header_read_timeout(None).pipeline_flush(true);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(bounds.streams_max)
+            .max_pending_accept_reset_streams(bounds.resets_max)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX);
@@ -92,17 +98,39 @@ impl Connections {
     }
 }
 
+/// One connection: what its requests share.
+struct Connection {
+    shared: Arc<Connections>,
+    activity: Arc<Activity>,
+    peer: IpAddr,
+}
+
 /// Serves `stream` until its client closes it or the way down ends it.
 pub(super) async fn serve(stream: Transport, peer: IpAddr, connections: Arc<Connections>, last_request_wait: Duration) {
-    let shared = Arc::clone(&connections);
-    let service = service_fn(move |request| answer(request, peer, Arc::clone(&shared)));
+    let activity = Arc::new(Activity::default());
+    let own = Arc::new(Connection { shared: Arc::clone(&connections), activity: Arc::clone(&activity), peer });
+    let service = service_fn(move |request| answer(request, Arc::clone(&own)));
     let streams = StreamQueue::default();
     let builder = connections.builder(streams.clone());
-    let mut connection = pin!(WithStreams::new(builder.serve_connection(TokioIo::new(stream), service), streams));
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let mut connection = pin!(WithStreams::new(builder.serve_connection(stream, service), streams));
     let drain = connections.drain();
+    let idle_timeout = connections.doors.bounds.idle_timeout;
     tokio::select! {
+        biased;
         // How a connection ends is the client's business.
         _ = connection.as_mut() => return,
+        ending = activity.ended(connections.head_timeout, idle_timeout) => match ending {
+            Ending::Stalled => return,
+            Ending::Idle => {
+                connection.as_mut().connection().graceful_shutdown();
+                tokio::select! {
+                    _ = connection => {}
+                    () = drain.reached(Phase::Closed) => {}
+                }
+                return;
+            }
+        },
         () = drain.reached(Phase::Closing) => {}
     }
     // A request may be on the wire already; closing now would lose it. Whatever comes is answered, HTTP/1.1 answers close.
@@ -119,28 +147,32 @@ pub(super) async fn serve(stream: Transport, peer: IpAddr, connections: Arc<Conn
 
 async fn answer(
     mut request: Request<Incoming>,
-    peer: IpAddr,
-    connections: Arc<Connections>,
+    connection: Arc<Connection>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    let _under_way = connection.activity.begin();
+    let Connections { doors, grpc, .. } = &*connection.shared;
     let http1 = request.version() < Version::HTTP_2;
-    let door = if grpc::is_grpc(&request) { Door::Grpc } else { Door::Http };
-    let doors = &connections.doors;
-    let mut seen = doors.watch.as_ref().map(|watch| watch.begin(door, &request, peer));
-    let refusal = doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, peer).err());
+    let head = Head::of(request.headers());
+    let door = if head.grpc { Door::Grpc } else { Door::Http };
+    let mut seen = doors.watch.as_ref().map(|watch| {
+        let path = http_door::without_prefix(request.uri().path(), doors.http.path_prefix.as_deref());
+        watch.begin(door, path, &request, connection.peer)
+    });
+    let refusal = doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, &connection).err());
     if let Some(seen) = &mut seen {
         seen.from(client(request.extensions()));
     }
     let trail = seen.as_ref().map(|seen| seen.trail());
-    let mut response = match (refusal, door) {
-        (None, Door::Grpc) => Watched::new(connections.grpc.answer(request), trail).await,
-        (None, Door::Http) => Watched::new(http_door::answer(request, doors), trail).await,
-        (Some(error), Door::Grpc) => grpc::refused(&error, doors),
-        (Some(error), Door::Http) => http_door::failed(&error),
+    let mut response = match (door, refusal) {
+        (Door::Grpc, None) => service::Watched::new(grpc.answer(request, head), trail).await,
+        (Door::Grpc, Some(error)) => grpc::refused(&error, doors),
+        (Door::Http, refusal) => service::Watched::new(http_door::answer(request, head, refusal, doors), trail).await,
     };
     if door == Door::Http {
         doors.telemetry.doors.count_http(response.status().as_u16());
     }
-    if http1 && doors.drain.has_begun() {
+    // The rest of a body that came too slowly is not waited for.
+    if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(match seen {
@@ -150,8 +182,18 @@ async fn answer(
 }
 
 /// Has the guard look at a call; who it is from goes with it.
-fn admit(guard: &Guard, door: Door, request: &mut Request<Incoming>, peer: IpAddr) -> crate::error::Result<()> {
-    let admitted = guard.admit(door, request.uri().path(), request.headers(), peer)?;
+fn admit(guard: &Guard, door: Door, request: &mut Request<Incoming>, connection: &Connection) -> Result<(), Error> {
+    // A browser asks with OPTIONS, without credentials, whether it may send them; the answer tells nothing else.
+    if door == Door::Http && request.method() == Method::OPTIONS {
+        return Ok(());
+    }
+    let path = match door {
+        Door::Http => {
+            http_door::without_prefix(request.uri().path(), connection.shared.doors.http.path_prefix.as_deref())
+        }
+        Door::Grpc => request.uri().path(),
+    };
+    let admitted = guard.admit(door, path, request.headers(), connection.peer)?;
     request.extensions_mut().insert(admitted);
     Ok(())
 }

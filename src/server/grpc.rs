@@ -9,9 +9,10 @@ mod stream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status, Streaming};
 use tower::Service;
@@ -19,6 +20,7 @@ use tower::Service;
 use super::Doors;
 use super::body::ResponseBody;
 use super::guard::{Guard, permit};
+use super::head::Head;
 use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
@@ -41,6 +43,9 @@ const INFERENCE_SERVICE: &str = "inference.GRPCInferenceService";
 /// All services of the door.
 pub(super) struct Services {
     inference: GrpcInferenceServiceServer<GrpcDoor>,
+    /// The same for clients that compress. Clients say that they accept compression even where nobody asked for it (grpcio
+    /// always does), so it is what they send that tells what they want.
+    inference_compressing: GrpcInferenceServiceServer<GrpcDoor>,
     health: health::HealthService,
     reflection: OnceLock<Option<Reflection>>,
     doors: Arc<Doors>,
@@ -49,21 +54,44 @@ pub(super) struct Services {
 impl Services {
     pub(super) fn new(doors: Arc<Doors>) -> Self {
         let inference = GrpcInferenceServiceServer::new(GrpcDoor { doors: Arc::clone(&doors) })
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(doors.body_bytes_max)
             .max_encoding_message_size(usize::MAX);
-        Self { inference, health: health::service(Arc::clone(&doors)), reflection: OnceLock::new(), doors }
+        let inference_compressing =
+            inference.clone().send_compressed(CompressionEncoding::Zstd).send_compressed(CompressionEncoding::Gzip);
+        Self {
+            inference,
+            inference_compressing,
+            health: health::service(Arc::clone(&doors)),
+            reflection: OnceLock::new(),
+            doors,
+        }
     }
 
     /// Answers any request; what there is not is UNIMPLEMENTED with its name.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(super) async fn answer(&self, request: Request<Incoming>, head: Head) -> Response<ResponseBody> {
+        let doors = &self.doors;
+        if let Some((_, message)) = head.refusal(request.headers(), request.uri(), &doors.bounds) {
+            return refused(&Error::too_large(message), doors);
+        }
         // Shares the text.
         let Some(path) = request.uri().path_and_query().cloned() else { return unknown("", "", &self.doors) };
         let (service, method) = path.path().trim_start_matches('/').split_once('/').unwrap_or_default();
         let response = match service {
-            INFERENCE_SERVICE => match self.inference.clone().call(request).await {
-                Ok(response) => response.map(ResponseBody::Grpc),
-                Err(never) => match never {},
-            },
+            INFERENCE_SERVICE => {
+                let inference = if head.grpc_encoded { &self.inference_compressing } else { &self.inference };
+                let mut inference = inference.clone();
+                // A stream may be quiet for as long as its client likes; a single message has to come in time.
+                let answered = match method {
+                    "ModelStreamInfer" => inference.call(request).await,
+                    _ => inference.call(request.map(|body| doors.guard(body))).await,
+                };
+                match answered {
+                    Ok(response) => response.map(ResponseBody::Grpc),
+                    Err(never) => match never {},
+                }
+            }
             "grpc.health.v1.Health" => match self.health.clone().call(request).await {
                 Ok(response) => closing::until_closing(response, &self.doors.drain),
                 Err(never) => match never {},
@@ -75,10 +103,7 @@ impl Services {
         // A call that went well says so in its trailers alone.
         let code = response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes);
         match code {
-            Some(TOO_LARGE_FOR_TONIC) => {
-                let message = format!("the message is larger than {} bytes (--body-max)", self.doors.body_bytes_max);
-                return refused(&Error::too_large(message), &self.doors);
-            }
+            Some(TOO_LARGE_FOR_TONIC) => return refused(&too_large(doors.body_bytes_max), doors),
             // Without a message it is tonic's own answer.
             Some(UNIMPLEMENTED) if !response.headers().contains_key(GRPC_MESSAGE) => {
                 return unknown(service, method, &self.doors);
@@ -107,6 +132,10 @@ impl Services {
     }
 }
 
+fn too_large(bytes_max: usize) -> Error {
+    Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
+}
+
 /// The answer to a call that does not reach a service.
 pub(super) fn refused(error: &Error, doors: &Doors) -> Response<ResponseBody> {
     let status = status::to_grpc(error);
@@ -122,12 +151,6 @@ fn unknown(service: &str, method: &str, doors: &Doors) -> Response<ResponseBody>
     let shown = |name: &str| name.chars().take(100).collect::<String>();
     let (service, method) = (shown(service), shown(method));
     refused(&Error::unsupported(format!("unknown method '{method}' of service '{service}'")), doors)
-}
-
-/// Whether a request is gRPC, by its content type.
-pub(super) fn is_grpc(request: &Request<Incoming>) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The door.
@@ -203,7 +226,7 @@ impl GrpcInferenceService for GrpcDoor {
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
         let deadline = deadline(request.metadata());
-        let mut request = proto::decode_request(request.into_inner()).map_err(refuse)?;
+        let mut request = proto::decode_request(request.into_inner(), &self.doors.bounds.request).map_err(refuse)?;
         request.deadline = deadline;
         let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::encode_response(response)))
@@ -218,7 +241,7 @@ impl GrpcInferenceService for GrpcDoor {
         let (metadata, extensions, requests) = request.into_parts();
         let deadline = deadline(&metadata);
         let pass = self.doors.guard.as_ref().and_then(|guard| Guard::pass(guard, &extensions));
-        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, &self.doors)))
+        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, Arc::clone(&self.doors))))
     }
 
     async fn model_config(

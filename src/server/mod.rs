@@ -4,12 +4,15 @@
 //! bounds, has `protocol` decode them, calls the `service` stack and has `protocol` encode the answer: no metric, permit,
 //! time-out or check of values lives here.
 
+mod activity;
 mod body;
+mod bounds;
 mod connection;
 mod describe;
 mod drain;
 mod grpc;
 mod guard;
+mod head;
 mod http;
 mod listener;
 mod reload;
@@ -26,8 +29,10 @@ use crate::repository::Repository;
 use crate::service::Stack;
 use crate::telemetry::Telemetry;
 
+pub use bounds::{Bounds, Buffered};
 pub use drain::Drain;
 pub use guard::{Door, Guard, GuardConfig, Rate, Scope};
+pub use http::{Cors, HttpConfig};
 pub use listener::{BindError, Server};
 pub use reload::FileFault;
 pub use tls::{Tls, TlsConfig, TlsVersion};
@@ -61,6 +66,10 @@ pub struct ServerConfig {
     pub watch: WatchConfig,
     /// How often the files of certificates and keys are looked at. Default 5 s: quicker than whoever replaced them looks.
     pub reload_interval: Duration,
+    /// What one client may ask for.
+    pub bounds: Bounds,
+    /// What the HTTP door does beyond answering.
+    pub http: HttpConfig,
 }
 
 impl Default for ServerConfig {
@@ -78,6 +87,8 @@ impl Default for ServerConfig {
             guard: GuardConfig::default(),
             watch: WatchConfig::default(),
             reload_interval: Duration::from_secs(5),
+            bounds: Bounds::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -100,9 +111,20 @@ pub struct Doors {
     pub guard: Option<Arc<Guard>>,
     /// What is told about requests.
     pub watch: Option<Arc<Watch>>,
+    /// See [`ServerConfig::bounds`].
+    pub bounds: Bounds,
+    /// See [`ServerConfig::http`].
+    pub http: HttpConfig,
+    /// What request bodies take together.
+    pub buffered: Arc<Buffered>,
 }
 
 impl Doors {
+    /// A gRPC message's body, bound to come in time and counted towards what all bodies may hold.
+    fn guard(&self, body: hyper::body::Incoming) -> body::GuardedBody<Arc<bounds::Buffered>> {
+        body::GuardedBody::new(body, Arc::clone(&self.buffered), self.bounds.body_timeout)
+    }
+
     /// Whether traffic should come here.
     fn is_ready(&self) -> bool {
         !self.drain.has_begun() && self.repository.is_ready()

@@ -95,11 +95,16 @@ impl Watch {
         Ok(Some(Self { access, tracer, payload, clock }))
     }
 
-    /// Begins to watch a call.
-    pub(super) fn begin(self: &Arc<Self>, door: Door, request: &Request<Incoming>, peer: IpAddr) -> Box<Seen> {
+    /// Begins to watch a call of `path`, as the doors' routes know it.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        door: Door,
+        path: &str,
+        request: &Request<Incoming>,
+        peer: IpAddr,
+    ) -> Box<Seen> {
         let headers = request.headers();
-        let path = request.uri().path().to_owned();
-        let (scope, model) = scope_and_model(door, &path);
+        let (scope, model) = scope_and_model(door, path);
         let context = TraceContext::of(text(headers, "traceparent"));
         let infers = scope == Scope::Infer;
         let pays = infers && door == Door::Http && self.payload.as_ref().is_some_and(PayloadLog::samples);
@@ -115,13 +120,14 @@ impl Watch {
             context,
             records: infers && self.tracer.as_ref().is_some_and(|tracer| tracer.records(&context)),
             pays: pays.then(|| (id(), headers.get(header::CONTENT_TYPE).cloned())),
-            path,
+            path: request.uri().path().to_owned(),
             started: Instant::now(),
             trail: Arc::new(trail),
             client: None,
             status: None,
             encoded: None,
             content_type: None,
+            content_encoding: None,
             bytes: 0,
             pieces: Vec::new(),
         })
@@ -169,6 +175,7 @@ pub(super) struct Seen {
     status: Option<u16>,
     encoded: Option<Instant>,
     content_type: Option<HeaderValue>,
+    content_encoding: Option<HeaderValue>,
     bytes: u64,
     /// Of the answer's body, where it is sent.
     pieces: Vec<Bytes>,
@@ -189,6 +196,7 @@ impl Seen {
     pub(super) fn answered(mut self: Box<Self>, response: Response<ResponseBody>) -> Response<ResponseBody> {
         self.encoded = Some(Instant::now());
         self.content_type = response.headers().get(header::CONTENT_TYPE).cloned();
+        self.content_encoding = response.headers().get(header::CONTENT_ENCODING).cloned();
         self.status = match self.door {
             Door::Http => Some(response.status().as_u16()),
             Door::Grpc => code(response.headers()),
@@ -262,21 +270,23 @@ impl Seen {
 
     fn tell_payload(&mut self, notes: &mut Notes, status: u16, ended: Instant) {
         let (Some(payload), Some((id, content_type))) = (&self.watch.payload, self.pays.take()) else { return };
-        let event = |kind, at, content_type, data| Payload {
+        let event = |kind, at, content_type, content_encoding, data| Payload {
             kind,
             id: id.clone(),
             model: notes.model.clone(),
             at,
             content_type,
+            content_encoding,
             data,
         };
         if let (Some(body), true) = (notes.body.take(), payload.mode.wants(PayloadKind::Request)) {
-            payload.record(event(PayloadKind::Request, self.started, content_type, vec![body]));
+            payload.record(event(PayloadKind::Request, self.started, content_type, None, vec![body]));
         }
         // As KServe does: answers that are errors are not payloads.
         if status == StatusCode::OK.as_u16() && payload.mode.wants(PayloadKind::Response) {
             let data = std::mem::take(&mut self.pieces);
-            payload.record(event(PayloadKind::Response, ended, self.content_type.take(), data));
+            let (content_type, encoding) = (self.content_type.take(), self.content_encoding.take());
+            payload.record(event(PayloadKind::Response, ended, content_type, encoding, data));
         }
     }
 }

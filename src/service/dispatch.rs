@@ -8,7 +8,7 @@ use tower::Service;
 
 use super::route::Routed;
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, InferResponse, Parameters, validate};
+use crate::infer::{InferRequest, InferResponse, Parameters, classes_wanted, validate};
 use crate::repository::Model;
 
 /// The innermost service.
@@ -51,17 +51,23 @@ async fn run(model: &Model, request: &mut InferRequest) -> Result<InferResponse>
             valid.rows
         )));
     }
+    let classes = classes_wanted(name, model.signature(), &request.outputs)?;
     let wanted = valid.outputs.clone();
     let parameters = std::mem::take(&mut request.parameters);
     let executed = model.submit(valid, parameters, request.deadline).await;
     let executed = executed.map_err(|error| error.within(format_args!("model '{name}'")))?;
+    let mut outputs = executed.outputs;
+    for classes in &classes {
+        let output = &mut outputs[classes.output];
+        *output = classes.of(output, model.labels(wanted[classes.output]))?;
+    }
     let names = wanted.iter().map(|&position| model.signature().outputs[position].name.clone());
     Ok(InferResponse {
         model: model.name().clone(),
         version: model.version(),
         id: request.id.take(),
         parameters: Parameters::new(),
-        outputs: names.zip(executed.outputs).collect(),
+        outputs: names.zip(outputs).collect(),
         timing: executed.timing,
     })
 }

@@ -53,7 +53,7 @@ impl<S: InferService> Service<InferRequest> for Observe<S> {
     }
 
     fn call(&mut self, request: InferRequest) -> Self::Future {
-        let id = request.id.clone();
+        let id = request.id.as_ref().or(request.trace_id.as_ref()).cloned();
         // The name is copied only where somebody reads it.
         let model = tracing::enabled!(tracing::Level::DEBUG).then(|| request.model.clone());
         let trail = self.watched.then(watched::current).flatten();

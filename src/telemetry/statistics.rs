@@ -89,9 +89,9 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&self, count: u64, time: u64) {
-        self.count.fetch_add(count, Ordering::Relaxed);
-        self.ns.fetch_add(time, Ordering::Relaxed);
+    fn add(&self, time: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.ns.fetch_add(nanoseconds(time), Ordering::Relaxed);
     }
 
     fn read(&self) -> Counted {
@@ -139,10 +139,12 @@ pub struct Statistics {
     executions: AtomicU64,
     success: Sum,
     fail: Sum,
-    queue: Sum,
-    input: Sum,
-    infer: Sum,
-    output: Sum,
+    /// Requests of batches that succeeded: what the times below are counted for.
+    requests: AtomicU64,
+    queue: AtomicU64,
+    input: AtomicU64,
+    infer: AtomicU64,
+    output: AtomicU64,
     sizes: Box<[Size]>,
 }
 
@@ -155,10 +157,11 @@ impl Default for Statistics {
             executions: AtomicU64::default(),
             success: Sum::default(),
             fail: Sum::default(),
-            queue: Sum::default(),
-            input: Sum::default(),
-            infer: Sum::default(),
-            output: Sum::default(),
+            requests: AtomicU64::default(),
+            queue: AtomicU64::default(),
+            input: AtomicU64::default(),
+            infer: AtomicU64::default(),
+            output: AtomicU64::default(),
             sizes: (0..SIZES_MAX).map(|_| Size::default()).collect(),
         }
     }
@@ -167,7 +170,7 @@ impl Default for Statistics {
 impl Statistics {
     /// Counts a request that took `took` from arrival to its end, answered or not.
     pub fn note_request(&self, answered: bool, took: Duration) {
-        if answered { &self.success } else { &self.fail }.add(1, nanoseconds(took));
+        if answered { &self.success } else { &self.fail }.add(took);
     }
 
     /// Counts a batch that succeeded.
@@ -175,13 +178,15 @@ impl Statistics {
         let (requests, rows) = (batch.requests as u64, batch.rows as u64);
         let [input, infer, output] = [batch.input, batch.infer, batch.output].map(nanoseconds);
         let started = nanoseconds(batch.started.saturating_duration_since(self.since)).max(1);
-        self.last.fetch_max(started, Ordering::Relaxed);
+        // Of two batches that end together either may be the last.
+        self.last.store(started, Ordering::Relaxed);
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.executions.fetch_add(1, Ordering::Relaxed);
-        self.queue.add(requests, nanoseconds(batch.queue));
-        self.input.add(requests, requests * input);
-        self.infer.add(requests, requests * infer);
-        self.output.add(requests, requests * output);
+        self.requests.fetch_add(requests, Ordering::Relaxed);
+        self.queue.fetch_add(nanoseconds(batch.queue), Ordering::Relaxed);
+        self.input.fetch_add(requests * input, Ordering::Relaxed);
+        self.infer.fetch_add(requests * infer, Ordering::Relaxed);
+        self.output.fetch_add(requests * output, Ordering::Relaxed);
         // A request without rows is an execution of none, which has no line of its own.
         let Some(size) = (rows > 0).then(|| self.size(rows)).flatten() else { return };
         size.executions.fetch_add(1, Ordering::Relaxed);
@@ -200,16 +205,18 @@ impl Statistics {
         let last = self.last.load(Ordering::Relaxed);
         let mut sizes: Vec<BatchSize> = self.sizes.iter().filter_map(Size::read).collect();
         sizes.sort_unstable_by_key(|size| size.rows);
+        let count = self.requests.load(Ordering::Relaxed);
+        let of_requests = |ns: &AtomicU64| Counted { count, ns: ns.load(Ordering::Relaxed) };
         Summary {
             last_inference: (last > 0).then(|| self.since.elapsed().saturating_sub(Duration::from_nanos(last))),
             rows: self.rows.load(Ordering::Relaxed),
             executions: self.executions.load(Ordering::Relaxed),
             success: self.success.read(),
             fail: self.fail.read(),
-            queue: self.queue.read(),
-            input: self.input.read(),
-            infer: self.infer.read(),
-            output: self.output.read(),
+            queue: of_requests(&self.queue),
+            input: of_requests(&self.input),
+            infer: of_requests(&self.infer),
+            output: of_requests(&self.output),
             sizes,
         }
     }

@@ -197,3 +197,27 @@ async fn every_request_of_a_stream_is_looked_at() {
     let requests = futures_util::stream::iter([message("identity_fp32", &row())]);
     assert_eq!(grpc.model_stream_infer(requests).await.unwrap_err().code(), Code::Unauthenticated);
 }
+
+#[tokio::test]
+async fn a_path_behind_a_prefix_is_guarded_like_any_other_and_a_preflight_is_answered() {
+    let models = Models::of(&["identity_fp32"]);
+    let file = models.path().join("keys.toml");
+    std::fs::write(&file, KEYS).unwrap();
+    let server = Server::with(&models, |config| {
+        config.server.guard.auth_file = Some(file);
+        config.server.http.path_prefix = Some("/serving/ns/name".into());
+        config.server.http.cors = tensorgate::server::Cors::new(vec!["https://app.example".into()]);
+    })
+    .await;
+    let mut http = server.http().await;
+    let path = "/serving/ns/name/v2/models/identity_fp32";
+    assert_eq!(http.get("/serving/ns/name/v2/health/live").await.status, 200);
+    assert_eq!(get(&mut http, path, ALICE).await.status, 200);
+    let origin = ("origin", "https://app.example");
+    let refused = http.send(request(Method::GET, path, &[origin], "")).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://app.example"));
+    let headers = [origin, ("access-control-request-method", "POST")];
+    let path = "/v2/models/identity_fp32/infer";
+    assert_eq!(http.send(request(Method::OPTIONS, path, &headers, "")).await.status, 204);
+}

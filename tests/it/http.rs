@@ -1,6 +1,7 @@
 //! HTTP itself: paths, methods, connections, bodies, and both protocols on both ports.
 
 mod bodies;
+mod origins;
 mod ports;
 
 use http::Method;
@@ -38,14 +39,14 @@ async fn methods_that_a_path_does_not_take_are_told_with_those_that_it_does() {
     let server = serve().await;
     let mut http = server.http().await;
     for (method, path, allowed) in [
-        (Method::GET, "/v2/models/identity_fp32/infer", "POST"),
-        (Method::PUT, "/v2/models/identity_fp32/versions/1/infer", "POST"),
-        (Method::GET, "/v2/repository/index", "POST"),
-        (Method::DELETE, "/v2/repository/models/identity_fp32/load", "POST"),
-        (Method::POST, "/v2/health/live", "GET, HEAD"),
-        (Method::POST, "/v2/models/identity_fp32", "GET, HEAD"),
-        (Method::OPTIONS, "/v2", "GET, HEAD"),
-        (Method::POST, "/metrics", "GET, HEAD"),
+        (Method::GET, "/v2/models/identity_fp32/infer", "POST, OPTIONS"),
+        (Method::PUT, "/v2/models/identity_fp32/versions/1/infer", "POST, OPTIONS"),
+        (Method::GET, "/v2/repository/index", "POST, OPTIONS"),
+        (Method::DELETE, "/v2/repository/models/identity_fp32/load", "POST, OPTIONS"),
+        (Method::POST, "/v2/health/live", "GET, HEAD, OPTIONS"),
+        (Method::POST, "/v2/models/identity_fp32", "GET, HEAD, OPTIONS"),
+        (Method::DELETE, "/v2", "GET, HEAD, OPTIONS"),
+        (Method::POST, "/metrics", "GET, HEAD, OPTIONS"),
     ] {
         let answer = http.send(request(method.clone(), path, &[], "{}")).await;
         assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some(allowed)), "{method} {path}");
@@ -66,6 +67,54 @@ async fn head_answers_as_get_does_without_the_body() {
             assert_eq!(head.header(name), get.header(name), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn options_tells_the_methods_of_every_path() {
+    let server = serve().await;
+    let mut http = server.http().await;
+    for (path, allowed) in [
+        ("/v2", "GET, HEAD, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/v2/models/nowhere", "GET, HEAD, OPTIONS"),
+        ("/v2/models/identity_fp32/infer", "POST, OPTIONS"),
+        ("/v2/repository/index", "POST, OPTIONS"),
+    ] {
+        let answer = http.send(request(Method::OPTIONS, path, &[], "")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (204, Some(allowed)), "{path}");
+        assert!(answer.body.is_empty());
+    }
+    assert_eq!(http.send(request(Method::OPTIONS, "/nowhere", &[], "")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_prefix_that_a_gateway_leaves_is_taken_off_where_it_is_there() {
+    let models = Models::of(&["identity_fp32"]);
+    let prefix = Some("/serving/ns/name".to_owned());
+    let server = Server::with(&models, |config| config.server.http.path_prefix = prefix).await;
+    let mut http = server.http().await;
+    assert_eq!(http.get("/serving/ns/name/v2/health/live").await.status, 200);
+    assert_eq!(http.get("/v2/health/live").await.status, 200);
+    assert_eq!(http.get("/serving/ns/names/v2/health/live").await.status, 404);
+    let answer = http.post("/serving/ns/name/v2/models/identity_fp32/infer", json_body(&row()).to_string()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_proxys_request_id_comes_back_beside_the_requests_own() {
+    let server = serve().await;
+    let mut http = server.http().await;
+    let id = [("x-request-id", "proxy-7")];
+    let mut body = json_body(&row());
+    let infer = "/v2/models/identity_fp32/infer";
+    let answer = http.send(request(Method::POST, infer, &id, body.to_string())).await;
+    assert_eq!((answer.header("x-request-id"), answer.json().get("id").cloned()), (Some("proxy-7"), None));
+    body["id"] = "mine".into();
+    let answer = http.send(request(Method::POST, infer, &id, body.to_string())).await;
+    assert_eq!((answer.header("x-request-id"), answer.json()["id"].as_str()), (Some("proxy-7"), Some("mine")));
+    let answer = http.send(request(Method::GET, "/nowhere", &id, "")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-request-id")), (404, Some("proxy-7")));
+    assert_eq!(http.get("/v2").await.header("x-request-id"), None);
 }
 
 #[tokio::test]

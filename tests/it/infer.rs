@@ -1,5 +1,6 @@
 //! Inference: the right answers, by every way of asking.
 
+mod classes;
 mod doors;
 mod outputs;
 mod versions;

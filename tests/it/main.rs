@@ -2,9 +2,11 @@
 
 mod auth;
 mod batching;
+mod bounds;
 mod config;
 mod deadline;
 mod drain;
+mod encoding;
 mod http;
 mod infer;
 mod lifecycle;

@@ -35,6 +35,8 @@ pub mod writer;
 pub use request::decode_request;
 pub use response::{EncodedResponse, encode_error, encode_response};
 
+use crate::error::{Error, Result};
+
 /// How the caller wants outputs encoded: the parameters of the binary tensor data extension, which are not passed inward.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputEncoding {
@@ -69,6 +71,34 @@ pub struct Limits {
     pub parameters_max: usize,
     /// Bytes of one name, id, datatype or parameter value.
     pub string_bytes_max: usize,
+}
+
+/// The checks name the flags that set these bounds.
+impl Limits {
+    pub(super) fn check_inputs(&self, count: usize) -> Result<()> {
+        check_count("inputs", count, self.tensors_max, "--tensors-max")
+    }
+
+    pub(super) fn check_outputs(&self, count: usize) -> Result<()> {
+        check_count("outputs", count, self.outputs_max, "--outputs-max")
+    }
+
+    pub(super) fn check_parameters(&self, count: usize) -> Result<()> {
+        check_count("parameters", count, self.parameters_max, "--parameters-max")
+    }
+
+    /// Refuses text beyond [`Limits::string_bytes_max`]; `what` it is.
+    pub(super) fn check_string(&self, what: &str, text: &str) -> Result<()> {
+        if text.len() <= self.string_bytes_max {
+            return Ok(());
+        }
+        let (bytes, bytes_max) = (text.len(), self.string_bytes_max);
+        Err(Error::too_large(format!("{what} is {bytes} bytes long, the limit is {bytes_max} (--string-max)")))
+    }
+}
+
+fn check_count(what: &str, count: usize, count_max: usize, flag: &str) -> Result<()> {
+    if count <= count_max { Ok(()) } else { Err(Error::too_large(format!("more than {count_max} {what} ({flag})"))) }
 }
 
 impl Default for Limits {

@@ -40,10 +40,8 @@ pub(super) fn read(reader: &mut Reader<'_>, owner: Owner, limits: &Limits) -> Re
     let (mut first, mut count) = (true, 0);
     while let Some(name) = reader.key(&mut first)? {
         count += 1;
-        if count > limits.parameters_max {
-            return Err(Error::too_large(format!("more than {} parameters", limits.parameters_max)));
-        }
-        check_length("a parameter's name", &name, limits)?;
+        limits.check_parameters(count)?;
+        limits.check_string("a parameter's name", &name)?;
         let Some(value) = value(reader, &name, limits)? else {
             continue;
         };
@@ -89,7 +87,9 @@ fn value(reader: &mut Reader<'_>, name: &str, limits: &Limits) -> Result<Option<
     Ok(Some(match reader.peek() {
         Some(b'"') => {
             let value = reader.string()?;
-            check_length(&format!("parameter '{}'", shown(name)), &value, limits)?;
+            if value.len() > limits.string_bytes_max {
+                limits.check_string(&format!("parameter '{}'", shown(name)), &value)?;
+            }
             ParameterValue::String(value.into_owned())
         }
         Some(b't') if reader.take_word(b"true") => ParameterValue::Bool(true),
@@ -121,14 +121,6 @@ fn value(reader: &mut Reader<'_>, name: &str, limits: &Limits) -> Result<Option<
             )));
         }
     }))
-}
-
-/// Refuses text beyond [`Limits::string_bytes_max`]; `what` it is.
-pub(super) fn check_length(what: &str, text: &str, limits: &Limits) -> Result<()> {
-    if text.len() <= limits.string_bytes_max {
-        return Ok(());
-    }
-    Err(Error::too_large(format!("{what} is {} bytes long, the limit is {}", text.len(), limits.string_bytes_max)))
 }
 
 fn wrong_kind(name: &str, expected: &str, value: &ParameterValue) -> Error {

@@ -276,7 +276,10 @@ impl<'a> Reader<'a> {
     /// An error for nesting beyond `depth_max`.
     #[cold]
     pub(super) fn too_deep(&self, depth_max: usize) -> Error {
-        Error::too_large(format!("lists and objects nest deeper than {depth_max} at byte {}", self.at))
+        Error::too_large(format!(
+            "lists and objects nest deeper than {depth_max} at byte {} (--json-depth-max)",
+            self.at
+        ))
     }
 }
 

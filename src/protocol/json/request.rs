@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::elements::{checked_count, read_data};
-use super::parameters::{self, Owner, check_length};
+use super::parameters::{self, Owner};
 use super::reader::{Reader, shown};
 use super::{Limits, OutputEncoding};
 use crate::error::{Error, Result};
@@ -112,7 +112,7 @@ impl Decoder<'_> {
             return Err(self.reader.unexpected("a string as the request's 'id'"));
         }
         let id = self.reader.string()?;
-        check_length("the request's id", &id, self.limits)?;
+        self.limits.check_string("the request's id", &id)?;
         self.request.id = Some(id.into_owned());
         Ok(())
     }
@@ -122,9 +122,7 @@ impl Decoder<'_> {
         let mut first = true;
         while self.reader.next_item(b']', &mut first)? {
             let position = self.request.inputs.len();
-            if position >= self.limits.tensors_max {
-                return Err(Error::too_large(format!("more than {} inputs", self.limits.tensors_max)));
-            }
+            self.limits.check_inputs(position + 1)?;
             let input = self.input(position)?;
             self.request.inputs.push(input);
         }
@@ -176,7 +174,7 @@ impl Decoder<'_> {
             return Err(self.reader.unexpected("a string as 'name'"));
         }
         let name = self.reader.string()?;
-        check_length("a name", &name, self.limits)?;
+        self.limits.check_string("a name", &name)?;
         Ok(name.into_owned())
     }
 
@@ -185,7 +183,7 @@ impl Decoder<'_> {
             return Err(self.reader.unexpected("a string as 'datatype'"));
         }
         let name = self.reader.string()?;
-        check_length("its datatype", &name, self.limits)?;
+        self.limits.check_string("its datatype", &name)?;
         name.parse().map_err(|unknown: UnknownDataType| Error::invalid(unknown.to_string()))
     }
 
@@ -292,9 +290,7 @@ impl Decoder<'_> {
         let mut first = true;
         while self.reader.next_item(b']', &mut first)? {
             let position = self.request.outputs.len();
-            if position >= self.limits.outputs_max {
-                return Err(Error::too_large(format!("more than {} outputs", self.limits.outputs_max)));
-            }
+            self.limits.check_outputs(position + 1)?;
             let mut name = None;
             let output = self.output(&mut name);
             let parameters = output.map_err(|error| error.within(Named("output", name.as_deref(), position)))?;

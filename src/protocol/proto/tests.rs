@@ -12,7 +12,7 @@ fn message(datatype: &str, shape: &[i64], contents: InferTensorContents) -> Mode
 }
 
 fn refusal(message: ModelInferRequest) -> String {
-    let error = decode_request(message).unwrap_err();
+    let error = decode_request(message, &Limits::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidRequest);
     error.message().into()
 }
@@ -20,10 +20,10 @@ fn refusal(message: ModelInferRequest) -> String {
 #[test]
 fn typed_contents_become_the_same_bytes_as_raw_ones() {
     let contents = InferTensorContents { int_contents: vec![-1, 127], ..Default::default() };
-    let request = decode_request(message("INT8", &[2], contents)).unwrap();
+    let request = decode_request(message("INT8", &[2], contents), &Limits::default()).unwrap();
     assert_eq!(request.inputs[0].tensor.view::<i8>().unwrap(), [-1, 127]);
     let contents = InferTensorContents { bytes_contents: vec![Bytes::from_static(b"a\0b")], ..Default::default() };
-    let request = decode_request(message("BYTES", &[1], contents)).unwrap();
+    let request = decode_request(message("BYTES", &[1], contents), &Limits::default()).unwrap();
     assert_eq!(request.inputs[0].tensor.byte_strings().unwrap().next(), Some(&b"a\0b"[..]));
 }
 
@@ -49,7 +49,7 @@ fn raw_contents_are_shared_and_must_be_one_each() {
     let mut request = message("FP32", &[1], InferTensorContents::default());
     let raw = Bytes::copy_from_slice(&1.5_f32.to_le_bytes());
     request.raw_input_contents = vec![raw.clone()];
-    let decoded = decode_request(request.clone()).unwrap();
+    let decoded = decode_request(request.clone(), &Limits::default()).unwrap();
     assert_eq!(decoded.inputs[0].tensor.data().as_ptr(), raw.as_ptr());
     request.raw_input_contents.push(raw);
     assert!(refusal(request.clone()).contains("2 entries, expected one for each of the 1 inputs"));

@@ -74,14 +74,3 @@ pub(super) fn check_choice(listing: &mut ModelListing) {
     let list = if missing.len() == wanted.len() { &mut listing.faults } else { &mut listing.warnings };
     list.push(message);
 }
-
-/// Label files are for people who read responses: a missing one is no reason not to serve.
-pub(super) fn check_labels(listing: &mut ModelListing) {
-    for output in &listing.settings.outputs {
-        let Some(labels) = &output.labels else { continue };
-        let path = listing.directory.join(labels);
-        if !path.is_file() {
-            listing.warnings.push(format!("{}: no such file, named as labels of '{}'", path.display(), output.name));
-        }
-    }
-}

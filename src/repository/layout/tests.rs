@@ -180,7 +180,7 @@ fn faults_and_warnings_of_settings_name_the_file() {
     let root = repository(&[
         ("a/config.pbtxt", "name: 'b'\nplatform: 'tensorrt_plan'"),
         ("a/1/model.plan", ""),
-        ("b/config.pbtxt", "colour: 'red'\noutput { name: 'y' label_filename: 'labels.txt' }"),
+        ("b/config.pbtxt", "colour: 'red'"),
         ("b/1/model.onnx", ""),
     ]);
     let listings = scan(root.path()).unwrap();
@@ -189,7 +189,6 @@ fn faults_and_warnings_of_settings_name_the_file() {
     assert!(listings[0].faults[1].contains("a/config.pbtxt: line 2: platform: 'tensorrt_plan'"), "{listings:?}");
     assert_eq!(numbers(&listings[1]), [1]);
     assert!(listings[1].warnings[0].contains("b/config.pbtxt: line 1: colour: unknown field"), "{listings:?}");
-    assert!(listings[1].warnings[1].contains("b/labels.txt: no such file, named as labels of 'y'"), "{listings:?}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn duration(counted: Counted) -> Option<StatisticDuration> {
     Some(StatisticDuration { count: counted.count, ns: counted.ns })
 }
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970: the wire wants the time of day; nothing is decided by it.
 fn now_milliseconds() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
 }

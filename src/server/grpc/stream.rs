@@ -1,16 +1,18 @@
 //! `ModelStreamInfer`: requests of one stream run side by side, and are answered in their order.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, Stream};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tower::Service;
 
 use super::closing::going_down;
+use super::too_large;
 use crate::error::Error;
 use crate::protocol::proto::infer_parameter::ParameterChoice;
 use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
@@ -18,7 +20,6 @@ use crate::protocol::status;
 use crate::server::Doors;
 use crate::server::drain::Phase;
 use crate::server::guard::Pass;
-use crate::service::Stack;
 
 /// Requests of one stream under way at once; more wait on the wire. Enough to fill half a batch of the default size, so
 /// that a client with one stream gets batches too.
@@ -40,11 +41,12 @@ type Answer = Result<ModelStreamInferResponse, Status>;
 /// it so, and on the way down once what is under way is answered.
 pub(in super::super) struct Answers {
     requests: Streaming<ModelInferRequest>,
-    stack: Stack,
+    doors: Arc<Doors>,
     deadline: Option<Instant>,
     /// Looks at each request of the stream, where the door is guarded.
     pass: Option<Pass>,
     status_for_errors: bool,
+    bytes_max: usize,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
     closing: BoxFuture<'static, ()>,
     /// Set when no more requests are read: how the stream ends.
@@ -57,15 +59,16 @@ impl Answers {
         metadata: &MetadataMap,
         deadline: Option<Instant>,
         pass: Option<Pass>,
-        doors: &Doors,
+        doors: Arc<Doors>,
     ) -> Self {
-        let drain = doors.drain.clone();
+        let (drain, bytes_max) = (doors.drain.clone(), doors.body_bytes_max);
         Self {
             requests,
-            stack: doors.stack.clone(),
+            doors,
             deadline,
             pass,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
+            bytes_max,
             running: FuturesOrdered::new(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
             end: None,
@@ -77,9 +80,13 @@ impl Answers {
             match Pin::new(&mut self.requests).poll_next(context) {
                 Poll::Ready(Some(Ok(request))) => {
                     let permitted = self.pass.as_ref().map_or(Ok(()), |pass| pass.request(&request.model_name));
-                    let (stack, deadline) = (self.stack.clone(), self.deadline);
-                    let run = answer(stack, request, permitted, deadline, self.status_for_errors);
+                    let (doors, deadline) = (Arc::clone(&self.doors), self.deadline);
+                    let run = answer(doors, request, permitted, deadline, self.status_for_errors);
                     self.running.push_back(Box::pin(run));
+                }
+                // tonic's own code for a message above the limit.
+                Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
+                    self.end = Some(Err(status::to_grpc(&too_large(self.bytes_max))));
                 }
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
                 Poll::Ready(None) => self.end = Some(Ok(())),
@@ -119,7 +126,7 @@ impl Stream for Answers {
 }
 
 async fn answer(
-    stack: Stack,
+    doors: Arc<Doors>,
     request: ModelInferRequest,
     permitted: Result<(), Error>,
     deadline: Option<Instant>,
@@ -127,7 +134,7 @@ async fn answer(
 ) -> Answer {
     let id = request.id.clone();
     let outcome = match permitted {
-        Ok(()) => run(stack, request, deadline).await,
+        Ok(()) => run(&doors, request, deadline).await,
         Err(error) => Err(error),
     };
     match outcome {
@@ -145,15 +152,15 @@ async fn answer(
 }
 
 async fn run(
-    mut stack: Stack,
+    doors: &Doors,
     mut message: ModelInferRequest,
     deadline: Option<Instant>,
 ) -> Result<ModelInferResponse, Error> {
     // Acted on here; passed inward it would keep this request from sharing a batch with others.
     message.parameters.remove(EMPTY_FINAL_RESPONSE);
-    let mut request = proto::decode_request(message)?;
+    let mut request = proto::decode_request(message, &doors.bounds.request)?;
     request.deadline = deadline;
-    let mut response = proto::encode_response(stack.call(request).await?);
+    let mut response = proto::encode_response(doors.stack.clone().call(request).await?);
     response.parameters.extend(final_response());
     Ok(response)
 }

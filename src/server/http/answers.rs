@@ -13,8 +13,9 @@ use crate::protocol::proto::ModelStatistics;
 use crate::repository::IndexLine;
 
 /// The extensions that this server speaks, by the names V2 gives them.
-pub(in super::super) const EXTENSIONS: [&str; 8] = [
+pub(in super::super) const EXTENSIONS: [&str; 9] = [
     "binary_tensor_data",
+    "classification",
     "logging",
     "model_configuration",
     "model_repository",

@@ -1,36 +1,37 @@
 //! `POST /v2/models/{model}[/versions/{version}]/infer`.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::JSON;
+use super::{JSON, read_body};
 use crate::error::{Error, Result};
-use crate::protocol::json::{self, Limits};
+use crate::protocol::json;
 use crate::server::Doors;
-use crate::server::body::{self, ResponseBody};
+use crate::server::body::ResponseBody;
+use crate::server::head::{HEADER_LENGTH, Head, REQUEST_ID};
 use crate::service::note_body;
 
-/// Bytes of JSON before the binary tensors (V2 binary tensor data extension).
-const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 pub(super) async fn answer(
     model: String,
     version: Option<String>,
-    headers: &HeaderMap,
+    parts: &Parts,
+    head: Head,
     body: Incoming,
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
-    let header_length = header_length(headers)?;
-    refuse_encoded(headers)?;
-    let body = body::read(body, doors.body_bytes_max).await?;
+    let header_length = if head.split { header_length(&parts.headers)? } else { None };
+    let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
     if doors.watch.is_some() {
         note_body(&body);
     }
-    let (mut request, encoding) = json::decode_request(body, header_length, &Limits::default())?;
+    let (mut request, encoding) = json::decode_request(body, header_length, &doors.bounds.request)?;
     request.model = model;
     request.version = version;
+    request.trace_id = trace_id(&parts.headers, head);
     let response = doors.stack.clone().call(request).await?;
     let encoded = json::encode_response(&response, &encoding)?;
     let mut answer = Response::new(ResponseBody::segments(encoded.segments));
@@ -46,19 +47,16 @@ pub(super) async fn answer(
     Ok(answer)
 }
 
+/// The id by which logs of proxies know the request.
+pub(super) fn trace_id(headers: &HeaderMap, head: Head) -> Option<String> {
+    let id = if head.request_id { headers.get(REQUEST_ID) } else { None };
+    id.and_then(|id| id.to_str().ok()).map(Into::into)
+}
+
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>> {
-    let Some(value) = headers.get(&HEADER_LENGTH) else { return Ok(None) };
+    let Some(value) = headers.get(HEADER_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or_else(|| {
         Error::invalid(format!("{HEADER_LENGTH} is {value:?}, expected the number of bytes of JSON before the tensors"))
     })
-}
-
-fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(Error::unsupported(format!("content-encoding {encoding:?} is not served, send the body as it is")))
-        }
-        _ => Ok(()),
-    }
 }

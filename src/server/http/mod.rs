@@ -2,20 +2,28 @@
 
 mod answers;
 pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
+mod coding;
+mod cors;
 mod infer;
 mod routes;
 mod settings;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::Doors;
-use super::body::{self, ResponseBody};
+use super::body::{GuardedBody, ResponseBody};
+use super::bounds::{Buffered, Charge};
+use super::head::{Head, REQUEST_ID};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::{json, status};
+use coding::{Coding, InflateBounds};
 use routes::Route;
+
+pub use cors::Cors;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Prometheus' text format.
@@ -24,47 +32,126 @@ const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=
 /// Bytes of a body that is no inference: load parameters and index filters.
 const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Answers any request; every failure is a JSON body `{"error": ...}`.
-pub(super) async fn answer(request: Request<Incoming>, doors: &Doors) -> Response<ResponseBody> {
-    let (head, body) = request.into_parts();
-    let route = match routes::parse(head.uri.path()) {
+/// What the HTTP door does beyond answering. By default, nothing.
+#[derive(Clone, Debug, Default)]
+pub struct HttpConfig {
+    /// Whose web pages may use this server.
+    pub cors: Cors,
+    /// Put before each path by a gateway that does not take it off: `/serving/ns/name`. Paths without it are served too.
+    pub path_prefix: Option<String>,
+}
+
+/// Answers any request, also one that the guard refused; every failure is a JSON body `{"error": ...}`.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    head: Head,
+    refusal: Option<Error>,
+    doors: &Doors,
+) -> Response<ResponseBody> {
+    let (parts, body) = request.into_parts();
+    let mut response = match (refusal, head.refusal(&parts.headers, &parts.uri, &doors.bounds)) {
+        (None, None) => routed(&parts, head, body, doors).await,
+        (_, Some((status, message))) => refused(status, &message),
+        (Some(error), None) => failed(&error),
+    };
+    coding::compress(&mut response, head, &parts.headers);
+    // The headers that most requests lack cost them nothing.
+    if head.request_id {
+        let id = parts.headers.get(REQUEST_ID).cloned();
+        response.headers_mut().extend(id.map(|id| (HeaderName::from_static(REQUEST_ID), id)));
+    }
+    if head.origin {
+        doors.http.cors.expose(&parts.headers, &mut response);
+    }
+    response
+}
+
+async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Response<ResponseBody> {
+    let path = without_prefix(parts.uri.path(), doors.http.path_prefix.as_deref());
+    let route = match routes::parse(path) {
         Ok(Some(route)) => route,
-        Ok(None) => return refused(StatusCode::NOT_FOUND, &format!("unknown path {}", shown(head.uri.path()))),
+        Ok(None) => return refused(StatusCode::NOT_FOUND, &format!("unknown path {}", shown(path))),
         Err(error) => return failed(&error),
     };
-    if !route.accepts(&head.method) {
-        return method_not_allowed(&route, &head.method, head.uri.path());
+    if parts.method == Method::OPTIONS {
+        return options(&route, parts, doors);
     }
+    if !route.accepts(&parts.method) {
+        return method_not_allowed(&route, &parts.method, path);
+    }
+    let small = async |body| read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors).await;
     let outcome = match route {
-        Route::Infer { model, version } => infer::answer(model, version, &head.headers, body, doors).await,
+        Route::Infer { model, version } => infer::answer(model, version, parts, head, body, doors).await,
         Route::Metrics => Ok(text(doors.telemetry.render())),
-        Route::RepositoryIndex => index(body, doors).await,
-        Route::Load { model } => load(model, body, doors).await,
-        Route::Unload { model } => unload(model, body, doors).await,
-        Route::TraceSetting { model } => settings::trace(model.as_deref(), &head.method, body, doors).await,
-        Route::Logging => settings::logging(&head.method, body).await,
+        Route::RepositoryIndex => match small(body).await {
+            Ok((body, _)) => answers::index(&body, doors),
+            Err(error) => Err(error),
+        },
+        Route::Load { model } => match small(body).await {
+            Ok((body, _)) => load(model, &body, doors).await,
+            Err(error) => Err(error),
+        },
+        // The body is read so that the connection stays usable; `unload_dependents` has nothing to act on.
+        Route::Unload { model } => match small(body).await {
+            Ok(_) => unload(model, doors).await,
+            Err(error) => Err(error),
+        },
+        Route::TraceSetting { model } => match small(body).await {
+            Ok((body, _)) => settings::trace(model.as_deref(), &parts.method, &body, doors),
+            Err(error) => Err(error),
+        },
+        Route::Logging => match small(body).await {
+            Ok((body, _)) => settings::logging(&parts.method, &body),
+            Err(error) => Err(error),
+        },
         other => answers::answer(&other, doors),
     };
     outcome.unwrap_or_else(|error| failed(&error))
 }
 
-async fn index(request: Incoming, doors: &Doors) -> Result<Response<ResponseBody>> {
-    let body = body::read(request, SMALL_BODY_BYTES_MAX).await?;
-    answers::index(&body, doors)
+/// `path` as the routes know it.
+pub(super) fn without_prefix<'a>(path: &'a str, prefix: Option<&str>) -> &'a str {
+    let rest = prefix.and_then(|prefix| path.strip_prefix(prefix));
+    rest.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
 }
 
-async fn load(model: String, request: Incoming, doors: &Doors) -> Result<Response<ResponseBody>> {
-    let body = body::read(request, SMALL_BODY_BYTES_MAX).await?;
-    let overrides = answers::load_overrides(&body)?;
+/// Reads a body of at most `bytes_max` bytes, inflated where it is compressed. What it counts for lasts as long as the
+/// second value.
+async fn read_body<'a>(
+    headers: &HeaderMap,
+    head: Head,
+    body: Incoming,
+    bytes_max: usize,
+    doors: &'a Doors,
+) -> Result<(Bytes, Charge<&'a Buffered>)> {
+    let coding = if head.encoded { Coding::of_request(headers)? } else { None };
+    let body = GuardedBody::new(body, &*doors.buffered, doors.bounds.body_timeout);
+    let (body, mut held) = body.read(bytes_max).await?;
+    let Some(coding) = coding else { return Ok((body, held)) };
+    let bounds = InflateBounds { bytes_max, ratio_max: doors.bounds.decompression_ratio_max };
+    let inflated = coding::inflate(coding, &body, bounds, &mut held)?;
+    Ok((inflated, held))
+}
+
+async fn load(model: String, body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {
+    let overrides = answers::load_overrides(body)?;
     doors.repository.load(&model, overrides.iter().map(String::as_str)).await?;
     Ok(as_json(StatusCode::OK, &answers::LoadAnswer { name: &model, load: true }))
 }
 
-async fn unload(model: String, request: Incoming, doors: &Doors) -> Result<Response<ResponseBody>> {
-    // Read, so that the connection stays usable; `unload_dependents` has nothing to act on.
-    body::read(request, SMALL_BODY_BYTES_MAX).await?;
+async fn unload(model: String, doors: &Doors) -> Result<Response<ResponseBody>> {
     doors.repository.unload(&model).await?;
     Ok(as_json(StatusCode::OK, &answers::UnloadAnswer { name: &model, unload: true }))
+}
+
+/// What a path takes; for a browser that asks on behalf of a web page, whether that page may.
+fn options(route: &Route, parts: &Parts, doors: &Doors) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allowed = HeaderValue::from_static(route.methods());
+    doors.http.cors.preflight(&parts.headers, &allowed, &mut response);
+    response.headers_mut().insert(header::ALLOW, allowed);
+    response
 }
 
 /// A response of `content` as JSON.
@@ -91,7 +178,7 @@ fn refused(status: StatusCode, message: &str) -> Response<ResponseBody> {
 }
 
 /// The response for `error`, by the one table.
-pub(super) fn failed(error: &Error) -> Response<ResponseBody> {
+fn failed(error: &Error) -> Response<ResponseBody> {
     let mut response = refused(status::of(error.kind()).0, error.message());
     if let Some(seconds) = status::retry_after_seconds(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -106,9 +193,7 @@ fn method_not_allowed(route: &Route, method: &Method, path: &str) -> Response<Re
     let allowed = route.methods();
     let message = format!("method {method} is not allowed for {}, expected {allowed}", shown(path));
     let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, &message);
-    if let Ok(allowed) = HeaderValue::from_str(allowed) {
-        response.headers_mut().insert(header::ALLOW, allowed);
-    }
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

@@ -32,16 +32,16 @@ impl Route {
     /// The methods it takes, as an `Allow` header lists them.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST",
-            Route::TraceSetting { .. } | Route::Logging | Route::SharedMemory { .. } => "GET, HEAD, POST",
-            _ => "GET, HEAD",
+            Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST, OPTIONS",
+            Route::TraceSetting { .. } | Route::Logging | Route::SharedMemory { .. } => "GET, HEAD, POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
     }
 
     pub(super) fn accepts(&self, method: &Method) -> bool {
         match self.methods() {
-            "POST" => method == Method::POST,
-            "GET, HEAD" => method == Method::GET || method == Method::HEAD,
+            "POST, OPTIONS" => method == Method::POST,
+            "GET, HEAD, OPTIONS" => method == Method::GET || method == Method::HEAD,
             _ => method == Method::GET || method == Method::HEAD || method == Method::POST,
         }
     }

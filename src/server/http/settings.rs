@@ -1,26 +1,25 @@
 //! The trace and logging extensions: `GET` tells the settings, `POST` changes some and tells all.
 
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Map, Value};
 
 use super::answers::read_json;
-use super::{SMALL_BODY_BYTES_MAX, as_json};
+use super::as_json;
 use crate::error::{Error, Result};
 use crate::server::Doors;
-use crate::server::body::{self, ResponseBody};
+use crate::server::body::ResponseBody;
 use crate::telemetry::{LogSetting, TraceSetting, change_logs, log_settings};
 
-pub(super) async fn trace(
+pub(super) fn trace(
     model: Option<&str>,
     method: &Method,
-    body: Incoming,
+    body: &[u8],
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
     model.map_or(Ok(()), |model| doors.repository.knows(model))?;
     let traces = doors.telemetry.trace_settings();
     if *method == Method::POST {
-        let changes = changes(body).await?;
+        let changes = changes(body)?;
         traces.change(model, changes.into_iter().map(trace_values).collect::<Result<_>>()?)?;
     }
     let shown = |setting: TraceSetting| {
@@ -48,9 +47,9 @@ fn trace_values((name, value): (String, Value)) -> Result<(String, Vec<String>)>
     Ok((name, values))
 }
 
-pub(super) async fn logging(method: &Method, body: Incoming) -> Result<Response<ResponseBody>> {
+pub(super) fn logging(method: &Method, body: &[u8]) -> Result<Response<ResponseBody>> {
     let settings = if *method == Method::POST {
-        let changes: Vec<_> = changes(body).await?.into_iter().map(log_value).collect::<Result<_>>()?;
+        let changes: Vec<_> = changes(body)?.into_iter().map(log_value).collect::<Result<_>>()?;
         change_logs(&changes)?
     } else {
         log_settings()
@@ -82,7 +81,6 @@ fn log_value((name, value): (String, Value)) -> Result<(String, LogSetting)> {
     Ok((name, value))
 }
 
-async fn changes(body: Incoming) -> Result<Map<String, Value>> {
-    let body = body::read(body, SMALL_BODY_BYTES_MAX).await?;
-    if body.is_empty() { Ok(Map::new()) } else { read_json(&body) }
+fn changes(body: &[u8]) -> Result<Map<String, Value>> {
+    if body.is_empty() { Ok(Map::new()) } else { read_json(body) }
 }

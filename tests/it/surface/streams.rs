@@ -131,6 +131,19 @@ async fn requests_of_one_stream_share_batches() {
 }
 
 #[tokio::test]
+async fn a_message_above_the_limit_ends_its_stream_after_the_answers_before_it() {
+    let models = Models::of(&["identity_fp32"]);
+    let server = Server::with(&models, |config| config.server.body_bytes_max = 500).await;
+    let large = named([("x", tensor([1, 200], [0_f32; 200]))]);
+    let requests = [message_with_id("identity_fp32", "small", &row()), message("identity_fp32", &large)];
+    let mut answers = open(&mut server.grpc().await, stream::iter(requests)).await;
+    assert_eq!(next(&mut answers).await.unwrap().unwrap().infer_response.unwrap().id, "small");
+    let status = next(&mut answers).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("500 bytes"), "{status}");
+}
+
+#[tokio::test]
 async fn an_idle_stream_does_not_keep_the_server_from_stopping() {
     let server = Server::start(&Models::of(&["identity_fp32"])).await;
     let (requests, stream) = channel();
