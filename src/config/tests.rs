@@ -53,3 +53,30 @@ fn a_file_uri_is_a_directory() {
     let flags = Flags { repositories: vec!["file:///srv/models".into()], ..Flags::default() };
     assert_eq!(resolve(&flags).unwrap().repository.repositories, [std::path::PathBuf::from("/srv/models")]);
 }
+
+#[test]
+fn bounds_of_the_doors_come_from_flags_and_file_and_have_bounds_of_their_own() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "uri_max = \"1KiB\"\ntensors_max = 3\ncors_origin = [\"https://a.example\"]").unwrap();
+    let bounds = BoundsFlags { tensors_max: Some(5), idle_timeout: Some("5s".into()), ..BoundsFlags::default() };
+    let path_prefix = Some("/serving/ns/name/".into());
+    let flags = Flags { config: Some(file.path().into()), bounds, path_prefix, ..Flags::default() };
+    let server = resolve(&flags).unwrap().server;
+    assert_eq!((server.bounds.uri_bytes_max, server.bounds.request.tensors_max), (1024, 5));
+    assert_eq!((server.bounds.idle_timeout.as_secs(), server.bounds.headers_max), (5, 64));
+    assert_eq!(server.http.path_prefix.as_deref(), Some("/serving/ns/name"));
+    let bounds = BoundsFlags {
+        headers_max: Some(101),
+        streams_max: Some(0),
+        header_bytes_max: Some("1MiB".into()),
+        body_timeout: Some("soon".into()),
+        ..BoundsFlags::default()
+    };
+    let cors_origin = vec!["app.example".into()];
+    let faults =
+        resolve(&Flags { bounds, cors_origin, path_prefix: Some("x".into()), ..Flags::default() }).unwrap_err();
+    let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    let expected =
+        ["--header-bytes-max", "--headers-max", "--body-timeout", "--streams-max", "--cors-origin", "--path-prefix"];
+    assert_eq!(keys, expected);
+}

@@ -5,3 +5,4 @@
 pub mod json;
 pub mod proto;
 pub mod status;
+pub mod v1;

@@ -21,6 +21,7 @@ pub(super) struct Activity {
     started: AtomicUsize,
     finished: AtomicUsize,
     reads: AtomicUsize,
+    writes: AtomicUsize,
     http2: AtomicBool,
 }
 
@@ -51,11 +52,24 @@ impl Activity {
         }
     }
 
+    /// Resolves when nothing was read or written for `pause`: a client that was asked to go does not answer.
+    pub(super) async fn silent(&self, pause: Duration) {
+        let mut before = self.counts();
+        loop {
+            tokio::time::sleep(pause).await;
+            let now = self.counts();
+            if std::mem::replace(&mut before, now) == now {
+                return;
+            }
+        }
+    }
+
     fn counts(&self) -> Counts {
         Counts {
             started: self.started.load(Ordering::Relaxed),
             finished: self.finished.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
             http2: self.http2.load(Ordering::Relaxed),
         }
     }
@@ -75,6 +89,7 @@ struct Counts {
     started: usize,
     finished: usize,
     reads: usize,
+    writes: usize,
     http2: bool,
 }
 
@@ -98,6 +113,10 @@ impl Watch {
         if counts.started != counts.finished || counts.started != self.rest.started {
             (self.rest, self.since, self.head_since) = (counts, now, None);
             return None;
+        }
+        // The body of an answer may still be on its way long after its head.
+        if counts.writes != self.rest.writes {
+            (self.rest.writes, self.since) = (counts.writes, now);
         }
         // Bytes of HTTP/2 may be a ping; a head of its own that does not end makes no request, so the connection is idle.
         if counts.reads != self.rest.reads && !counts.http2 {
@@ -140,6 +159,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.activity.writes.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(context, data)
     }
 
@@ -156,6 +176,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         data: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        self.activity.writes.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write_vectored(context, data)
     }
 
@@ -171,12 +192,24 @@ mod tests {
     const HEAD: Duration = Duration::from_secs(30);
     const IDLE: Duration = Duration::from_secs(75);
 
+    #[test]
+    fn an_answer_that_is_still_being_written_keeps_its_connection() {
+        let start = Instant::now();
+        let mut watch = Watch::new(start, HEAD, IDLE);
+        let mut look = |second, writes| {
+            let counts = Counts { started: 1, finished: 1, reads: 1, writes, http2: true };
+            watch.look(start + Duration::from_secs(second), counts)
+        };
+        assert_eq!([look(15, 1), look(80, 2), look(150, 2)], [None; 3]);
+        assert_eq!(look(155, 2), Some(Ending::Idle));
+    }
+
     /// What is decided at each of these seconds, with these counts of requests started, finished, and of reads.
     fn decided(http2: bool, looks: &[(u64, usize, usize, usize)]) -> Vec<Option<Ending>> {
         let start = Instant::now();
         let mut watch = Watch::new(start, HEAD, IDLE);
         let look = |&(second, started, finished, reads): &(u64, usize, usize, usize)| {
-            watch.look(start + Duration::from_secs(second), Counts { started, finished, reads, http2 })
+            watch.look(start + Duration::from_secs(second), Counts { started, finished, reads, writes: 0, http2 })
         };
         looks.iter().map(look).collect()
     }

@@ -126,6 +126,7 @@ pub(super) async fn serve(stream: Transport, peer: IpAddr, connections: Arc<Conn
                 connection.as_mut().connection().graceful_shutdown();
                 tokio::select! {
                     _ = connection => {}
+                    () = activity.silent(idle_timeout) => {}
                     () = drain.reached(Phase::Closed) => {}
                 }
                 return;

@@ -55,11 +55,13 @@ impl Services {
     pub(super) fn new(doors: Arc<Doors>) -> Self {
         let inference = GrpcInferenceServiceServer::new(GrpcDoor { doors: Arc::clone(&doors) })
             .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(doors.body_bytes_max)
             .max_encoding_message_size(usize::MAX);
         let inference_compressing =
             inference.clone().send_compressed(CompressionEncoding::Zstd).send_compressed(CompressionEncoding::Gzip);
+        let inference_compressing = inference_compressing.send_compressed(CompressionEncoding::Deflate);
         Self {
             inference,
             inference_compressing,

@@ -15,6 +15,11 @@ use crate::support::{Models, Server, eventually, grpc, patiently};
 
 const INFER: &str = "/v2/models/identity_fp32/infer";
 
+/// A client's preface and its empty SETTINGS (RFC 9113, 3.4).
+const HTTP2_START: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// The type of a GOAWAY frame.
+const GOAWAY: u8 = 7;
+
 fn row() -> Named {
     named([("x", tensor([1, 2], [1_f32, 2.]))])
 }
@@ -89,14 +94,11 @@ async fn a_connection_without_requests_is_closed_after_its_time() {
     let mut answer = String::new();
     patiently("the connection to be closed", stream.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    let mut http2 = Http::connect_http2(server.http).await;
-    let closed = async || {
-        let request = request(Method::GET, "/v2/health/live", &[], "");
-        // Each request makes the connection busy again, so only every other look may be one.
-        tokio::time::timeout(Duration::from_millis(200), std::future::pending::<()>()).await.ok();
-        http2.try_send(request).await.is_err().then_some(())
-    };
-    eventually("the HTTP/2 connection to be closed", closed).await;
+    let mut stream = TcpStream::connect(server.http).await.unwrap();
+    stream.write_all(HTTP2_START).await.unwrap();
+    let mut answer = Vec::new();
+    patiently("the HTTP/2 connection to be closed", stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.windows(17).any(|frame| frame[3] == GOAWAY && frame[13..17] == [0; 4]), "{answer:?}");
 }
 
 #[tokio::test]
@@ -194,4 +196,28 @@ async fn streams_of_one_connection_beyond_their_bound_wait_for_their_turn() {
     for outcome in futures_util::future::join_all(calls).await {
         outcome.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_resets_its_streams_faster_than_they_are_looked_at_is_sent_away() {
+    let server = bounded(|bounds| bounds.resets_max = 5).await;
+    let mut stream = TcpStream::connect(server.http).await.unwrap();
+    let mut sent = HTTP2_START.to_vec();
+    for stream in (1..200_u32).step_by(2) {
+        // HEADERS that end head and stream (:method GET, :scheme http, :path / from HPACK's static table), then RST_STREAM.
+        sent.extend([0, 0, 3, 1, 5]);
+        sent.extend(stream.to_be_bytes());
+        sent.extend([0x82, 0x86, 0x84]);
+        sent.extend([0, 0, 4, 3, 0]);
+        sent.extend(stream.to_be_bytes());
+        sent.extend(8_u32.to_be_bytes());
+    }
+    stream.write_all(&sent).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is an end like any other.
+    let _ = patiently("the connection to be closed", stream.read_to_end(&mut answer)).await;
+    // GOAWAY with ENHANCE_YOUR_CALM.
+    let calm = answer.windows(17).any(|frame| frame[3] == GOAWAY && frame[13..17] == 11_u32.to_be_bytes());
+    assert!(calm, "{answer:?}");
+    assert_eq!(server.http().await.get("/v2/health/live").await.status, 200);
 }

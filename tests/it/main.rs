@@ -16,3 +16,4 @@ mod support;
 mod surface;
 mod telemetry;
 mod tls;
+mod v1;

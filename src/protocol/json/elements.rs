@@ -40,7 +40,12 @@ pub(super) fn checked_count(datatype: DataType, shape: &Shape, limits: &Limits) 
 /// # Errors
 /// Those of [`checked_count`]; [`crate::error::Kind::InvalidRequest`] where the elements are more or fewer than the shape's
 /// or one of them is no value of the datatype.
-pub(super) fn read_data(reader: &mut Reader<'_>, datatype: DataType, shape: &Shape, limits: &Limits) -> Result<Bytes> {
+pub(in crate::protocol) fn read_data(
+    reader: &mut Reader<'_>,
+    datatype: DataType,
+    shape: &Shape,
+    limits: &Limits,
+) -> Result<Bytes> {
     let expected = checked_count(datatype, shape, limits)?;
     let task = Task { datatype, shape, expected, limits };
     match datatype {

@@ -32,7 +32,10 @@ mod tests;
 mod values;
 pub mod writer;
 
+pub(super) use elements::read_data;
+pub(super) use reader::Reader;
 pub use request::decode_request;
+pub(super) use response::elements as write_elements;
 pub use response::{EncodedResponse, encode_error, encode_response};
 
 use crate::error::{Error, Result};

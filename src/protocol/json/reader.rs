@@ -15,14 +15,14 @@ pub(super) const NON_FINITE: [(&[u8], f64); 3] =
 const SHOWN_CHARS: usize = 100;
 
 /// A position in JSON text. Offsets in messages count from the start of the body.
-pub(super) struct Reader<'a> {
+pub(in crate::protocol) struct Reader<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `text` from byte `at` on.
-    pub(super) fn new(text: &'a [u8], at: usize) -> Self {
+    pub(in crate::protocol) fn new(text: &'a [u8], at: usize) -> Self {
         Self { text, at }
     }
 
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
 
     /// The next byte that is no whitespace, which stays unread; `None` at the end.
     #[inline(always)]
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(in crate::protocol) fn peek(&mut self) -> Option<u8> {
         while let Some(&byte) = self.text.get(self.at) {
             // One comparison for nearly every byte; the four that JSON calls whitespace are below.
             if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
 
     /// Reads `byte` where it comes next.
     #[inline(always)]
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    pub(in crate::protocol) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
 
     /// Goes on to the next item of a list or object that `closer` ends; false behind the last.
     #[inline]
-    pub(super) fn next_item(&mut self, closer: u8, first: &mut bool) -> Result<bool> {
+    pub(in crate::protocol) fn next_item(&mut self, closer: u8, first: &mut bool) -> Result<bool> {
         if std::mem::take(first) {
             return Ok(!self.take(closer));
         }
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips one value of any kind, checking it.
-    pub(super) fn skip_value(&mut self, depth_max: usize) -> Result<()> {
+    pub(in crate::protocol) fn skip_value(&mut self, depth_max: usize) -> Result<()> {
         // The closers that are still to come. Not recursion: depth_max is a setting, the stack is not.
         let mut open: SmallVec<[u8; 64]> = SmallVec::new();
         loop {
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
 
     /// An error for nesting beyond `depth_max`.
     #[cold]
-    pub(super) fn too_deep(&self, depth_max: usize) -> Error {
+    pub(in crate::protocol) fn too_deep(&self, depth_max: usize) -> Error {
         Error::too_large(format!(
             "lists and objects nest deeper than {depth_max} at byte {} (--json-depth-max)",
             self.at

@@ -155,7 +155,8 @@ fn output(out: &mut Vec<u8>, name: &str, tensor: &Tensor, binary: bool) -> Resul
     Ok(())
 }
 
-fn elements(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
+/// Appends the elements of `tensor`, the output called `name`, as a flat list.
+pub(in crate::protocol) fn elements(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
     let data = tensor.data();
     match tensor.datatype() {
         DataType::Bool => numbers(out, data, |out, [byte]| boolean(out, byte != 0)),

@@ -46,7 +46,6 @@ pub(in super::super) struct Answers {
     /// Looks at each request of the stream, where the door is guarded.
     pass: Option<Pass>,
     status_for_errors: bool,
-    bytes_max: usize,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
     closing: BoxFuture<'static, ()>,
     /// Set when no more requests are read: how the stream ends.
@@ -61,14 +60,13 @@ impl Answers {
         pass: Option<Pass>,
         doors: Arc<Doors>,
     ) -> Self {
-        let (drain, bytes_max) = (doors.drain.clone(), doors.body_bytes_max);
+        let drain = doors.drain.clone();
         Self {
             requests,
             doors,
             deadline,
             pass,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
-            bytes_max,
             running: FuturesOrdered::new(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
             end: None,
@@ -86,7 +84,7 @@ impl Answers {
                 }
                 // tonic's own code for a message above the limit.
                 Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
-                    self.end = Some(Err(status::to_grpc(&too_large(self.bytes_max))));
+                    self.end = Some(Err(status::to_grpc(&too_large(self.doors.body_bytes_max))));
                 }
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
                 Poll::Ready(None) => self.end = Some(Ok(())),

@@ -83,14 +83,24 @@ pub(super) fn of_http(path: &str) -> Call<'_> {
         ["metrics"] => (Scope::Metrics, About::Server),
         ["v2", "models", model, rest @ ..] => (of_model(rest), named(model)),
         ["v2", "repository", "models", model, "load" | "unload"] => (Scope::Repository, named(model)),
-        ["v1", "models", model] => match model.split_once(':') {
-            Some((model, _)) => (Scope::Infer, named(model)),
-            None => (Scope::Metadata, named(model)),
+        ["v1", "models", model] => match v1_verb(model) {
+            Some(model) => (Scope::Infer, named(model)),
+            None => (Scope::Health, named(model)),
+        },
+        ["v1", "models", model, "versions", version] => match v1_verb(version) {
+            Some(_) => (Scope::Infer, named(model)),
+            None => (Scope::Health, named(model)),
         },
         ["v1" | "openai", ..] => (Scope::Infer, About::Unchecked),
         _ => (Scope::Admin, About::Server),
     };
     Call { scope, about }
+}
+
+/// What stands before a verb of V1; `None` without one, where a path asks whether a model is ready.
+fn v1_verb(last: &str) -> Option<&str> {
+    let (name, verb) = last.rsplit_once(':')?;
+    (!name.is_empty() && matches!(verb, "predict" | "explain")).then_some(name)
 }
 
 fn of_model(rest: &[&str]) -> Scope {
@@ -154,6 +164,10 @@ mod tests {
             ("/v2/models/m/infer", Scope::Infer, model("m")),
             ("/v2/models/m/versions/1/infer", Scope::Infer, model("m")),
             ("/v1/models/m:predict", Scope::Infer, model("m")),
+            ("/v1/models/a:b:predict", Scope::Infer, model("a:b")),
+            ("/v1/models/a:b", Scope::Health, model("a:b")),
+            ("/v1/models/m/versions/2:predict", Scope::Infer, model("m")),
+            ("/v1/models/m/versions/2", Scope::Health, model("m")),
             ("/v1/completions", Scope::Infer, About::Unchecked),
             ("/v2/repository/models/m/load", Scope::Repository, model("m")),
             ("/v2/models/m/trace/setting", Scope::Admin, model("m")),

@@ -35,12 +35,6 @@ struct ServerMetadata {
     extensions: &'static [&'static str],
 }
 
-/// KServe's answer to whether the process lives, at the root as in its V1.
-#[derive(Serialize)]
-struct Alive {
-    status: &'static str,
-}
-
 /// KServe's list of models.
 #[derive(Serialize)]
 struct Models {
@@ -50,6 +44,12 @@ struct Models {
 #[derive(Serialize)]
 struct Statistics {
     model_stats: Vec<ModelStatistics>,
+}
+
+/// V1's liveness, at `/`.
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
 }
 
 #[derive(Serialize)]
@@ -120,7 +120,7 @@ pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBo
             let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: &EXTENSIONS };
             Ok(as_json(StatusCode::OK, &metadata))
         }
-        Route::Root => Ok(as_json(StatusCode::OK, &Alive { status: "alive" })),
+        Route::Alive => Ok(as_json(StatusCode::OK, &Alive { status: "alive" })),
         Route::Live => Ok(as_json(StatusCode::OK, &Live { live: true })),
         Route::Ready => Ok(ready(None, doors.is_ready().then_some(()).ok_or_else(|| not_ready(doors)))),
         Route::ModelReady { model, version } => {

@@ -11,7 +11,6 @@ use crate::protocol::json;
 use crate::server::Doors;
 use crate::server::body::ResponseBody;
 use crate::server::head::{HEADER_LENGTH, Head, REQUEST_ID};
-use crate::service::note_body;
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -25,9 +24,6 @@ pub(super) async fn answer(
 ) -> Result<Response<ResponseBody>> {
     let header_length = if head.split { header_length(&parts.headers)? } else { None };
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
-    if doors.watch.is_some() {
-        note_body(&body);
-    }
     let (mut request, encoding) = json::decode_request(body, header_length, &doors.bounds.request)?;
     request.model = model;
     request.version = version;

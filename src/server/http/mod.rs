@@ -7,6 +7,7 @@ mod cors;
 mod infer;
 mod routes;
 mod settings;
+mod v1;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -20,6 +21,7 @@ use super::bounds::{Buffered, Charge};
 use super::head::{Head, REQUEST_ID};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::{json, status};
+use crate::service;
 use coding::{Coding, InflateBounds};
 use routes::Route;
 
@@ -54,7 +56,6 @@ pub(super) async fn answer(
         (_, Some((status, message))) => refused(status, &message),
         (Some(error), None) => failed(&error),
     };
-    coding::compress(&mut response, head, &parts.headers);
     // The headers that most requests lack cost them nothing.
     if head.request_id {
         let id = parts.headers.get(REQUEST_ID).cloned();
@@ -81,8 +82,16 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
     }
     let small = async |body| read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors).await;
     let outcome = match route {
-        Route::Infer { model, version } => infer::answer(model, version, parts, head, body, doors).await,
-        Route::Metrics => Ok(text(doors.telemetry.render())),
+        Route::Infer { model, version } => {
+            compressed(infer::answer(model, version, parts, head, body, doors).await, parts, head)
+        }
+        Route::Predict { model, version } => {
+            compressed(v1::predict(model, version, parts, head, body, doors).await, parts, head)
+        }
+        Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
+        Route::V1Models => Ok(v1::models(doors)),
+        Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
+        Route::Metrics => compressed(Ok(text(doors.telemetry.render())), parts, head),
         Route::RepositoryIndex => match small(body).await {
             Ok((body, _)) => answers::index(&body, doors),
             Err(error) => Err(error),
@@ -115,6 +124,15 @@ pub(super) fn without_prefix<'a>(path: &'a str, prefix: Option<&str>) -> &'a str
     rest.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
 }
 
+/// An inference's answer, or the metrics, compressed where the client wants that. Other answers are not: tritonclient's asyncio client says that
+/// it accepts compression with every call, and then reads metadata as they came.
+fn compressed(outcome: Result<Response<ResponseBody>>, parts: &Parts, head: Head) -> Result<Response<ResponseBody>> {
+    outcome.map(|mut response| {
+        coding::compress(&mut response, head, &parts.headers);
+        response
+    })
+}
+
 /// Reads a body of at most `bytes_max` bytes, inflated where it is compressed. What it counts for lasts as long as the
 /// second value.
 async fn read_body<'a>(
@@ -127,10 +145,21 @@ async fn read_body<'a>(
     let coding = if head.encoded { Coding::of_request(headers)? } else { None };
     let body = GuardedBody::new(body, &*doors.buffered, doors.bounds.body_timeout);
     let (body, mut held) = body.read(bytes_max).await?;
-    let Some(coding) = coding else { return Ok((body, held)) };
+    let Some(coding) = coding else {
+        note(&body, doors);
+        return Ok((body, held));
+    };
     let bounds = InflateBounds { bytes_max, ratio_max: doors.bounds.decompression_ratio_max };
     let inflated = coding::inflate(coding, &body, bounds, &mut held)?;
+    note(&inflated, doors);
     Ok((inflated, held))
+}
+
+/// Keeps a body for whoever watches the call.
+fn note(body: &Bytes, doors: &Doors) {
+    if doors.watch.is_some() {
+        service::note_body(body);
+    }
 }
 
 async fn load(model: String, body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {

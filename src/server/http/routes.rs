@@ -9,7 +9,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(super) enum Route {
-    Root,
+    Alive,
+    V1Models,
+    V1Model { model: String, version: Option<String> },
+    Predict { model: String, version: Option<String> },
+    Explain { model: String, version: Option<String> },
     Server,
     Live,
     Ready,
@@ -32,7 +36,12 @@ impl Route {
     /// The methods it takes, as an `Allow` header lists them.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Route::Infer { .. } | Route::RepositoryIndex | Route::Load { .. } | Route::Unload { .. } => "POST, OPTIONS",
+            Route::Infer { .. }
+            | Route::RepositoryIndex
+            | Route::Load { .. }
+            | Route::Unload { .. }
+            | Route::Predict { .. }
+            | Route::Explain { .. } => "POST, OPTIONS",
             Route::TraceSetting { .. } | Route::Logging | Route::SharedMemory { .. } => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -68,7 +77,8 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         // A model called "stats" has every other path of its own.
         ["v2", "models", "stats"] => Route::Statistics { model: None, version: None },
         ["v2", "models", model, rest @ ..] if !model.is_empty() => return of_model(model, rest),
-        [""] => Route::Root,
+        ["v1", "models", rest @ ..] => return of_v1(rest),
+        [""] => Route::Alive,
         ["v2"] => Route::Server,
         ["v2", "models"] => Route::Models,
         ["v2", "health", "live"] => Route::Live,
@@ -113,6 +123,31 @@ fn shared_memory(memory: &str, call: &[&str]) -> Option<Route> {
     known.then_some(Route::SharedMemory { extension })
 }
 
+/// V1 puts the verb behind the last name.
+fn of_v1(rest: &[&str]) -> Result<Option<Route>> {
+    let split = |last: &str| match last.rsplit_once(':') {
+        Some((name, verb @ ("predict" | "explain"))) if !name.is_empty() => (decoded(name), Some(verb == "predict")),
+        _ => (decoded(last), None),
+    };
+    let (model, version, predict) = match rest {
+        [] => return Ok(Some(Route::V1Models)),
+        [last] if !last.is_empty() => {
+            let (model, predict) = split(last);
+            (model?, None, predict)
+        }
+        [model, "versions", last] if !model.is_empty() && !last.is_empty() => {
+            let (version, predict) = split(last);
+            (decoded(model)?, Some(version?), predict)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(match predict {
+        Some(true) => Route::Predict { model, version },
+        Some(false) => Route::Explain { model, version },
+        None => Route::V1Model { model, version },
+    }))
+}
+
 fn decoded(segment: &str) -> Result<String> {
     let decoded = percent_decode_str(segment).decode_utf8();
     decoded
@@ -153,6 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn v1_has_its_verb_behind_the_name() {
+        let (model, version) = (|| "m".to_owned(), Some("2".to_owned()));
+        assert_eq!(route("/v1/models"), Some(Route::V1Models));
+        assert_eq!(route("/v1/models/m"), Some(Route::V1Model { model: model(), version: None }));
+        assert_eq!(route("/v1/models/m:predict"), Some(Route::Predict { model: model(), version: None }));
+        assert_eq!(route("/v1/models/m:explain"), Some(Route::Explain { model: model(), version: None }));
+        assert_eq!(route("/v1/models/m/versions/2:predict"), Some(Route::Predict { model: model(), version }));
+        assert_eq!(route("/v1/models/a:b"), Some(Route::V1Model { model: "a:b".into(), version: None }));
+        assert_eq!(route("/"), Some(Route::Alive));
+    }
+
+    #[test]
     fn names_are_percent_decoded() {
         assert_eq!(route("/v2/models/a%20b%2Fc"), Some(Route::Model { model: "a b/c".into(), version: None }));
         assert!(parse("/v2/models/%ff/infer").is_err());
@@ -162,6 +209,9 @@ mod tests {
     fn anything_else_is_no_route() {
         for path in [
             "/x",
+            "/v1",
+            "/v1/models//",
+            "/v1/models/m/infer",
             "/v2/models//infer",
             "/v2/models/m/versions/1/trace/setting",
             "/v2/systemsharedmemory",

@@ -212,3 +212,19 @@ def test_an_unknown_model_is_not_ready(use: Use):
             assert refusal.code() == grpc.StatusCode.NOT_FOUND
 
     use(steps)
+
+
+def test_v1_of_the_sdk_predicts_and_tells_what_is_ready(server: Server):
+    async def steps():
+        async with InferenceRESTClient(RESTConfig(protocol="v1", retries=0)) as sdk:
+            assert await sdk.is_server_live(server.url)
+            assert await sdk.is_model_ready(server.url, "iris")
+            instances = IRIS.example()["features"].tolist()
+            answer = await sdk.infer(server.url, {"instances": instances}, model_name="iris")
+            for name, expected in IRIS.expected().items():
+                found = np.array([prediction[name] for prediction in answer["predictions"]], expected.dtype)
+                np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            with pytest.raises(httpx.HTTPStatusError, match="gives no explanations.*501"):
+                await sdk.explain(server.url, "iris", {"instances": instances})
+
+    asyncio.run(steps())

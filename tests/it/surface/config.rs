@@ -19,6 +19,7 @@ async fn a_batched_model_is_described_without_its_rows() {
         "max_batch_size = 16\nmax_queue_delay = \"300us\"\nqueue_max = 50\nqueue_timeout = \"2s\"\ninstances = 3\n\
          versions = { latest = 2 }\n[[outputs]]\nname = \"y\"\nlabels = \"labels.txt\"\n",
     );
+    models.write("identity_fp32", "labels.txt", "cat\ndog\n");
     let server = Server::start(&models).await;
     let of_http = server.http().await.get("/v2/models/identity_fp32/config").await.json();
     assert_eq!((&of_http["name"], &of_http["max_batch_size"]), (&json!("identity_fp32"), &json!(16)));

@@ -1,0 +1,124 @@
+//! V1 predictions, TensorFlow Serving's and KServe's first protocol, as V2 requests and back.
+//!
+//! V1 says neither datatypes nor shapes: both come from the model's signature and from how the lists nest, which is why a
+//! signature is needed to read a body. `instances` are rows: `[row, ...]` for a model of one input, or objects by the
+//! inputs' names. `inputs` are columns: one value for a model of one input, or an object of them. What comes back has the
+//! same form under `predictions`.
+//!
+//! Not served: bytes as `{"b64": ...}`, and signatures by name.
+
+mod predictions;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::infer::{InferRequest, NamedTensor};
+use crate::model::{Signature, TensorSpec};
+use crate::protocol::json::Limits;
+
+pub use predictions::encode_predictions;
+
+/// How a request was written, and so how its answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `instances`, this many.
+    Rows(usize),
+    /// `inputs`.
+    Columns,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    instances: Option<&'a RawValue>,
+    #[serde(borrow)]
+    inputs: Option<&'a RawValue>,
+}
+
+/// Names with the JSON of their values.
+type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Decodes the body of a prediction for a model with `signature`. Name, version and deadline stay empty.
+///
+/// # Errors
+/// `InvalidRequest` for what is no such body or fits no input; `TooLarge` beyond `limits`.
+pub fn decode_predict(body: &[u8], signature: &Signature, limits: &Limits) -> Result<(InferRequest, Form)> {
+    let not_json = |cause: serde_json::Error| Error::invalid(format!("the body is not the JSON expected: {cause}"));
+    let body: Body<'_> = serde_json::from_slice(body).map_err(not_json)?;
+    let (inputs, form) = match (body.instances, body.inputs) {
+        (Some(instances), None) => rows(instances, signature, limits)?,
+        (None, Some(inputs)) => (columns(inputs, signature, limits)?, Form::Columns),
+        (None, None) => return Err(Error::invalid("the body has neither 'instances' nor 'inputs'")),
+        (Some(_), Some(_)) => return Err(Error::invalid("the body has both 'instances' and 'inputs', expected one")),
+    };
+    Ok((InferRequest { inputs: inputs.into(), ..InferRequest::default() }, form))
+}
+
+fn rows(instances: &RawValue, signature: &Signature, limits: &Limits) -> Result<(Vec<NamedTensor>, Form)> {
+    let list: Vec<&RawValue> = serde_json::from_str(instances.get())
+        .map_err(|cause| Error::invalid(format!("'instances' is no list of instances: {cause}")))?;
+    let form = Form::Rows(list.len());
+    if !list.first().is_some_and(|first| first.get().starts_with('{')) {
+        let spec = only_input(signature, "each instance has to be an object with a value for each")?;
+        return Ok((vec![values::read(spec, instances.get(), limits)?], form));
+    }
+    // Column by column: the values of one input, in the order of their rows, make one list.
+    let mut columns: BTreeMap<Cow<'_, str>, (usize, String)> = BTreeMap::new();
+    for (index, instance) in list.iter().enumerate() {
+        let fields: Fields<'_> = serde_json::from_str(instance.get())
+            .map_err(|cause| Error::invalid(format!("instance {index} is no object like those before it: {cause}")))?;
+        for (name, value) in fields {
+            let (count, text) = columns.entry(name).or_default();
+            *count += 1;
+            text.push(if text.is_empty() { '[' } else { ',' });
+            text.push_str(value.get());
+        }
+    }
+    limits.check_inputs(columns.len())?;
+    let read = |(name, (count, mut text)): (Cow<'_, str>, (usize, String))| {
+        if count != list.len() {
+            let message = format!("only {count} of {} instances have a value for input '{name}'", list.len());
+            return Err(Error::invalid(message));
+        }
+        text.push(']');
+        named(signature, &name, &text, limits)
+    };
+    Ok((columns.into_iter().map(read).collect::<Result<_>>()?, form))
+}
+
+fn columns(inputs: &RawValue, signature: &Signature, limits: &Limits) -> Result<Vec<NamedTensor>> {
+    if !inputs.get().starts_with('{') {
+        let spec = only_input(signature, "'inputs' has to be an object with a value for each")?;
+        return Ok(vec![values::read(spec, inputs.get(), limits)?]);
+    }
+    let fields: Fields<'_> = serde_json::from_str(inputs.get())
+        .map_err(|cause| Error::invalid(format!("'inputs' is no object of inputs: {cause}")))?;
+    limits.check_inputs(fields.len())?;
+    fields.iter().map(|(name, value)| named(signature, name, value.get(), limits)).collect()
+}
+
+fn named(signature: &Signature, name: &str, text: &str, limits: &Limits) -> Result<NamedTensor> {
+    match signature.input(name) {
+        Some((_, spec)) => values::read(spec, text, limits),
+        None => Err(Error::invalid(format!("unknown input '{name}', expected {}", names(signature)))),
+    }
+}
+
+fn only_input<'a>(signature: &'a Signature, otherwise: &str) -> Result<&'a TensorSpec> {
+    match &signature.inputs[..] {
+        [only] => Ok(only),
+        _ => Err(Error::invalid(format!("the model has the inputs {}: {otherwise}", names(signature)))),
+    }
+}
+
+fn names(signature: &Signature) -> String {
+    signature.inputs.iter().map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
+}
