@@ -164,10 +164,15 @@ async fn answer(
         seen.from(client(request.extensions()));
     }
     let trail = seen.as_ref().map(|seen| seen.trail());
-    let mut response = match (door, refusal) {
-        (Door::Grpc, None) => service::Watched::new(grpc.answer(request, head), trail).await,
-        (Door::Grpc, Some(error)) => grpc::refused(&error, doors),
-        (Door::Http, refusal) => service::Watched::new(http_door::answer(request, head, refusal, doors), trail).await,
+    // A call that nobody watches is neither wrapped nor moved.
+    let mut response = match (door, refusal, trail) {
+        (Door::Grpc, Some(error), _) => grpc::refused(&error, doors),
+        (Door::Grpc, None, None) => grpc.answer(request, head).await,
+        (Door::Grpc, None, Some(trail)) => service::watched(Box::pin(grpc.answer(request, head)), trail).await,
+        (Door::Http, refusal, None) => http_door::answer(request, head, refusal, doors).await,
+        (Door::Http, refusal, Some(trail)) => {
+            service::watched(Box::pin(http_door::answer(request, head, refusal, doors)), trail).await
+        }
     };
     if door == Door::Http {
         doors.telemetry.doors.count_http(response.status().as_u16());
@@ -176,10 +181,10 @@ async fn answer(
     if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(match seen {
-        None => response,
-        Some(seen) => seen.answered(response),
-    })
+    if let Some(seen) = seen {
+        response = seen.answered(response);
+    }
+    Ok(response)
 }
 
 /// Has the guard look at a call; who it is from goes with it.

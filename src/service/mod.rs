@@ -23,12 +23,12 @@ pub use deadline::{Deadline, DeadlineLayer};
 pub use dispatch::Dispatch;
 pub use observe::{Observe, ObserveLayer};
 pub use route::{Route, RouteLayer};
-pub use watched::{Watched, note_body};
+pub use watched::{note_body, watched};
 
 /// The whole stack. Cloning is cheap: a clone for each connection.
 pub type Stack = Observe<Deadline<Route<Dispatch>>>;
 
-/// Builds the stack over `repository`. Where calls come [`Watched`], it notes in their trails what they are about.
+/// Builds the stack over `repository`. Where calls come [`watched()`], it notes in their trails what they are about.
 pub fn stack(repository: Arc<Repository>, telemetry: Arc<Telemetry>, watched: bool) -> Stack {
     let dispatch = Dispatch::new();
     // Innermost: the version is picked once, and everything that a version decides happens below.

@@ -2,12 +2,9 @@
 //! it was about, without every decoder in between handing the trail on.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use pin_project_lite::pin_project;
 
 use crate::infer::Trail;
 
@@ -27,30 +24,7 @@ pub fn note_body(body: &Bytes) {
     }
 }
 
-pin_project! {
-    /// A call, with its trail where it has one. Without one it is the call itself, but for a branch.
-    pub struct Watched<F> {
-        #[pin]
-        call: F,
-        trail: Option<Arc<Trail>>,
-    }
-}
-
-impl<F> Watched<F> {
-    /// Has the stack note what `call` is about in `trail`.
-    pub fn new(call: F, trail: Option<Arc<Trail>>) -> Self {
-        Self { call, trail }
-    }
-}
-
-impl<F: Future> Future for Watched<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        match this.trail {
-            None => this.call.poll(context),
-            Some(trail) => TRAIL.sync_scope(Arc::clone(trail), || this.call.poll(context)),
-        }
-    }
+/// Makes `call`, and has the stack note in `trail` what it is about.
+pub fn watched<F: Future>(call: F, trail: Arc<Trail>) -> impl Future<Output = F::Output> {
+    TRAIL.scope(trail, call)
 }
