@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
-use crate::server::{Addresses, BindError, Buffered, Doors, Drain, Server};
+use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
 use crate::service;
 use crate::telemetry::Telemetry;
 
@@ -20,6 +20,8 @@ use crate::telemetry::Telemetry;
 pub enum StartError {
     /// A port cannot be had.
     Bind(BindError),
+    /// A file that the doors need cannot be used.
+    File(FileFault),
     /// A repository cannot be read, or does not hold what is to be loaded.
     Repository(Error),
 }
@@ -28,6 +30,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Bind(cause) => cause.fmt(f),
+            StartError::File(fault) => fault.fmt(f),
             StartError::Repository(cause) => cause.fmt(f),
         }
     }
@@ -39,6 +42,7 @@ impl std::error::Error for StartError {}
 pub struct App {
     addresses: Addresses,
     repository: Arc<Repository>,
+    watch: Option<Arc<Watch>>,
     stop: oneshot::Sender<Duration>,
     serving: JoinHandle<bool>,
     drain_delay: Duration,
@@ -51,19 +55,25 @@ impl App {
     /// # Errors
     /// [`StartError`]; a model that fails is none.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let tls = config.server.tls.clone().map(Tls::load).transpose().map_err(StartError::File)?.map(Arc::new);
+        let guard = Guard::load(&config.server.guard).map_err(StartError::File)?.map(Arc::new);
         let server = Server::bind(config.server.clone()).map_err(StartError::Bind)?;
         let addresses = server.addresses();
         tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
         let telemetry = Arc::new(Telemetry::new());
+        let watch = Watch::start(&config.server.watch, &telemetry).map_err(StartError::File)?.map(Arc::new);
         let runtimes = Arc::new(runtimes());
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
         let doors = Arc::new(Doors {
-            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry)),
+            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry), watch.is_some()),
             repository: Arc::clone(&repository),
             telemetry,
             drain: Drain::default(),
             body_bytes_max: config.server.body_bytes_max,
+            tls,
+            guard,
+            watch: watch.clone(),
             buffered: Arc::new(Buffered::new(config.server.bounds.buffered_bytes_max)),
             bounds: config.server.bounds.clone(),
             http: config.server.http.clone(),
@@ -77,7 +87,7 @@ impl App {
             }
         }));
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
-        Ok(Self { addresses, repository, stop, serving, drain_delay, drain_timeout })
+        Ok(Self { addresses, repository, watch, stop, serving, drain_delay, drain_timeout })
     }
 
     /// The addresses that were bound.
@@ -98,6 +108,9 @@ impl App {
         let _ = self.stop.send(delay);
         let finished = self.serving.await.unwrap_or(false);
         self.repository.close(self.drain_timeout).await;
+        if let Some(watch) = &self.watch {
+            watch.close().await;
+        }
         finished
     }
 }

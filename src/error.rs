@@ -109,6 +109,10 @@ impl Error {
     constructors! {
         /// [`Kind::InvalidRequest`].
         invalid => InvalidRequest,
+        /// [`Kind::Unauthenticated`].
+        unauthenticated => Unauthenticated,
+        /// [`Kind::Forbidden`].
+        forbidden => Forbidden,
         /// [`Kind::UnknownModel`].
         unknown_model => UnknownModel,
         /// [`Kind::Conflict`].

@@ -6,6 +6,7 @@ pub mod app;
 pub mod config;
 pub mod contract;
 pub mod error;
+pub mod export;
 pub mod infer;
 pub mod model;
 pub mod protocol;

@@ -40,6 +40,21 @@ pub struct File {
     pub path_prefix: Option<String>,
     pub drain_delay: Option<String>,
     pub drain_timeout: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
+    pub tls_min_version: Option<String>,
+    pub tls_handshake_timeout: Option<String>,
+    pub auth_file: Option<PathBuf>,
+    pub rate_limit: Option<String>,
+    pub refuse: Vec<String>,
+    pub reload_interval: Option<String>,
+    pub access_log: Option<PathBuf>,
+    pub otlp_endpoint: Option<String>,
+    pub trace_ratio: Option<f64>,
+    pub payload_log: Option<String>,
+    pub payload_log_mode: Option<String>,
+    pub payload_log_ratio: Option<f64>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -82,6 +97,26 @@ impl File {
             connections_max,
             head_timeout
         );
+        if merged.guard.refuse.is_empty() {
+            merged.guard.refuse = self.refuse;
+        }
+        macro_rules! fill_guard {
+            ($($key:ident),* $(,)?) => { $(merged.guard.$key = merged.guard.$key.or(self.$key);)* };
+        }
+        fill_guard!(
+            tls_cert,
+            tls_key,
+            tls_client_ca,
+            tls_min_version,
+            tls_handshake_timeout,
+            auth_file,
+            rate_limit,
+            reload_interval
+        );
+        macro_rules! fill_watch {
+            ($($key:ident),* $(,)?) => { $(merged.watch.$key = merged.watch.$key.or(self.$key);)* };
+        }
+        fill_watch!(access_log, otlp_endpoint, trace_ratio, payload_log, payload_log_mode, payload_log_ratio);
         macro_rules! fill_bounds {
             ($($key:ident),* $(,)?) => { $(merged.bounds.$key = merged.bounds.$key.or(self.$key);)* };
         }

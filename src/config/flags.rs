@@ -1,11 +1,16 @@
 //! What may be typed, and what help says of it. Every flag is an environment variable too: `TENSORGATE_` and its name.
 
+mod guard;
+mod watch;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::BoundsFlags;
+pub use guard::GuardFlags;
+pub use watch::WatchFlags;
 
 /// Flags of `tensorgate serve` and `tensorgate check`.
 #[derive(Args, Clone, Debug, Default)]
@@ -77,6 +82,14 @@ pub struct Flags {
     /// After that: how long requests under way may take to finish [default: 25s]
     #[arg(long, value_name = "DURATION", env = "TENSORGATE_DRAIN_TIMEOUT", help_heading = "Doors")]
     pub drain_timeout: Option<String>,
+
+    /// What guards the doors
+    #[command(flatten)]
+    pub guard: GuardFlags,
+
+    /// What is told about requests
+    #[command(flatten)]
+    pub watch: WatchFlags,
 
     /// Cores to use [default: the cgroup's quota]
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_CORES")]

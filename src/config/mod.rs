@@ -6,9 +6,11 @@
 mod bounds;
 mod file;
 mod flags;
+mod guard;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use crate::repository::RepositoryConfig;
 use crate::server::ServerConfig;
@@ -17,7 +19,7 @@ use crate::telemetry::LogFormat;
 pub use crate::model::settings::Fault;
 pub use bounds::BoundsFlags;
 pub use file::File;
-pub use flags::Flags;
+pub use flags::{Flags, GuardFlags, WatchFlags};
 pub use resolve::resolve;
 
 /// Checked configuration of a server.

@@ -2,6 +2,8 @@
 
 mod doors;
 
+use super::guard::guard;
+use super::watch::watch;
 use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
 use crate::model::settings::nearest;
@@ -26,6 +28,8 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
         Config { log_level: flags.log_level.clone().unwrap_or_else(|| "info".into()), ..Config::default() };
     repository(&flags, &mut config, &mut faults);
     doors::resolve(&flags, &mut config.server, &mut faults);
+    guard(&flags.guard, &mut config, &mut faults);
+    watch(&flags.watch, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
         match format.as_str() {
             "human" => config.log_format = LogFormat::Human,
@@ -80,7 +84,7 @@ fn local_path(given: &str) -> Result<String, String> {
     }
 }
 
-fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
+pub(super) fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
     let hint =
         nearest(given, known.iter().copied()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
     Fault::new(key, format!("'{given}' is unknown, expected {}{hint}", known.join(" or ")))

@@ -20,3 +20,55 @@ pub const QUEUE_DEPTH: &str = "tensorgate_queue_depth";
 pub const LOAD_SECONDS: &str = "tensorgate_load_seconds";
 /// 1 for the state that a version is in, 0 for the others, by model, version and state.
 pub const MODEL_STATE: &str = "tensorgate_model_state";
+/// Requests answered at the doors, health and refusals among them, by protocol ("http", "grpc") and status.
+pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
+/// Connections open, at both ports.
+pub const CONNECTIONS: &str = "tensorgate_connections";
+/// What was not written or sent because its queue was full or its receiver failed, by sink: "access_log", "otlp", "payload".
+pub const DROPPED: &str = "tensorgate_telemetry_dropped_total";
+
+/// What the process is, by the names that Prometheus' own clients use.
+pub mod process {
+    /// 1, by version.
+    pub const BUILD: &str = "tensorgate_build_info";
+    /// Processor time, user and system.
+    pub const CPU_SECONDS: &str = "process_cpu_seconds_total";
+    /// Start of the process, in seconds since 1970.
+    pub const START: &str = "process_start_time_seconds";
+    /// Resident memory in bytes.
+    pub const RESIDENT: &str = "process_resident_memory_bytes";
+    /// Virtual memory in bytes.
+    pub const VIRTUAL: &str = "process_virtual_memory_bytes";
+    /// Open file descriptors.
+    pub const OPEN_FDS: &str = "process_open_fds";
+}
+
+/// Triton's names for the same, by model and version. Its times are in microseconds.
+pub mod triton {
+    /// Requests answered.
+    pub const SUCCESS: &str = "nv_inference_request_success";
+    /// Requests failed, also by reason: REJECTED, CANCELED, BACKEND, OTHER.
+    pub const FAILURE: &str = "nv_inference_request_failure";
+    /// Rows executed.
+    pub const COUNT: &str = "nv_inference_count";
+    /// Batches executed.
+    pub const EXEC_COUNT: &str = "nv_inference_exec_count";
+    /// Cumulative time from arrival to answer.
+    pub const REQUEST_US: &str = "nv_inference_request_duration_us";
+    /// Cumulative wait for a batch.
+    pub const QUEUE_US: &str = "nv_inference_queue_duration_us";
+    /// Cumulative time of joining inputs, of every request its batch's.
+    pub const COMPUTE_INPUT_US: &str = "nv_inference_compute_input_duration_us";
+    /// Cumulative time of splitting outputs, likewise.
+    pub const COMPUTE_OUTPUT_US: &str = "nv_inference_compute_output_duration_us";
+    /// Cumulative time of executions, likewise.
+    pub const COMPUTE_INFER_US: &str = "nv_inference_compute_infer_duration_us";
+    /// Requests waiting for a batch.
+    pub const PENDING: &str = "nv_inference_pending_request_count";
+    /// Duration of the last load, in seconds.
+    pub const LOAD_SECONDS: &str = "nv_model_load_duration_secs";
+    /// Memory of the machine.
+    pub const CPU_MEMORY_TOTAL: &str = "nv_cpu_memory_total_bytes";
+    /// Memory of the machine in use.
+    pub const CPU_MEMORY_USED: &str = "nv_cpu_memory_used_bytes";
+}

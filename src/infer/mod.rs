@@ -5,10 +5,12 @@ mod classification;
 mod parameters;
 mod request;
 mod response;
+mod trail;
 mod validate;
 
 pub use classification::{Labels, TopClasses, classes_wanted};
 pub use parameters::{ParameterValue, Parameters};
 pub use request::{InferRequest, NamedTensor, RequestedOutput};
 pub use response::{InferResponse, Timing};
+pub use trail::{Notes, Trail};
 pub use validate::{ValidRequest, validate};

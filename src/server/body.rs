@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep};
 
 use super::bounds::{Buffered, Charge};
+use super::watch::WatchedBody;
 use crate::error::{Error, Result};
 use crate::protocol::status;
 
@@ -138,6 +139,8 @@ pub(super) enum ResponseBody {
     Segments(SmallVec<[Bytes; 2]>),
     /// A gRPC answer.
     Grpc(tonic::body::Body),
+    /// Either, counted on its way.
+    Watched(Box<WatchedBody>),
 }
 
 impl ResponseBody {
@@ -166,6 +169,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Segments(segments) => Poll::Ready(segments.pop().map(|segment| Ok(Frame::data(segment)))),
             Self::Grpc(body) => Pin::new(body).poll_frame(context),
+            Self::Watched(body) => body.poll_frame(context),
         }
     }
 
@@ -173,6 +177,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => segments.is_empty(),
             Self::Grpc(body) => body.is_end_stream(),
+            Self::Watched(body) => body.is_end_stream(),
         }
     }
 
@@ -180,6 +185,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => SizeHint::with_exact(segments.iter().map(|segment| segment.len() as u64).sum()),
             Self::Grpc(body) => body.size_hint(),
+            Self::Watched(body) => body.size_hint(),
         }
     }
 }

@@ -1,24 +1,28 @@
 //! One connection: HTTP/1.1 or HTTP/2, found out from its first bytes, to its graceful end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::activity::{Activity, Ending, Watched};
 use super::body::ResponseBody;
 use super::drain::Phase;
+use super::guard::{Door, Guard, client};
 use super::head::Head;
 use super::streams::{StreamQueue, WithStreams};
+use super::transport::Transport;
 use super::{Doors, Drain, ServerConfig, grpc, http as http_door};
+use crate::error::Error;
+use crate::service;
 
 /// Flow-control windows: large enough that a tensor of an image does not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
@@ -43,6 +47,7 @@ pub(super) struct Open(Arc<Connections>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.send_modify(|open| *open -= 1);
+        self.0.doors.telemetry.doors.connection(false);
     }
 }
 
@@ -69,12 +74,17 @@ impl Connections {
         builder
     }
 
+    pub(super) fn doors(&self) -> &Arc<Doors> {
+        &self.doors
+    }
+
     pub(super) fn drain(&self) -> Drain {
         self.doors.drain.clone()
     }
 
     pub(super) fn count(self: &Arc<Self>) -> Open {
         self.open.send_modify(|open| *open += 1);
+        self.doors.telemetry.doors.connection(true);
         Open(Arc::clone(self))
     }
 
@@ -92,12 +102,13 @@ impl Connections {
 struct Connection {
     shared: Arc<Connections>,
     activity: Arc<Activity>,
+    peer: IpAddr,
 }
 
 /// Serves `stream` until its client closes it or the way down ends it.
-pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last_request_wait: Duration) {
+pub(super) async fn serve(stream: Transport, peer: IpAddr, connections: Arc<Connections>, last_request_wait: Duration) {
     let activity = Arc::new(Activity::default());
-    let own = Arc::new(Connection { shared: Arc::clone(&connections), activity: Arc::clone(&activity) });
+    let own = Arc::new(Connection { shared: Arc::clone(&connections), activity: Arc::clone(&activity), peer });
     let service = service_fn(move |request| answer(request, Arc::clone(&own)));
     let streams = StreamQueue::default();
     let builder = connections.builder(streams.clone());
@@ -136,16 +147,60 @@ pub(super) async fn serve(stream: TcpStream, connections: Arc<Connections>, last
     }
 }
 
-async fn answer(request: Request<Incoming>, connection: Arc<Connection>) -> Result<Response<ResponseBody>, Infallible> {
+async fn answer(
+    mut request: Request<Incoming>,
+    connection: Arc<Connection>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let _under_way = connection.activity.begin();
     let Connections { doors, grpc, .. } = &*connection.shared;
     let http1 = request.version() < Version::HTTP_2;
     let head = Head::of(request.headers());
-    let mut response =
-        if head.grpc { grpc.answer(request, head).await } else { http_door::answer(request, head, doors).await };
+    let door = if head.grpc { Door::Grpc } else { Door::Http };
+    let mut seen = doors.watch.as_ref().map(|watch| {
+        let path = http_door::without_prefix(request.uri().path(), doors.http.path_prefix.as_deref());
+        watch.begin(door, path, &request, connection.peer)
+    });
+    let refusal = doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, &connection).err());
+    if let Some(seen) = &mut seen {
+        seen.from(client(request.extensions()));
+    }
+    let trail = seen.as_ref().map(|seen| seen.trail());
+    // A call that nobody watches is neither wrapped nor moved.
+    let mut response = match (door, refusal, trail) {
+        (Door::Grpc, Some(error), _) => grpc::refused(&error, doors),
+        (Door::Grpc, None, None) => grpc.answer(request, head).await,
+        (Door::Grpc, None, Some(trail)) => service::watched(Box::pin(grpc.answer(request, head)), trail).await,
+        (Door::Http, refusal, None) => http_door::answer(request, head, refusal, doors).await,
+        (Door::Http, refusal, Some(trail)) => {
+            service::watched(Box::pin(http_door::answer(request, head, refusal, doors)), trail).await
+        }
+    };
+    if door == Door::Http {
+        doors.telemetry.doors.count_http(response.status().as_u16());
+    }
     // The rest of a body that came too slowly is not waited for.
     if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Some(seen) = seen {
+        response = seen.answered(response);
+    }
     Ok(response)
+}
+
+/// Has the guard look at a call; who it is from goes with it.
+fn admit(guard: &Guard, door: Door, request: &mut Request<Incoming>, connection: &Connection) -> Result<(), Error> {
+    // A browser asks with OPTIONS, without credentials, whether it may send them; the answer tells nothing else.
+    if door == Door::Http && request.method() == Method::OPTIONS {
+        return Ok(());
+    }
+    let path = match door {
+        Door::Http => {
+            http_door::without_prefix(request.uri().path(), connection.shared.doors.http.path_prefix.as_deref())
+        }
+        Door::Grpc => request.uri().path(),
+    };
+    let admitted = guard.admit(door, path, request.headers(), connection.peer)?;
+    request.extensions_mut().insert(admitted);
+    Ok(())
 }

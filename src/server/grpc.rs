@@ -19,6 +19,7 @@ use tower::Service;
 
 use super::Doors;
 use super::body::ResponseBody;
+use super::guard::{Guard, permit};
 use super::head::Head;
 use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
 use crate::error::Error;
@@ -33,6 +34,8 @@ const TOO_LARGE_FOR_TONIC: &[u8] = b"11";
 const UNIMPLEMENTED: &[u8] = b"12";
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
+/// After how many milliseconds gRPC's own retries try again (gRFC A6).
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The inference service's full name.
 const INFERENCE_SERVICE: &str = "inference.GRPCInferenceService";
@@ -74,10 +77,10 @@ impl Services {
     pub(super) async fn answer(&self, request: Request<Incoming>, head: Head) -> Response<ResponseBody> {
         let doors = &self.doors;
         if let Some((_, message)) = head.refusal(request.headers(), request.uri(), &doors.bounds) {
-            return refused(&Error::too_large(message));
+            return refused(&Error::too_large(message), doors);
         }
         // Shares the text.
-        let Some(path) = request.uri().path_and_query().cloned() else { return unknown("", "") };
+        let Some(path) = request.uri().path_and_query().cloned() else { return unknown("", "", &self.doors) };
         let (service, method) = path.path().trim_start_matches('/').split_once('/').unwrap_or_default();
         let response = match service {
             INFERENCE_SERVICE => {
@@ -99,14 +102,21 @@ impl Services {
             },
             "grpc.reflection.v1.ServerReflection" => self.reflect(request, |services| services.v1).await,
             "grpc.reflection.v1alpha.ServerReflection" => self.reflect(request, |services| services.v1alpha).await,
-            _ => return unknown(service, method),
+            _ => return unknown(service, method, &self.doors),
         };
-        match response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes) {
-            Some(TOO_LARGE_FOR_TONIC) => refused(&too_large(self.doors.body_bytes_max)),
+        // A call that went well says so in its trailers alone.
+        let code = response.headers().get(GRPC_STATUS).map(HeaderValue::as_bytes);
+        match code {
+            Some(TOO_LARGE_FOR_TONIC) => return refused(&too_large(doors.body_bytes_max), doors),
             // Without a message it is tonic's own answer.
-            Some(UNIMPLEMENTED) if !response.headers().contains_key(GRPC_MESSAGE) => unknown(service, method),
-            _ => response,
+            Some(UNIMPLEMENTED) if !response.headers().contains_key(GRPC_MESSAGE) => {
+                return unknown(service, method, &self.doors);
+            }
+            _ => {}
         }
+        let code = code.map_or(0, |code| code.iter().fold(0, |number, digit| number * 10 + usize::from(digit & 15)));
+        self.doors.telemetry.doors.count_grpc(code);
+        response
     }
 
     async fn reflect(
@@ -115,7 +125,9 @@ impl Services {
         version: impl FnOnce(Reflection) -> ReflectionService,
     ) -> Response<ResponseBody> {
         let Some(services) = self.reflection.get_or_init(Reflection::new).clone() else {
-            return refused(&Error::internal("the descriptors for reflection cannot be read"));
+            return status::to_grpc(&Error::internal("the descriptors for reflection cannot be read"))
+                .into_http::<tonic::body::Body>()
+                .map(ResponseBody::Grpc);
         };
         match version(services).call(request).await {
             Ok(response) => closing::until_closing(response, &self.doors.drain),
@@ -128,19 +140,36 @@ fn too_large(bytes_max: usize) -> Error {
     Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
 }
 
-fn refused(error: &Error) -> Response<ResponseBody> {
-    status::to_grpc(error).into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
+/// The answer to a call that does not reach a service.
+pub(super) fn refused(error: &Error, doors: &Doors) -> Response<ResponseBody> {
+    let status = status::to_grpc(error);
+    doors.telemetry.doors.count_grpc(status.code() as usize);
+    let mut response = status.into_http::<tonic::body::Body>().map(ResponseBody::Grpc);
+    if let Some(after) = error.retry_after() {
+        response.headers_mut().insert(RETRY_PUSHBACK, HeaderValue::from(after.as_millis().max(1) as u64));
+    }
+    response
 }
 
-fn unknown(service: &str, method: &str) -> Response<ResponseBody> {
+fn unknown(service: &str, method: &str, doors: &Doors) -> Response<ResponseBody> {
     let shown = |name: &str| name.chars().take(100).collect::<String>();
     let (service, method) = (shown(service), shown(method));
-    refused(&Error::unsupported(format!("unknown method '{method}' of service '{service}'")))
+    refused(&Error::unsupported(format!("unknown method '{method}' of service '{service}'")), doors)
 }
 
 /// The door.
 pub(super) struct GrpcDoor {
     doors: Arc<Doors>,
+}
+
+impl GrpcDoor {
+    /// Checks that the caller may use the model that the message names.
+    fn permit<T>(&self, request: &GrpcRequest<T>, model: &str) -> Result<(), Status> {
+        match self.doors.guard {
+            None => Ok(()),
+            Some(_) => permit(request.extensions(), model).map_err(refuse),
+        }
+    }
 }
 
 type Answer<T> = Result<GrpcResponse<T>, Status>;
@@ -184,6 +213,7 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::ModelMetadataRequest>,
     ) -> Answer<proto::ModelMetadataResponse> {
+        self.permit(&request, &request.get_ref().name)?;
         let request = request.into_inner();
         let repository = &self.doors.repository;
         let model = repository.resolve(&request.name, some(&request.version)).map_err(refuse)?;
@@ -198,6 +228,7 @@ impl GrpcInferenceService for GrpcDoor {
     }
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
+        self.permit(&request, &request.get_ref().model_name)?;
         let deadline = deadline(request.metadata());
         let mut request = proto::decode_request(request.into_inner(), &self.doors.bounds.request).map_err(refuse)?;
         request.deadline = deadline;
@@ -211,15 +242,17 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<Streaming<proto::ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
-        let (metadata, _, requests) = request.into_parts();
+        let (metadata, extensions, requests) = request.into_parts();
         let deadline = deadline(&metadata);
-        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, Arc::clone(&self.doors))))
+        let pass = self.doors.guard.as_ref().and_then(|guard| Guard::pass(guard, &extensions));
+        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, Arc::clone(&self.doors))))
     }
 
     async fn model_config(
         &self,
         request: GrpcRequest<proto::ModelConfigRequest>,
     ) -> Answer<proto::ModelConfigResponse> {
+        self.permit(&request, &request.get_ref().name)?;
         answered(extensions::config(request.get_ref(), &self.doors))
     }
 
@@ -227,6 +260,7 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::ModelStatisticsRequest>,
     ) -> Answer<proto::ModelStatisticsResponse> {
+        self.permit(&request, &request.get_ref().name)?;
         answered(extensions::statistics(request.get_ref(), &self.doors))
     }
 
@@ -263,9 +297,10 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::RepositoryModelLoadRequest>,
     ) -> Answer<proto::RepositoryModelLoadResponse> {
+        let model_name = model_of(&request.get_ref().repository_name, &request.get_ref().model_name);
+        self.permit(&request, &model_name)?;
         let request = request.into_inner();
         let overrides = request.parameters.keys().map(String::as_str);
-        let model_name = model_of(request.repository_name, request.model_name);
         self.doors.repository.load(&model_name, overrides).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelLoadResponse { model_name, is_loaded: true }))
     }
@@ -274,8 +309,8 @@ impl GrpcInferenceService for GrpcDoor {
         &self,
         request: GrpcRequest<proto::RepositoryModelUnloadRequest>,
     ) -> Answer<proto::RepositoryModelUnloadResponse> {
-        let request = request.into_inner();
-        let model_name = model_of(request.repository_name, request.model_name);
+        let model_name = model_of(&request.get_ref().repository_name, &request.get_ref().model_name);
+        self.permit(&request, &model_name)?;
         self.doors.repository.unload(&model_name).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelUnloadResponse { model_name, is_unloaded: true }))
     }
@@ -324,8 +359,8 @@ impl GrpcInferenceService for GrpcDoor {
 }
 
 /// The model in either dialect: field 2 is Triton's, field 1 is KServe's (and Triton's repository).
-fn model_of(field_1: String, field_2: String) -> String {
-    if field_2.is_empty() { field_1 } else { field_2 }
+fn model_of(field_1: &str, field_2: &str) -> String {
+    if field_2.is_empty() { field_1.into() } else { field_2.into() }
 }
 
 fn some(text: &str) -> Option<&str> {

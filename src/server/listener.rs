@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 use super::connection::{self, Connections};
 use super::drain::Phase;
+use super::reload::{self, Reload};
+use super::transport::Transport;
 use super::{Addresses, Doors, ServerConfig};
 
 /// Connections that the kernel may hold until they are accepted: a burst of clients must not see a refusal.
@@ -73,6 +75,12 @@ impl Server {
     pub async fn run(self, doors: Arc<Doors>, stop: impl Future<Output = Duration>) -> bool {
         let Self { http, grpc, config, .. } = self;
         let drain = doors.drain.clone();
+        let mut watched: Vec<Arc<dyn Reload>> = doors.tls.iter().map(|tls| Arc::clone(tls) as _).collect();
+        watched.extend(doors.guard.iter().map(|guard| Arc::clone(guard) as Arc<dyn Reload>));
+        let mut background = JoinSet::new();
+        if !watched.is_empty() {
+            background.spawn(reload::watch(watched, config.reload_interval));
+        }
         let connections = Arc::new(Connections::new(doors, &config));
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(http, Arc::clone(&connections), config.connections_max));
@@ -118,7 +126,7 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
         };
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(stream, &connections, permit),
+                Ok((stream, peer)) => serve(stream, peer, &connections, permit),
                 Err(cause) => {
                     tracing::warn!("cannot accept a connection: {cause}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -127,31 +135,42 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
             () = drain.reached(Phase::Closing) => break,
         }
     }
-    for stream in completed(listener) {
+    for (stream, peer) in completed(listener) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        serve(stream, &connections, permit);
+        serve(stream, peer, &connections, permit);
     }
 }
 
 /// Closes `listener`, and gives the connections that the kernel had completed by then: their clients may have sent a
 /// request already, so they are served, not reset. The listener is asked directly: tokio has not looked since its last poll.
-fn completed(listener: TcpListener) -> Vec<TcpStream> {
+fn completed(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
     let accept = || listener.accept().ok();
-    let adopt = |stream: std::net::TcpStream| {
+    let adopt = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
         stream.set_nonblocking(true).ok()?;
-        TcpStream::from_std(stream).ok()
+        Some((TcpStream::from_std(stream).ok()?, peer))
     };
-    std::iter::from_fn(accept).filter_map(|(stream, _)| adopt(stream)).collect()
+    std::iter::from_fn(accept).filter_map(adopt).collect()
 }
 
-fn serve(stream: TcpStream, connections: &Arc<Connections>, permit: tokio::sync::OwnedSemaphorePermit) {
+fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    connections: &Arc<Connections>,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) {
     let connections = Arc::clone(connections);
     // Answers are written whole; waiting for more to send only delays them. It fails on a connection already reset.
     let _ = stream.set_nodelay(true);
     let open = connections.count();
     tokio::spawn(async move {
-        connection::serve(stream, connections, LAST_REQUEST_WAIT).await;
+        let stream = match &connections.doors().tls {
+            None => Some(Transport::Plain(stream)),
+            Some(tls) => tls.accept(stream).await,
+        };
+        if let Some(stream) = stream {
+            connection::serve(stream, peer.ip(), connections, LAST_REQUEST_WAIT).await;
+        }
         drop((open, permit));
     });
 }

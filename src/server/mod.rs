@@ -11,10 +11,15 @@ mod connection;
 mod describe;
 mod drain;
 mod grpc;
+mod guard;
 mod head;
 mod http;
 mod listener;
+mod reload;
 mod streams;
+mod tls;
+mod transport;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -26,8 +31,12 @@ use crate::telemetry::Telemetry;
 
 pub use bounds::{Bounds, Buffered};
 pub use drain::Drain;
+pub use guard::{Door, Guard, GuardConfig, Rate, Scope};
 pub use http::{Cors, HttpConfig};
 pub use listener::{BindError, Server};
+pub use reload::FileFault;
+pub use tls::{Tls, TlsConfig, TlsVersion};
+pub use watch::{Watch, WatchConfig};
 
 /// What the doors accept, and how they close.
 #[derive(Clone, Debug)]
@@ -49,6 +58,14 @@ pub struct ServerConfig {
     pub drain_delay: Duration,
     /// How long requests under way may then take to finish. Default 25 s: with the delay, Kubernetes' grace period of 30 s.
     pub drain_timeout: Duration,
+    /// TLS on both ports; without it they speak plainly.
+    pub tls: Option<TlsConfig>,
+    /// Who may call what, and how often.
+    pub guard: GuardConfig,
+    /// What is told about requests.
+    pub watch: WatchConfig,
+    /// How often the files of certificates and keys are looked at. Default 5 s: quicker than whoever replaced them looks.
+    pub reload_interval: Duration,
     /// What one client may ask for.
     pub bounds: Bounds,
     /// What the HTTP door does beyond answering.
@@ -66,6 +83,10 @@ impl Default for ServerConfig {
             connections_max: 20_000,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
+            tls: None,
+            guard: GuardConfig::default(),
+            watch: WatchConfig::default(),
+            reload_interval: Duration::from_secs(5),
             bounds: Bounds::default(),
             http: HttpConfig::default(),
         }
@@ -84,6 +105,12 @@ pub struct Doors {
     pub drain: Drain,
     /// See [`ServerConfig::body_bytes_max`].
     pub body_bytes_max: usize,
+    /// TLS on both ports.
+    pub tls: Option<Arc<Tls>>,
+    /// What stands before both doors.
+    pub guard: Option<Arc<Guard>>,
+    /// What is told about requests.
+    pub watch: Option<Arc<Watch>>,
     /// See [`ServerConfig::bounds`].
     pub bounds: Bounds,
     /// See [`ServerConfig::http`].

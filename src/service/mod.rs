@@ -8,6 +8,7 @@ mod deadline;
 mod dispatch;
 mod observe;
 mod route;
+mod watched;
 
 use std::sync::Arc;
 
@@ -22,19 +23,20 @@ pub use deadline::{Deadline, DeadlineLayer};
 pub use dispatch::Dispatch;
 pub use observe::{Observe, ObserveLayer};
 pub use route::{Route, RouteLayer};
+pub use watched::{note_body, watched};
 
 /// The whole stack. Cloning is cheap: a clone for each connection.
 pub type Stack = Observe<Deadline<Route<Dispatch>>>;
 
-/// Builds the stack over `repository`.
-pub fn stack(repository: Arc<Repository>, telemetry: Arc<Telemetry>) -> Stack {
+/// Builds the stack over `repository`. Where calls come [`watched()`], it notes in their trails what they are about.
+pub fn stack(repository: Arc<Repository>, telemetry: Arc<Telemetry>, watched: bool) -> Stack {
     let dispatch = Dispatch::new();
     // Innermost: the version is picked once, and everything that a version decides happens below.
     let route = RouteLayer::new(repository).layer(dispatch);
     // Above the router, so that the wait for a version that is being swapped in counts too.
     let deadline = DeadlineLayer::new().layer(route);
     // Outermost, so that time-outs and refusals are seen like any other outcome.
-    ObserveLayer::new(telemetry).layer(deadline)
+    ObserveLayer::new(telemetry, watched).layer(deadline)
 }
 
 /// What a door needs of the stack.

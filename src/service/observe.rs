@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::InferService;
+use super::{InferService, watched};
 use crate::error::{Error, Kind, Result};
-use crate::infer::{InferRequest, InferResponse};
+use crate::infer::{InferRequest, InferResponse, Trail};
 use crate::telemetry::Telemetry;
 
 /// Makes [`Observe`].
 pub struct ObserveLayer {
     telemetry: Arc<Telemetry>,
+    watched: bool,
 }
 
 impl ObserveLayer {
-    /// Counts into `telemetry`.
-    pub fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { telemetry }
+    /// Counts into `telemetry`, and notes in the trails of calls where they are `watched`.
+    pub fn new(telemetry: Arc<Telemetry>, watched: bool) -> Self {
+        Self { telemetry, watched }
     }
 }
 
@@ -29,7 +31,7 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, telemetry: Arc::clone(&self.telemetry) }
+        Observe { inner, telemetry: Arc::clone(&self.telemetry), watched: self.watched }
     }
 }
 
@@ -38,6 +40,7 @@ impl<S> Layer<S> for ObserveLayer {
 pub struct Observe<S> {
     inner: S,
     telemetry: Arc<Telemetry>,
+    watched: bool,
 }
 
 impl<S: InferService> Service<InferRequest> for Observe<S> {
@@ -53,7 +56,14 @@ impl<S: InferService> Service<InferRequest> for Observe<S> {
         let id = request.id.as_ref().or(request.trace_id.as_ref()).cloned();
         // The name is copied only where somebody reads it.
         let model = tracing::enabled!(tracing::Level::DEBUG).then(|| request.model.clone());
-        ObserveFuture { inner: self.inner.call(request), telemetry: Arc::clone(&self.telemetry), id, model }
+        let trail = self.watched.then(watched::current).flatten();
+        if let Some(trail) = &trail {
+            let mut notes = trail.notes();
+            notes.model.clone_from(&request.model);
+            notes.id = id.clone().unwrap_or_default();
+            notes.decoded = Some(Instant::now());
+        }
+        ObserveFuture { inner: self.inner.call(request), telemetry: Arc::clone(&self.telemetry), id, model, trail }
     }
 }
 
@@ -65,6 +75,7 @@ pin_project! {
         telemetry: Arc<Telemetry>,
         id: Option<String>,
         model: Option<String>,
+        trail: Option<Arc<Trail>>,
     }
 }
 
@@ -74,6 +85,14 @@ impl<F: Future<Output = Result<InferResponse>>> Future for ObserveFuture<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let outcome = ready!(this.inner.poll(context));
+        if let Some(trail) = this.trail {
+            let mut notes = trail.notes();
+            notes.answered = Some(Instant::now());
+            if let Ok(response) = &outcome {
+                notes.version = response.version.to_string();
+                notes.timing = Some(response.timing);
+            }
+        }
         let id = this.id.as_deref().unwrap_or_default();
         match &outcome {
             Err(error) => note_error(this.telemetry, error, id),

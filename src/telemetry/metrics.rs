@@ -1,6 +1,7 @@
 //! The registry and the handles.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -10,7 +11,9 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use super::{Statistics, TraceSettings};
+use super::doors::DoorMetrics;
+use super::text::Text;
+use super::{Statistics, TraceSettings, process, triton};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -40,6 +43,11 @@ pub struct Telemetry {
     queue_depth: IntGaugeVec,
     load_seconds: GaugeVec,
     state: IntGaugeVec,
+    dropped: IntCounterVec,
+    /// What goes through the doors.
+    pub doors: DoorMetrics,
+    /// Of every version, by model and version, those of its last load.
+    statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     trace_settings: TraceSettings,
 }
 
@@ -85,6 +93,9 @@ impl Telemetry {
                 &registry,
                 IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
             ),
+            dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
+            doors: DoorMetrics::default(),
+            statistics: Mutex::default(),
             registry,
             trace_settings: TraceSettings::default(),
         }
@@ -98,6 +109,8 @@ impl Telemetry {
     /// The handles for one version of a model.
     pub fn model(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = [model, version];
+        let statistics = Arc::<Statistics>::default();
+        self.statistics().insert((model.into(), version.into()), Arc::clone(&statistics));
         ModelMetrics {
             ok: self.requests.with_label_values(&[model, version, "ok"]),
             errors: Kind::ALL
@@ -111,7 +124,7 @@ impl Telemetry {
             in_flight: self.in_flight.with_label_values(&labels),
             queue_depth: self.queue_depth.with_label_values(&labels),
             load_seconds: self.load_seconds.with_label_values(&labels),
-            statistics: Arc::default(),
+            statistics,
         }
     }
 
@@ -130,7 +143,33 @@ impl Telemetry {
 
     /// All metrics in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        let families = self.registry.gather();
+        let mut text = Text::default();
+        self.doors.write(&mut text);
+        process::write(&mut text);
+        triton::write(&families, &mut text);
+        triton::write_computing(&self.statistics(), &mut text);
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
+    }
+
+    fn statistics(&self) -> MutexGuard<'_, BTreeMap<(String, String), Arc<Statistics>>> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what `sink` drops.
+    pub fn dropped(&self, sink: &str) -> DropCounter {
+        DropCounter(self.dropped.with_label_values(&[sink]))
+    }
+}
+
+/// See [`names::DROPPED`].
+#[derive(Clone, Debug)]
+pub struct DropCounter(IntCounter);
+
+impl DropCounter {
+    /// Counts `count` more.
+    pub fn add(&self, count: u64) {
+        self.0.inc_by(count);
     }
 }
 

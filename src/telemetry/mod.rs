@@ -3,12 +3,17 @@
 //! Handles are looked up when a model is loaded, never on the request path. No global registry: two servers can live in one
 //! process.
 
+mod doors;
 mod logs;
 mod metrics;
+mod process;
 mod statistics;
+mod text;
 mod trace;
+mod triton;
 
+pub use doors::DoorMetrics;
 pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
-pub use metrics::{ModelMetrics, RequestTimer, Telemetry};
+pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
 pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
 pub use trace::{TraceSetting, TraceSettings};

@@ -1,5 +1,6 @@
 //! Integration tests, by behaviour: a server in this process, or the real program, and clients on sockets.
 
+mod auth;
 mod batching;
 mod bounds;
 mod config;
@@ -13,4 +14,6 @@ mod metrics;
 mod parity;
 mod support;
 mod surface;
+mod telemetry;
+mod tls;
 mod v1;

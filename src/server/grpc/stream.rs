@@ -19,6 +19,7 @@ use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInfer
 use crate::protocol::status;
 use crate::server::Doors;
 use crate::server::drain::Phase;
+use crate::server::guard::Pass;
 
 /// Requests of one stream under way at once; more wait on the wire. Enough to fill half a batch of the default size, so
 /// that a client with one stream gets batches too.
@@ -42,6 +43,8 @@ pub(in super::super) struct Answers {
     requests: Streaming<ModelInferRequest>,
     doors: Arc<Doors>,
     deadline: Option<Instant>,
+    /// Looks at each request of the stream, where the door is guarded.
+    pass: Option<Pass>,
     status_for_errors: bool,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
     closing: BoxFuture<'static, ()>,
@@ -54,6 +57,7 @@ impl Answers {
         requests: Streaming<ModelInferRequest>,
         metadata: &MetadataMap,
         deadline: Option<Instant>,
+        pass: Option<Pass>,
         doors: Arc<Doors>,
     ) -> Self {
         let drain = doors.drain.clone();
@@ -61,6 +65,7 @@ impl Answers {
             requests,
             doors,
             deadline,
+            pass,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
             running: FuturesOrdered::new(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
@@ -72,8 +77,10 @@ impl Answers {
         while self.end.is_none() && self.running.len() < IN_FLIGHT_MAX {
             match Pin::new(&mut self.requests).poll_next(context) {
                 Poll::Ready(Some(Ok(request))) => {
+                    let permitted = self.pass.as_ref().map_or(Ok(()), |pass| pass.request(&request.model_name));
                     let (doors, deadline) = (Arc::clone(&self.doors), self.deadline);
-                    self.running.push_back(Box::pin(answer(doors, request, deadline, self.status_for_errors)));
+                    let run = answer(doors, request, permitted, deadline, self.status_for_errors);
+                    self.running.push_back(Box::pin(run));
                 }
                 // tonic's own code for a message above the limit.
                 Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
@@ -119,11 +126,16 @@ impl Stream for Answers {
 async fn answer(
     doors: Arc<Doors>,
     request: ModelInferRequest,
+    permitted: Result<(), Error>,
     deadline: Option<Instant>,
     status_for_errors: bool,
 ) -> Answer {
     let id = request.id.clone();
-    match run(&doors, request, deadline).await {
+    let outcome = match permitted {
+        Ok(()) => run(&doors, request, deadline).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
         Ok(infer_response) => {
             Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(infer_response) })
         }

@@ -19,8 +19,9 @@ use super::Doors;
 use super::body::{GuardedBody, ResponseBody};
 use super::bounds::{Buffered, Charge};
 use super::head::{Head, REQUEST_ID};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::protocol::{json, status};
+use crate::service;
 use coding::{Coding, InflateBounds};
 use routes::Route;
 
@@ -42,12 +43,18 @@ pub struct HttpConfig {
     pub path_prefix: Option<String>,
 }
 
-/// Answers any request; every failure is a JSON body `{"error": ...}`.
-pub(super) async fn answer(request: Request<Incoming>, head: Head, doors: &Doors) -> Response<ResponseBody> {
+/// Answers any request, also one that the guard refused; every failure is a JSON body `{"error": ...}`.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    head: Head,
+    refusal: Option<Error>,
+    doors: &Doors,
+) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
-    let mut response = match head.refusal(&parts.headers, &parts.uri, &doors.bounds) {
-        None => routed(&parts, head, body, doors).await,
-        Some((status, message)) => refused(status, &message),
+    let mut response = match (refusal, head.refusal(&parts.headers, &parts.uri, &doors.bounds)) {
+        (None, None) => routed(&parts, head, body, doors).await,
+        (_, Some((status, message))) => refused(status, &message),
+        (Some(error), None) => failed(&error),
     };
     // The headers that most requests lack cost them nothing.
     if head.request_id {
@@ -112,7 +119,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
 }
 
 /// `path` as the routes know it.
-fn without_prefix<'a>(path: &'a str, prefix: Option<&str>) -> &'a str {
+pub(super) fn without_prefix<'a>(path: &'a str, prefix: Option<&str>) -> &'a str {
     let rest = prefix.and_then(|prefix| path.strip_prefix(prefix));
     rest.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
 }
@@ -138,10 +145,21 @@ async fn read_body<'a>(
     let coding = if head.encoded { Coding::of_request(headers)? } else { None };
     let body = GuardedBody::new(body, &*doors.buffered, doors.bounds.body_timeout);
     let (body, mut held) = body.read(bytes_max).await?;
-    let Some(coding) = coding else { return Ok((body, held)) };
+    let Some(coding) = coding else {
+        note(&body, doors);
+        return Ok((body, held));
+    };
     let bounds = InflateBounds { bytes_max, ratio_max: doors.bounds.decompression_ratio_max };
     let inflated = coding::inflate(coding, &body, bounds, &mut held)?;
+    note(&inflated, doors);
     Ok((inflated, held))
+}
+
+/// Keeps a body for whoever watches the call.
+fn note(body: &Bytes, doors: &Doors) {
+    if doors.watch.is_some() {
+        service::note_body(body);
+    }
 }
 
 async fn load(model: String, body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {
@@ -193,6 +211,9 @@ fn failed(error: &Error) -> Response<ResponseBody> {
     let mut response = refused(status::of(error.kind()).0, error.message());
     if let Some(seconds) = status::retry_after_seconds(error) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.kind() == Kind::Unauthenticated {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

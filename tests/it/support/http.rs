@@ -8,10 +8,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::patiently;
+
+/// The bytes of a connection.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// A connection.
 pub(crate) struct Http {
@@ -74,6 +79,11 @@ impl Http {
     pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Self::over(stream, address).await
+    }
+
+    /// HTTP/1.1 over a connection that is there.
+    pub(crate) async fn over<S: Stream>(stream: S, address: SocketAddr) -> std::io::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         tokio::spawn(connection);
         Ok(Self { sender: Sender::Http1(sender), host: address.to_string() })
@@ -88,6 +98,11 @@ impl Http {
     pub(crate) async fn try_connect_http2(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Self::http2_over(stream, address).await
+    }
+
+    /// HTTP/2 over a connection that is there.
+    pub(crate) async fn http2_over<S: Stream>(stream: S, address: SocketAddr) -> std::io::Result<Self> {
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(std::io::Error::other)?;
         tokio::spawn(connection);

@@ -1,10 +1,12 @@
 //! Servers, clients and model repositories for the tests.
 
+pub(crate) mod certificates;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod tensors;
 

@@ -1,0 +1,30 @@
+//! A call whose trail is noted: between a door, which knows when a request came and went, and the stack, which knows what
+//! it was about, without every decoder in between handing the trail on.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::infer::Trail;
+
+tokio::task_local! {
+    static TRAIL: Arc<Trail>;
+}
+
+/// The trail of the call that is being polled.
+pub(super) fn current() -> Option<Arc<Trail>> {
+    TRAIL.try_with(Arc::clone).ok()
+}
+
+/// Keeps the body of the call that is being polled in its trail, where it has one.
+pub fn note_body(body: &Bytes) {
+    if let Some(trail) = current() {
+        trail.notes().body = Some(body.clone());
+    }
+}
+
+/// Makes `call`, and has the stack note in `trail` what it is about.
+pub fn watched<F: Future>(call: F, trail: Arc<Trail>) -> impl Future<Output = F::Output> {
+    TRAIL.scope(trail, call)
+}
