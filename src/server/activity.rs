@@ -22,6 +22,7 @@ pub(super) struct Activity {
     finished: AtomicUsize,
     reads: AtomicUsize,
     writes: AtomicUsize,
+    streams: AtomicUsize,
     http2: AtomicBool,
 }
 
@@ -38,6 +39,11 @@ impl Activity {
     pub(super) fn begin(&self) -> UnderWay<'_> {
         self.started.fetch_add(1, Ordering::Relaxed);
         UnderWay(self)
+    }
+
+    /// How many HTTP/2 streams are open now.
+    pub(super) fn streams_open(&self, count: usize) {
+        self.streams.store(count, Ordering::Relaxed);
     }
 
     /// Resolves when the connection should end.
@@ -58,7 +64,7 @@ impl Activity {
         loop {
             tokio::time::sleep(pause).await;
             let now = self.counts();
-            if std::mem::replace(&mut before, now) == now {
+            if std::mem::replace(&mut before, now) == now && now.at_rest() {
                 return;
             }
         }
@@ -70,6 +76,7 @@ impl Activity {
             finished: self.finished.load(Ordering::Relaxed),
             reads: self.reads.load(Ordering::Relaxed),
             writes: self.writes.load(Ordering::Relaxed),
+            streams: self.streams.load(Ordering::Relaxed),
             http2: self.http2.load(Ordering::Relaxed),
         }
     }
@@ -90,7 +97,15 @@ struct Counts {
     finished: usize,
     reads: usize,
     writes: usize,
+    streams: usize,
     http2: bool,
+}
+
+impl Counts {
+    /// Whether no request is under way. A stream's is until its answer's last message.
+    fn at_rest(&self) -> bool {
+        self.started == self.finished && self.streams == 0
+    }
 }
 
 /// Decides from one look to the next.
@@ -110,7 +125,7 @@ impl Watch {
     }
 
     fn look(&mut self, now: Instant, counts: Counts) -> Option<Ending> {
-        if counts.started != counts.finished || counts.started != self.rest.started {
+        if !counts.at_rest() || counts.started != self.rest.started {
             (self.rest, self.since, self.head_since) = (counts, now, None);
             return None;
         }
@@ -197,7 +212,7 @@ mod tests {
         let start = Instant::now();
         let mut watch = Watch::new(start, HEAD, IDLE);
         let mut look = |second, writes| {
-            let counts = Counts { started: 1, finished: 1, reads: 1, writes, http2: true };
+            let counts = Counts { started: 1, finished: 1, reads: 1, writes, http2: true, streams: 0 };
             watch.look(start + Duration::from_secs(second), counts)
         };
         assert_eq!([look(15, 1), look(80, 2), look(150, 2)], [None; 3]);
@@ -209,7 +224,10 @@ mod tests {
         let start = Instant::now();
         let mut watch = Watch::new(start, HEAD, IDLE);
         let look = |&(second, started, finished, reads): &(u64, usize, usize, usize)| {
-            watch.look(start + Duration::from_secs(second), Counts { started, finished, reads, writes: 0, http2 })
+            watch.look(
+                start + Duration::from_secs(second),
+                Counts { started, finished, reads, http2, ..Counts::default() },
+            )
         };
         looks.iter().map(look).collect()
     }
@@ -219,6 +237,18 @@ mod tests {
         assert_eq!(decided(false, &[(74, 0, 0, 0), (75, 0, 0, 0)]), [None, Some(Ending::Idle)]);
         let after_a_request = [(70, 1, 1, 3), (140, 1, 1, 3), (146, 1, 1, 3)];
         assert_eq!(decided(false, &after_a_request), [None, None, Some(Ending::Idle)]);
+    }
+
+    #[test]
+    fn a_stream_that_is_open_keeps_its_connection_however_quiet_it_is() {
+        let start = Instant::now();
+        let mut watch = Watch::new(start, HEAD, IDLE);
+        let mut look = |second, streams| {
+            let counts = Counts { started: 1, finished: 1, reads: 1, writes: 1, http2: true, streams };
+            watch.look(start + Duration::from_secs(second), counts)
+        };
+        assert_eq!([look(15, 1), look(1000, 1), look(1015, 0), look(1074, 0)], [None; 4]);
+        assert_eq!(look(1075, 0), Some(Ending::Idle));
     }
 
     #[test]

@@ -113,7 +113,8 @@ pub(super) async fn serve(stream: Transport, peer: IpAddr, connections: Arc<Conn
     let streams = StreamQueue::default();
     let builder = connections.builder(streams.clone());
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let mut connection = pin!(WithStreams::new(builder.serve_connection(stream, service), streams));
+    let mut connection =
+        pin!(WithStreams::new(builder.serve_connection(stream, service), streams, Arc::clone(&activity)));
     let drain = connections.drain();
     let idle_timeout = connections.doors.bounds.idle_timeout;
     tokio::select! {

@@ -59,9 +59,11 @@ impl Services {
             .accept_compressed(CompressionEncoding::Zstd)
             .max_decoding_message_size(doors.body_bytes_max)
             .max_encoding_message_size(usize::MAX);
-        let inference_compressing =
-            inference.clone().send_compressed(CompressionEncoding::Zstd).send_compressed(CompressionEncoding::Gzip);
-        let inference_compressing = inference_compressing.send_compressed(CompressionEncoding::Deflate);
+        let inference_compressing = inference
+            .clone()
+            .send_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Deflate);
         Self {
             inference,
             inference_compressing,

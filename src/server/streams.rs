@@ -14,6 +14,8 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 
+use super::activity::Activity;
+
 type StreamFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes the streams that hyper starts until [`WithStreams`] runs them.
@@ -35,12 +37,13 @@ pin_project! {
         connection: C,
         queue: StreamQueue,
         running: FuturesUnordered<StreamFuture>,
+        activity: Arc<Activity>,
     }
 }
 
 impl<C> WithStreams<C> {
-    pub(super) fn new(connection: C, queue: StreamQueue) -> Self {
-        Self { connection, queue, running: FuturesUnordered::new() }
+    pub(super) fn new(connection: C, queue: StreamQueue, activity: Arc<Activity>) -> Self {
+        Self { connection, queue, running: FuturesUnordered::new(), activity }
     }
 
     /// The connection, to ask it to shut down.
@@ -70,6 +73,8 @@ impl<C: Future> Future for WithStreams<C> {
             }
             // What streams did may have given the connection something to write, and answers make room for new streams.
             if !answered && !started {
+                // A stream is open until its body has ended, however quiet it is.
+                this.activity.streams_open(this.running.len());
                 return Poll::Pending;
             }
         }

@@ -60,7 +60,7 @@ impl<S: InferService> Service<InferRequest> for Deadline<S> {
             Err(error) => return DeadlineFuture::Refused { refusal: ready(Err(error)) },
         }
         // A timer is made only for a request that has a deadline.
-        let timer = request.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        let timer = request.deadline.map(|deadline| (Box::pin(sleep_until(deadline)), request.model.clone()));
         DeadlineFuture::Running { inner: self.inner.call(request), timer }
     }
 }
@@ -89,7 +89,8 @@ pin_project! {
         Running {
             #[pin]
             inner: F,
-            timer: Option<Pin<Box<Sleep>>>,
+            // With the model's name, for the message.
+            timer: Option<(Pin<Box<Sleep>>, String)>,
         },
         /// Its time-out makes no sense.
         Refused {
@@ -113,10 +114,11 @@ impl<F: Future<Output = Result<InferResponse>>> Future for DeadlineFuture<F> {
         }
         match timer {
             None => Poll::Pending,
-            Some(timer) => timer
-                .as_mut()
-                .poll(context)
-                .map(|()| Err(Error::deadline_exceeded("the deadline passed before the answer was there"))),
+            Some((timer, model)) => timer.as_mut().poll(context).map(|()| {
+                Err(Error::deadline_exceeded(format!(
+                    "model '{model}': the deadline passed before the answer was there"
+                )))
+            }),
         }
     }
 }

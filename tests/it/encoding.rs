@@ -101,7 +101,12 @@ async fn answers_are_compressed_only_for_those_who_ask_and_only_where_it_is_wort
     let small = json_body(&rows(1)).to_string();
     let answer = http.post(INFER, large.clone()).await;
     assert_eq!((answer.header("content-encoding"), answer.header("vary")), (None, None));
-    for (accepted, coding) in [("gzip;q=0.5, deflate", Some("deflate")), ("br, *;q=0.1", Some("zstd")), ("br", None)] {
+    for (accepted, coding) in [
+        ("gzip;q=0.5, deflate", Some("deflate")),
+        ("gzip;q=0.5, zstd", Some("zstd")),
+        ("br, *;q=0.1", Some("gzip")),
+        ("br", None),
+    ] {
         let answer = http.send(request(Method::POST, INFER, &[("accept-encoding", accepted)], large.clone())).await;
         assert_eq!(answer.header("content-encoding"), coding, "{accepted}");
         assert_eq!(answer.header("vary"), Some("accept-encoding"), "{accepted}");
@@ -113,6 +118,17 @@ async fn answers_are_compressed_only_for_those_who_ask_and_only_where_it_is_wort
     // Prometheus asks for it with every scrape.
     let answer = inflated(http.send(request(Method::GET, "/metrics", &[("accept-encoding", "gzip")], "")).await);
     assert!(answer.text().contains("# TYPE"));
+}
+
+#[tokio::test]
+async fn only_inference_and_metrics_are_compressed_because_tritons_client_inflates_nothing_else() {
+    let models = Models::of(&["identity_fp32"]);
+    (2..42).for_each(|version| models.put("identity_fp32", version, "identity_fp32"));
+    models.write("identity_fp32", "model.toml", "versions = \"all\"");
+    let server = Server::start(&models).await;
+    let asked = [("accept-encoding", "gzip")];
+    let index = server.http().await.send(request(Method::POST, "/v2/repository/index", &asked, "")).await;
+    assert!(index.body.len() > 1400 && index.json().as_array().unwrap().len() == 41, "{index:?}");
 }
 
 #[tokio::test]

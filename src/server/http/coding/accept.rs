@@ -55,12 +55,14 @@ mod tests {
 
     #[test]
     fn weights_decide_and_among_equals_the_server() {
-        assert_eq!(chosen("gzip, deflate, br, zstd"), Some(Coding::Zstd));
+        assert_eq!(chosen("gzip, deflate, br, zstd"), Some(Coding::Gzip));
         assert_eq!(chosen("gzip, deflate"), Some(Coding::Gzip));
         assert_eq!(chosen("gzip;q=0.5, deflate;q=0.8"), Some(Coding::Deflate));
         assert_eq!(chosen("X-GZIP ; Q=1.000"), Some(Coding::Gzip));
+        assert_eq!(chosen("gzip;q=0.9, zstd"), Some(Coding::Zstd));
+        assert_eq!(chosen("zstd, deflate"), Some(Coding::Zstd));
         assert_eq!(chosen("zstd;q=0, *"), Some(Coding::Gzip));
-        assert_eq!(chosen("*;q=0.1"), Some(Coding::Zstd));
+        assert_eq!(chosen("*;q=0.1"), Some(Coding::Gzip));
     }
 
     #[test]
