@@ -108,11 +108,11 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     let runtime = runtimes.choose(settings.runtime)?;
     let narrow = settings.threads.map_or(1, NonZeroUsize::get);
     let mut attempt = Attempt::run(runtime, settings, files, narrow)?;
-    let alone = attempt.warm_up.pace.predict(1).unwrap_or_default();
+    let alone = attempt.warm_up.curve.centre(1);
     let mut instances = cores;
     if settings.threads.is_none() && cores > 1 && alone > WIDE_FROM {
         let wide = Attempt::run(runtime, settings, files, cores)?;
-        if wide.warm_up.pace.predict(1).is_some_and(|row| row.mul_f64(WIDE_GAIN) < alone) {
+        if wide.warm_up.curve.centre(1).mul_f64(WIDE_GAIN) < alone {
             (attempt, instances) = (wide, 1);
         }
     } else if narrow > 1 {
@@ -201,12 +201,13 @@ fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp, cores: usize) ->
     let limits = BatchLimits {
         rows_max,
         delay: settings.max_queue_delay.unwrap_or_default(),
-        execute_max: settings.slo.map_or(defaults.limits.execute_max, |slo| slo / 2),
+        objective: settings.slo.unwrap_or(defaults.limits.objective),
     };
     SchedulerConfig {
         limits,
         queue_max: settings.queue_max.unwrap_or(defaults.queue_max),
         queue_timeout: settings.queue_timeout,
         in_place_max: defaults.in_place_max,
+        objective_stated: settings.slo.is_some(),
     }
 }

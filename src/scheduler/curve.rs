@@ -95,7 +95,13 @@ pub struct Point {
 /// The work at `knot`.
 const fn work_at(knot: usize) -> usize {
     let octave = knot.div_ceil(2);
-    if knot % 2 == 1 { 1 << octave } else if octave == 0 { 1 } else { 3 << (octave - 1) }
+    if knot % 2 == 1 {
+        1 << octave
+    } else if octave == 0 {
+        1
+    } else {
+        3 << (octave - 1)
+    }
 }
 
 /// The last knot at or below `work`.
@@ -127,7 +133,8 @@ impl Curve {
         self.largest = self.largest.max(work);
         let below = knot_below(work);
         // The knot nearest in work learns; the one on the other side only as a neighbour.
-        let knot = if below + 1 < KNOTS && work - work_at(below) > work_at(below + 1) - work { below + 1 } else { below };
+        let knot =
+            if below + 1 < KNOTS && work - work_at(below) > work_at(below + 1) - work { below + 1 } else { below };
         if self.measured >> knot & 1 == 0 {
             self.first(knot, work, took);
             return;
@@ -254,11 +261,11 @@ impl Curve {
     }
 
     /// Seconds at `work` beyond the last knot: on along the last line, but at least with half the mean cost of a unit, since
-    /// what looks flat ends somewhere; in proportion where there is no line yet.
+    /// what looks flat ends somewhere, and exactly that where there is no line yet, since what nobody tries is never learned.
     fn beyond(&self, last: usize, work: f64) -> f64 {
         let (from, start) = (work_at(last) as f64, self.seconds[last]);
         let mean = start / from;
-        let slope = highest(self.measured & !(1 << last)).map_or(mean, |before| {
+        let slope = highest(self.measured & !(1 << last)).map_or(mean / 2.0, |before| {
             let slope = (start - self.seconds[before]) / (from - work_at(before) as f64);
             slope.max(mean / 2.0)
         });

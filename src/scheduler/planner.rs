@@ -108,6 +108,21 @@ impl<T: Item> Planner<T> {
         self.queue.remove(gone, to);
     }
 
+    /// Gives up, or puts behind all others, what was due at `now` or before.
+    pub fn expire(&mut self, now: Instant, mut shed: impl FnMut(T, Shed)) {
+        if self.queue.earliest_deadline().is_none_or(|due| due > now) {
+            return;
+        }
+        let overloaded = self.overloaded(&self.load());
+        let mut late: SmallVec<[(Entry, T); 4]> = SmallVec::new();
+        self.queue.take_expired(now, |entry, class, item| match entry.firm {
+            true => shed(item, Shed::Deadline),
+            false if overloaded || class == Priority::LATE => shed(item, Shed::Overload),
+            false => late.push((entry, item)),
+        });
+        self.put_behind(now, late);
+    }
+
     /// What an instance that is free at `now` does. Requests that are given up go to `shed`.
     pub fn next(&mut self, now: Instant, mut shed: impl FnMut(T, Shed)) -> Next<T> {
         loop {
@@ -146,14 +161,19 @@ impl<T: Item> Planner<T> {
         if overloaded {
             self.queue.remove_class(Priority::LATE, |item| shed(item, Shed::Overload));
         }
-        for (entry, item) in late {
-            let deadline = now + self.limits.objective * LATE_MAX;
-            self.queue.push(item, Entry { deadline, ..entry }, Priority::LATE);
-        }
+        self.put_behind(now, late);
         if !batch.is_empty() {
             self.running.push(now + self.curve.centre(work));
         }
         batch
+    }
+
+    /// Requests that missed their objective without overload are answered after all others, for some time.
+    fn put_behind(&mut self, now: Instant, late: SmallVec<[(Entry, T); 4]>) {
+        for (entry, item) in late {
+            let deadline = now + self.limits.objective * LATE_MAX;
+            self.queue.push(item, Entry { deadline, ..entry }, Priority::LATE);
+        }
     }
 
     /// A batch of `work` has ended: it took `took`, or failed.

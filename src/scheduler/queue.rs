@@ -89,6 +89,18 @@ impl<T: Item> Queue<T> {
         self.lanes.iter().filter(|lane| !lane.class.is_filler()).map(|lane| lane.rows).sum()
     }
 
+    /// Takes out the requests that were due at `now` or before and gives them to `to`.
+    pub fn take_expired(&mut self, now: Instant, mut to: impl FnMut(Entry, Priority, T)) {
+        for lane in 0..self.lanes.len() {
+            let Lane { class, places, .. } = &self.lanes[lane];
+            let (class, count) = (*class, places.partition_point(|place| place.entry.deadline <= now));
+            if count > 0 {
+                self.take(lane, count, |entry, item| to(entry, class, item));
+            }
+        }
+        self.settle();
+    }
+
     /// Takes out all requests of `class` and gives them to `to`.
     pub fn remove_class(&mut self, class: Priority, mut to: impl FnMut(T)) {
         for lane in 0..self.lanes.len() {
