@@ -55,6 +55,7 @@ pub struct File {
     pub payload_log: Option<String>,
     pub payload_log_mode: Option<String>,
     pub payload_log_ratio: Option<f64>,
+    pub slo: Option<String>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -136,7 +137,7 @@ impl File {
             parameters_max,
             string_max
         );
-        fill!(path_prefix, drain_delay, drain_timeout, cores, log_format, log_level);
+        fill!(path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
         merged
     }
 }

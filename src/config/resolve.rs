@@ -6,7 +6,7 @@ use super::guard::guard;
 use super::watch::watch;
 use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
-use crate::model::settings::nearest;
+use crate::model::settings::{nearest, parse_duration};
 use crate::repository::Control;
 use crate::telemetry::LogFormat;
 
@@ -66,6 +66,13 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         faults.push(Fault::new("--load-model", "needs --model-control explicit; without it every model is loaded"));
     }
     repository.load_at_start = flags.load_model.clone();
+    if let Some(text) = &flags.slo {
+        match parse_duration(text) {
+            Ok(objective) if !objective.is_zero() => repository.objective = Some(objective),
+            Ok(_) => faults.push(Fault::new("--slo", "is 0, expected a time such as 100ms")),
+            Err(message) => faults.push(Fault::new("--slo", message)),
+        }
+    }
     if let Some(cores) = flags.cores {
         if cores == 0 {
             faults.push(Fault::new("--cores", "is 0, expected at least 1"));

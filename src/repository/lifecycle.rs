@@ -18,7 +18,7 @@ use super::{Control, Model, RepositoryConfig};
 use crate::error::{Error, Result};
 use crate::model::{ModelName, ModelState, Version};
 use crate::runtime::release_free_memory;
-use crate::scheduler::{Batching, Scheduler, Stopped};
+use crate::scheduler::{Batching, Cores, Scheduler, Stopped};
 use crate::telemetry::Telemetry;
 
 /// A way to talk to the task.
@@ -46,12 +46,14 @@ impl Lifecycle {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (settle, settled) = watch::channel(false);
         let (ended, endings) = mpsc::unbounded_channel();
+        let cores = Cores::new(config.cores);
         let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
         let mut keeper = Keeper {
             config,
             catalog,
             runtimes,
             telemetry,
+            cores,
             loads,
             ended,
             wanted: BTreeMap::new(),
@@ -114,6 +116,7 @@ struct Keeper {
     catalog: Arc<Catalog>,
     runtimes: Arc<Runtimes>,
     telemetry: Arc<Telemetry>,
+    cores: Arc<Cores>,
     loads: Arc<Semaphore>,
     ended: mpsc::UnboundedSender<Ended>,
     wanted: BTreeMap<Id, Fingerprint>,
@@ -279,13 +282,14 @@ impl Keeper {
         self.set_state(&id, ModelState::Loading);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         let (runtimes, loads, ended) = (Arc::clone(&self.runtimes), Arc::clone(&self.loads), self.ended.clone());
-        let cores = self.config.cores;
+        let (cores, objective) = (self.config.cores, self.config.objective);
         tokio::spawn(async move {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
             let started = Instant::now();
-            let loaded =
-                blocking(move || loader::load(&runtimes, &listing, &files, cores)).await.and_then(|loaded| loaded);
+            let loaded = blocking(move || loader::load(&runtimes, &listing, &files, cores, objective))
+                .await
+                .and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.
             let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), started));
         });
@@ -341,6 +345,7 @@ impl Keeper {
             loaded.instances,
             loaded.warm_up.curve,
             loaded.scheduler,
+            loaded.shares_cores.then_some(&self.cores),
             Arc::clone(&metrics),
         );
         let model = Model {

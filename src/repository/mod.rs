@@ -48,6 +48,8 @@ pub struct RepositoryConfig {
     pub control: Control,
     /// With [`Control::Explicit`]: what to load at start; "*" for all.
     pub load_at_start: Vec<String>,
+    /// The latency objective of models whose settings state none, where somebody stated one.
+    pub objective: Option<Duration>,
     /// Cores that this process may use: the cgroup's quota, not the host's.
     pub cores: usize,
     /// Loads that run at once. Default half the cores, so that the others go on serving meanwhile.
@@ -62,6 +64,7 @@ impl Default for RepositoryConfig {
             single: Vec::new(),
             control: Control::None,
             load_at_start: Vec::new(),
+            objective: None,
             cores,
             loads_at_once: cores.div_ceil(2),
         }

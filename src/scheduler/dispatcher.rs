@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::SchedulerConfig;
 use super::batch::{Batch, Ran, Stop};
+use super::cores::Share;
 use super::inbox::{Contents, Inbox};
 use super::job::{Job, Ticket};
 use super::planner::{Next, Planner, Shed};
@@ -35,6 +36,14 @@ struct Running {
     stop: Arc<Stop>,
 }
 
+/// What a look at the queue led to.
+enum Step {
+    /// A batch was started, or run.
+    Ran,
+    /// Nothing more can be done before this time, unless something comes in.
+    Stuck(Option<Instant>),
+}
+
 pub(super) struct Dispatcher {
     inbox: Arc<Inbox>,
     contents: Contents,
@@ -46,6 +55,8 @@ pub(super) struct Dispatcher {
     instances: usize,
     joining: bool,
     in_place_max: Duration,
+    /// What batches on threads of their own take cores from; `None` for a model that was given instances by hand.
+    share: Option<Share>,
     metrics: Arc<ModelMetrics>,
     /// Dropped last: instances may use what it holds.
     _model: Arc<dyn LoadedModel>,
@@ -57,6 +68,7 @@ impl Dispatcher {
         planner: Planner<Job>,
         model: Arc<dyn LoadedModel>,
         idle: Vec<Box<dyn Instance>>,
+        share: Option<Share>,
         config: &SchedulerConfig,
         metrics: Arc<ModelMetrics>,
     ) -> Self {
@@ -71,6 +83,7 @@ impl Dispatcher {
             started: 0,
             joining: config.limits.rows_max > 1,
             in_place_max: config.in_place_max,
+            share,
             metrics,
             _model: model,
         }
@@ -139,37 +152,60 @@ impl Dispatcher {
     fn finish(&mut self, finished: Finished) {
         let Finished { instance, number, ran } = finished;
         self.idle.push(instance);
+        self.give_cores_back(true, ran.busy);
         if let Some(position) = self.running.iter().position(|running| running.number == number) {
             let Running { tickets, rows, .. } = self.running.swap_remove(position);
             self.answer(tickets, rows, ran);
         }
     }
 
-    /// Runs what the planner says until there is no free instance or nothing to run; gives the time to look again.
+    /// Runs what the planner says until there is nothing free to run it on, or nothing to run; gives the time to look again.
     fn dispatch(&mut self) -> Option<Instant> {
         let wake_at = loop {
-            let now = Instant::now();
-            let metrics = &self.metrics;
-            let mut shed = |job: Job, why| {
-                metrics.queue_depth.dec();
-                give_up(job, why, now);
-            };
-            self.planner.expire(now, &mut shed);
-            if self.idle.is_empty() {
-                break self.planner.earliest_deadline();
-            }
-            match self.planner.next(now, shed) {
-                Next::Idle => break None,
-                Next::WaitUntil(at) => break self.planner.earliest_deadline().into_iter().chain([at]).min(),
-                Next::Run(jobs) => self.run_batch(jobs),
+            match self.step(Instant::now()) {
+                Step::Ran => {}
+                Step::Stuck(wake_at) => break wake_at,
             }
         };
-        let now = Instant::now();
-        self.inbox.publish(self.planner.outlook(now), self.planner.rows_ahead());
+        if let Some(share) = self.share.as_ref().filter(|_| self.planner.is_empty()) {
+            share.renounce();
+        }
+        self.inbox.publish(self.planner.outlook(Instant::now()), self.planner.rows_ahead());
         wake_at
     }
 
-    fn run_batch(&mut self, jobs: Vec<Job>) {
+    fn step(&mut self, now: Instant) -> Step {
+        let metrics = &self.metrics;
+        let mut shed = |job: Job, why| {
+            metrics.queue_depth.dec();
+            give_up(job, why, now);
+        };
+        self.planner.expire(now, &mut shed);
+        let due = self.planner.earliest_deadline();
+        if self.idle.is_empty() || due.is_none() {
+            return Step::Stuck(due);
+        }
+        let has_cores = self.share.as_ref().is_none_or(Share::take);
+        if !has_cores && !self.planner.is_brief(self.in_place_max) {
+            // The batch is formed when there are cores for it, out of what waits then.
+            if let (Some(share), Some(due)) = (&self.share, due) {
+                share.wish(due);
+            }
+            return Step::Stuck(due);
+        }
+        let stuck = match self.planner.next(now, &mut shed) {
+            Next::Run(jobs) => {
+                self.run_batch(jobs, has_cores);
+                return Step::Ran;
+            }
+            Next::Idle => None,
+            Next::WaitUntil(at) => self.planner.earliest_deadline().into_iter().chain([at]).min(),
+        };
+        self.give_cores_back(has_cores, Duration::ZERO);
+        Step::Stuck(stuck)
+    }
+
+    fn run_batch(&mut self, jobs: Vec<Job>, has_cores: bool) {
         let Some(mut instance) = self.idle.pop() else { return };
         self.metrics.queue_depth.sub(jobs.len() as i64);
         let arrived = jobs.iter().map(|job| job.ticket.arrived).collect();
@@ -181,9 +217,10 @@ impl Dispatcher {
         let short = !curve.is_empty() && curve.centre(rows) <= self.in_place_max;
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
         let alone = self.planner.is_empty() || self.instances == 1;
-        if short && alone {
+        if !has_cores || short && alone {
             let ran = batch.run(instance.as_mut(), &self.metrics, &Stop::default());
             self.idle.push(instance);
+            self.give_cores_back(has_cores, ran.busy);
             self.answer(tickets, rows, ran);
             return;
         }
@@ -196,6 +233,12 @@ impl Dispatcher {
             // Through the inbox, so that one wake-up serves the whole batch instead of one for each request.
             inbox.finish(Finished { instance, number, ran });
         });
+    }
+
+    fn give_cores_back(&self, taken: bool, used: Duration) {
+        if let Some(share) = self.share.as_ref().filter(|_| taken) {
+            share.give_back(used);
+        }
     }
 
     /// Gives each caller its outcome, after the planner has learned from the batch.

@@ -91,6 +91,11 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// Has the dispatcher look again.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_one();
+    }
+
     /// A caller has gone away: the dispatcher looks whose.
     pub(super) fn leave(&self) {
         self.lock().left = true;

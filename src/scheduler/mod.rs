@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod arrivals;
 mod batch;
+pub mod cores;
 pub mod curve;
 mod dispatcher;
 mod inbox;
@@ -31,6 +32,7 @@ use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
 
 use admission::Refusal;
+pub use cores::Cores;
 pub use curve::Curve;
 use inbox::Inbox;
 pub use job::Executed;
@@ -61,6 +63,8 @@ pub struct SchedulerConfig {
     pub in_place_max: Duration,
     /// How long a request that brings no deadline may wait; `None` for as long as the objective allows.
     pub queue_timeout: Option<Duration>,
+    /// Threads that one execution takes.
+    pub threads: usize,
     /// Whether somebody stated the objective in `limits`: then a model that is too slow for it sheds what comes too late.
     pub objective_stated: bool,
 }
@@ -73,6 +77,7 @@ impl Default for SchedulerConfig {
             queue_max: 4096,
             in_place_max,
             queue_timeout: None,
+            threads: 1,
             objective_stated: false,
         }
     }
@@ -101,21 +106,25 @@ pub struct Scheduler {
 pub type Stopped = oneshot::Receiver<()>;
 
 impl Scheduler {
-    /// Starts the dispatcher on the current tokio runtime. It lives until the scheduler is dropped and every request that
+    /// Starts the dispatcher on the current tokio runtime. Batches on threads of their own take their cores from `cores`;
+    /// without it, they run whenever an instance is free. It lives until the scheduler is dropped and every request that
     /// was submitted before has its answer.
     pub fn start(
         model: Arc<dyn LoadedModel>,
         instances: Vec<Box<dyn Instance>>,
         curve: Curve,
         config: SchedulerConfig,
+        cores: Option<&Arc<Cores>>,
         metrics: Arc<ModelMetrics>,
     ) -> (Self, Stopped) {
         let now = Instant::now();
         let planner = Planner::new(now, config.limits, instances.len(), curve);
         let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();
+        let waking = Arc::clone(&inbox);
+        let share = cores.map(|cores| cores.share(config.threads, 1.0, move || waking.wake()));
         let (shared, counted) = (Arc::clone(&inbox), Arc::clone(&metrics));
-        let dispatcher = dispatcher::Dispatcher::new(shared, planner, model, instances, &config, counted);
+        let dispatcher = dispatcher::Dispatcher::new(shared, planner, model, instances, share, &config, counted);
         tokio::spawn(async move {
             dispatcher.run().await;
             // Nobody may be waiting for the end.

@@ -78,6 +78,11 @@ impl<T: Item> Planner<T> {
         self.queue.is_empty()
     }
 
+    /// Whether all that waits is predicted to run within `limit`.
+    pub fn is_brief(&self, limit: Duration) -> bool {
+        !self.curve.is_empty() && self.curve.centre(self.queue.rows_ahead()) <= limit
+    }
+
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()

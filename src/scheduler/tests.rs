@@ -75,7 +75,7 @@ fn start(config: SchedulerConfig, instances: usize, curve: Curve) -> Fixture {
     let made = (0..instances).map(|_| model.instance().unwrap()).collect();
     let metrics = Arc::new(Telemetry::new().model("doubler", "1"));
     let (batches, gate, running) = (model.batches.clone(), model.gate.clone(), model.running.clone());
-    let (scheduler, stopped) = Scheduler::start(model, made, curve, config, Arc::clone(&metrics));
+    let (scheduler, stopped) = Scheduler::start(model, made, curve, config, None, Arc::clone(&metrics));
     Fixture { scheduler: Arc::new(scheduler), stopped, batches, gate, running, metrics }
 }
 
@@ -283,6 +283,58 @@ async fn a_deadline_that_passes_in_the_queue_is_answered_while_the_instance_is_b
     assert_eq!(late.kind(), Kind::DeadlineExceeded);
     drop(closed);
     first.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_that_nobody_waits_for_any_more_is_stopped_and_its_time_counted_as_wasted() {
+    /// Runs until it is interrupted.
+    #[derive(Default)]
+    struct Endless(Arc<Interrupted>);
+
+    #[derive(Default)]
+    struct Interrupted(Mutex<bool>, std::sync::Condvar);
+
+    impl crate::runtime::Interrupt for Interrupted {
+        fn interrupt(&self) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_all();
+        }
+    }
+
+    impl Instance for Endless {
+        fn execute(&mut self, _: &[Option<Tensor>], _: &[usize]) -> Result<Vec<Tensor>> {
+            drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |interrupted| !*interrupted).unwrap());
+            Err(Error::execution("interrupted"))
+        }
+
+        fn interrupt(&self) -> Option<Arc<dyn crate::runtime::Interrupt>> {
+            Some(Arc::clone(&self.0) as Arc<dyn crate::runtime::Interrupt>)
+        }
+    }
+
+    let metrics = Arc::new(Telemetry::new().model("endless", "1"));
+    let instances: Vec<Box<dyn Instance>> = vec![Box::new(Endless::default())];
+    let model = Arc::new(Doubler::default());
+    let config = SchedulerConfig::default();
+    let (scheduler, stopped) = Scheduler::start(model, instances, slow(), config, None, Arc::clone(&metrics));
+    let scheduler = Arc::new(scheduler);
+    let calls: Vec<_> = (0..2)
+        .map(|value| {
+            let scheduler = Arc::clone(&scheduler);
+            tokio::spawn(async move { submit(&scheduler, rows(&[value], 1)).await })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(metrics.queue_depth.get(), 0, "both run together");
+    for call in calls {
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+    }
+    drop(scheduler);
+    // It would not end if the batch went on.
+    stopped.await.unwrap();
+    assert!(metrics.wasted_seconds.get() > 0.0);
+    assert_eq!(metrics.batch_retries.get(), 0);
 }
 
 #[tokio::test]

@@ -128,7 +128,11 @@ async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
     assert_eq!(outcome.code, Code::ResourceExhausted, "{outcome:?}");
     let metrics = Metrics::of(&mut http).await;
     assert_eq!(metrics.sum(&format!("{}_count", names::BATCH_ROWS), &[]), 0.0, "nothing was executed");
-    assert_eq!(http.infer("busy", &json_body(&row())).await.status, 200, "the objective is no deadline of the caller's");
+    assert_eq!(
+        http.infer("busy", &json_body(&row())).await.status,
+        200,
+        "the objective is no deadline of the caller's"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
