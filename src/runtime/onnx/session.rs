@@ -125,7 +125,7 @@ fn signature(session: &Session) -> Result<Signature> {
 fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Result<TensorSpec> {
     let ValueType::Tensor { ty, shape, dimension_symbols } = value_type else {
         let hint = if what == "output" { " (for a scikit-learn model: convert with zipmap=False)" } else { "" };
-        return Err(Error::unavailable(format!("{what} '{name}' is a {}, not a tensor{hint}", kind(value_type))));
+        return Err(Error::unavailable(format!("{what} '{name}' is {}, not a tensor{hint}", kind(value_type))));
     };
     let datatype = data_type((*ty).into())
         .ok_or_else(|| Error::unavailable(format!("{what} '{name}' has datatype {ty}, which V2 does not have")))?;
@@ -143,11 +143,12 @@ fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Resu
     Ok(spec)
 }
 
+/// What a value is, with its article.
 fn kind(value_type: &ValueType) -> &'static str {
     match value_type {
-        ValueType::Tensor { .. } => "tensor",
-        ValueType::Sequence(_) => "sequence",
-        ValueType::Map { .. } => "map",
-        ValueType::Optional(_) => "optional",
+        ValueType::Tensor { .. } => "a tensor",
+        ValueType::Sequence(_) => "a sequence",
+        ValueType::Map { .. } => "a map",
+        ValueType::Optional(_) => "an optional",
     }
 }
