@@ -34,7 +34,7 @@ fn names(listings: &[ModelListing]) -> Vec<&str> {
 }
 
 fn model(root: &TempDir, name: &str) -> ModelListing {
-    scan_model(ModelName::new(name), &root.path().join(name))
+    scan_model(ModelName::new(name), &root.path().join(name), None)
 }
 
 fn numbers(listing: &ModelListing) -> Vec<u64> {
@@ -266,7 +266,7 @@ fn odd_names_and_odd_settings_files_are_faults() {
 #[test]
 fn one_model_may_be_a_file_a_directory_or_a_directory_of_versions() {
     let root = repository(&[("d/net.onnx", "123"), ("d/config.pbtxt", ""), ("v/4/model.onnx", ""), ("other.txt", "")]);
-    let at = |path: &str| scan_model(ModelName::new("given"), &root.path().join(path));
+    let at = |path: &str| scan_model(ModelName::new("given"), &root.path().join(path), None);
     assert_eq!(sound(&at("d")).path, root.path().join("d/net.onnx"));
     assert_eq!(sound(&at("v")).version.number(), 4);
     let file = at("d/net.onnx");

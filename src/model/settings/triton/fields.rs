@@ -158,7 +158,9 @@ fn is_default(value: &Value) -> bool {
         Value::Float(number) => *number == 0.0,
         Value::Text(text) => text.is_empty(),
         Value::Word(word) | Value::Json(word) if word.is_empty() || word == "0" => true,
-        Value::Word(word) | Value::Json(word) => word == "false" || word.ends_with("_NONE") || word.ends_with("_DEFAULT"),
+        Value::Word(word) | Value::Json(word) => {
+            word == "false" || word.ends_with("_NONE") || word.ends_with("_DEFAULT")
+        }
         Value::Message(message) => message.fields.iter().all(|field| is_default(&field.value)),
     }
 }

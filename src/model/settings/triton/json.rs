@@ -12,7 +12,8 @@ const MAPS: [&str; 1] = ["parameters"];
 
 /// Reads a whole text. Values in values are as deep as `serde_json` allows, 128.
 pub(super) fn parse(text: &str) -> Result<Message, String> {
-    let object: Map<String, Json> = serde_json::from_str(text).map_err(|cause| format!("not a JSON object: {cause}"))?;
+    let object: Map<String, Json> =
+        serde_json::from_str(text).map_err(|cause| format!("not a JSON object: {cause}"))?;
     let mut fields = Vec::new();
     for (name, value) in object {
         let name = snake_case(&name);
