@@ -20,7 +20,7 @@ pub(super) struct Found {
 /// What a load request brings, its files kept.
 #[derive(Default)]
 pub(super) struct Brought {
-    settings: Option<Parsed>,
+    settings: Option<Box<Parsed>>,
     upload: Option<Upload>,
 }
 
@@ -61,7 +61,7 @@ impl Disk {
     pub(super) fn keep(&self, overrides: LoadOverrides) -> Result<Brought> {
         let LoadOverrides { settings, files } = overrides;
         let upload = if files.is_empty() { None } else { Some(self.uploads.keep(&files)?) };
-        Ok(Brought { settings, upload })
+        Ok(Brought { settings: settings.map(Box::new), upload })
     }
 
     /// What there is for `name` now. Only its own directories are looked at: a repository may hold thousands of models.
@@ -78,10 +78,10 @@ impl Disk {
                     "'{shown}' cannot be a model's name, expected that of a directory"
                 )));
             }
-            let listing = layout::scan_model(ModelName::new(name), upload.directory(), settings.as_ref());
+            let listing = layout::scan_model(ModelName::new(name), upload.directory(), settings.as_deref());
             return Ok(Found { listing: sound(listing)?, upload: Some(Arc::new(upload)) });
         }
-        let listing = self.look_up(name, settings.as_ref())?;
+        let listing = self.look_up(name, settings.as_deref())?;
         let listing = if settings.is_some() { sound(listing)? } else { listing };
         Ok(Found { listing, upload: None })
     }

@@ -120,6 +120,8 @@ fn runtime(root: &mut Fields<'_>, notes: &mut Notes) -> RuntimeChoice {
         match root.read(name, notes, text) {
             None | Some("" | "onnxruntime" | "onnxruntime_onnx") => {}
             Some("identity") => chosen = RuntimeChoice::Identity,
+            // Not Triton's: what this server tells of a model that runs on it.
+            Some("tract" | "tract_onnx") => chosen = RuntimeChoice::Tract,
             // `ensemble_scheduling` says it, unless it is missing.
             Some("ensemble") if root.has("ensemble_scheduling") => {}
             Some(other) => {

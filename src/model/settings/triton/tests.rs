@@ -357,3 +357,15 @@ fn faults_and_warnings_of_json_name_the_field() {
         assert!(faults.iter().any(|found| found.contains(fault)), "{text}: {faults:?}");
     }
 }
+
+#[test]
+fn the_engines_that_a_configuration_told_names_are_known() {
+    for (platform, backend, choice) in [
+        ("onnxruntime_onnx", "onnxruntime", RuntimeChoice::Auto),
+        ("tract_onnx", "tract", RuntimeChoice::Tract),
+        ("identity", "identity", RuntimeChoice::Identity),
+    ] {
+        let text = format!(r#"{{ "platform": "{platform}", "backend": "{backend}" }}"#);
+        assert_eq!(from_json(&text).unwrap().settings.runtime, choice, "{text}");
+    }
+}
