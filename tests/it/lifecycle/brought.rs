@@ -11,7 +11,7 @@ use tensorgate::protocol::proto::model_repository_parameter::ParameterChoice;
 use tensorgate::protocol::proto::{ModelRepositoryParameter, RepositoryModelLoadRequest};
 use tonic::Code;
 
-use super::{row, states};
+use super::{Load, row, states};
 use crate::support::http::Answer;
 use crate::support::models::fixture;
 use crate::support::tensors::*;
@@ -104,6 +104,40 @@ async fn files_stand_in_for_a_repositorys_model_until_a_plain_load_or_an_unload(
             assert_eq!(index(&mut http).await, ["identity_fp32 2 UNAVAILABLE"]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_take_over_and_give_way_without_a_failed_request() {
+    let models = Models::new().with("m", "identity_fp32");
+    let server = Server::explicit(&models).await;
+    let mut http = server.http().await;
+    assert_eq!(load(&mut http, "m", json!({})).await.status, 200);
+    let requests = Load::start(&server, &["m"; 4], |_| {}).await;
+    // As the repository's version, as another one, and by files after files.
+    for version in [1, 2, 2, 1] {
+        let files = json!({ "config": "{}", format!("file:{version}/model.onnx"): encoded("inner_shape_note") });
+        for (parameters, version, first) in [(files, version, 0.0), (json!({}), 1, -1.0)] {
+            assert_eq!(load(&mut http, "m", parameters).await.status, 200);
+            let answer = http.infer("m", &json_body(&row())).await.json();
+            assert_eq!(answer["model_version"], version.to_string());
+            assert_eq!(answer["outputs"][0]["data"][0], json!(first));
+            requests.more(20).await;
+        }
+    }
+    requests.stop().await;
+}
+
+#[tokio::test]
+async fn a_models_folder_may_hold_other_folders_and_files() {
+    let models = Models::new();
+    let server = Server::explicit(&models).await;
+    let mut http = server.http().await;
+    let own = "1/model.onnx/model.onnx";
+    let files =
+        json!({ "config": "{}", format!("file:{own}"): encoded("identity_fp32"), "file:1/weights.bin": "AAAA" });
+    let loaded = load(&mut http, "m", files).await;
+    assert_eq!(loaded.status, 200, "{loaded:?}");
+    assert_eq!(http.infer("m", &json_body(&row())).await.status, 200);
 }
 
 #[tokio::test]
