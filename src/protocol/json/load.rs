@@ -81,6 +81,8 @@ fn other(first: Option<u8>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::error::Kind;
 
@@ -99,6 +101,23 @@ mod tests {
         let body = r#"{"parameters": {"config": {"name": "m"}, "x": 1}}"#;
         let [config, x] = [LoadParameter::Other("an object"), LoadParameter::Other("a number")];
         assert_eq!(decoded(body).unwrap(), [("config".to_owned(), config), ("x".to_owned(), x)]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_this_panic(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", "[", "]", ":", ",", "null", "1", "\"parameters\"", "\"config\"", "\"file:1/m\"", "\"AAAA\"",
+                    "\"\\u00", "\"",
+                ]),
+                0..24,
+            ),
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let _ = decode_load(words.concat().as_bytes(), &Limits::default());
+            let _ = decode_load(&bytes, &Limits::default());
+        }
     }
 
     #[test]

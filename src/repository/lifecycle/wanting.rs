@@ -67,7 +67,10 @@ impl Keeper {
         for id in idle.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             discard(self.files.remove(&id));
             self.actual.remove(&id);
-            self.catalog.forget(&id.0, id.1);
+            self.telemetry.forget(id.0.as_str(), &id.1.to_string());
+            if self.catalog.forget(&id.0, id.1) {
+                self.telemetry.trace_settings().forget(id.0.as_str());
+            }
         }
     }
 

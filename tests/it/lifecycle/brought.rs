@@ -13,6 +13,7 @@ use tonic::Code;
 
 use super::{Load, row, states};
 use crate::support::http::Answer;
+use crate::support::metrics::Metrics;
 use crate::support::models::fixture;
 use crate::support::tensors::*;
 use crate::support::{Http, Models, Process, Server, eventually};
@@ -81,6 +82,9 @@ async fn files_of_a_load_are_a_model_that_no_repository_holds() {
     assert!(!index(&mut http).await.iter().any(|line| line.starts_with("mine")));
     assert_eq!(http.infer("mine", &json_body(&row())).await.status, 404);
     eventually("the files to be removed", async || kept(process.id()).is_empty().then_some(())).await;
+    // Names that only callers make up would otherwise let the registry grow without bound.
+    let metrics = Metrics::of(&mut http).await;
+    assert!(!metrics.text().contains("mine"), "{}", metrics.text());
 }
 
 #[tokio::test]

@@ -305,6 +305,46 @@ proptest! {
     )) {
         let _ = ModelSettings::from_pbtxt(&words.join(" "), "m");
     }
+
+    #[test]
+    fn no_object_of_known_fields_makes_the_mapping_panic(text in any_object(4)) {
+        let _ = ModelSettings::from_config_json(&text, "m");
+    }
+}
+
+/// A JSON object of fields that mean something somewhere, with values of all kinds.
+fn any_object(depth: u32) -> impl Strategy<Value = String> {
+    const NAMES: [&str; 16] = [
+        "name",
+        "max_batch_size",
+        "maxBatchSize",
+        "input",
+        "output",
+        "dims",
+        "data_type",
+        "reshape",
+        "shape",
+        "parameters",
+        "instance_group",
+        "version_policy",
+        "specific",
+        "versions",
+        "dynamic_batching",
+        "default_queue_policy",
+    ];
+    const VALUES: [&str; 10] =
+        ["null", "true", "-1", "0", "1.5", "1e300", "18446744073709551615", "\"TYPE_FP32\"", "\"7\"", "\"m\""];
+    let value = prop::sample::select(VALUES.to_vec()).prop_map(String::from);
+    let object = |value: BoxedStrategy<String>| {
+        let field =
+            (prop::sample::select(NAMES.to_vec()), value).prop_map(|(name, value)| format!("\"{name}\":{value}"));
+        prop::collection::vec(field, 0..6).prop_map(|fields| format!("{{{}}}", fields.join(",")))
+    };
+    let nested = value.prop_recursive(depth, 64, 6, move |inner| {
+        let list = prop::collection::vec(inner.clone(), 0..4).prop_map(|values| format!("[{}]", values.join(",")));
+        prop_oneof![object(inner.boxed()), list]
+    });
+    object(nested.boxed())
 }
 
 fn from_json(text: &str) -> Result<Parsed, Vec<String>> {
