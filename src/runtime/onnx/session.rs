@@ -123,6 +123,12 @@ fn signature(session: &Session) -> Result<Signature> {
 }
 
 fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Result<TensorSpec> {
+    // An input that takes a tensor or none takes a tensor. None cannot be given: ONNX Runtime has no value for it in C, and
+    // refuses a run that leaves the input out.
+    let value_type = match value_type {
+        ValueType::Optional(inner) if what == "input" && matches!(**inner, ValueType::Tensor { .. }) => inner,
+        other => other,
+    };
     let ValueType::Tensor { ty, shape, dimension_symbols } = value_type else {
         let hint = if what == "output" { " (for a scikit-learn model: convert with zipmap=False)" } else { "" };
         return Err(Error::unavailable(format!("{what} '{name}' is {}, not a tensor{hint}", kind(value_type))));
@@ -137,7 +143,8 @@ fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Resu
         }
     });
     let mut spec = TensorSpec::new(name, datatype, dims);
-    if !has_shape {
+    // Of an optional, ONNX Runtime tells no shape but the one inside, where it states dimensions.
+    if !has_shape && shape.is_empty() {
         spec.shape = None;
     }
     Ok(spec)

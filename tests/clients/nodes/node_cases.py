@@ -42,7 +42,7 @@ class Case:
     input_types: dict[str, int]
     """ONNX's number of each input's element type."""
     is_describable: bool
-    """Whether V2 has words for all inputs and outputs: they are tensors, of datatypes that it has names for."""
+    """Whether V2 has words for all inputs and outputs: tensors of datatypes that it has names for."""
 
     def __str__(self) -> str:
         return self.name
@@ -81,9 +81,17 @@ def case_of(test) -> Case:
     inputs, outputs = ([*model.graph.input], [*model.graph.output])
     types = {value.name: value.type.tensor_type.elem_type for value in inputs}
     raw = any(value.type.tensor_type.elem_type >= RAW_TYPES_FROM for value in inputs + outputs)
-    describable = all(value.type.tensor_type.elem_type in V2_TYPES for value in inputs + outputs)
+    describable = all(element_type(value.type) in V2_TYPES for value in inputs)
+    describable &= all(value.type.tensor_type.elem_type in V2_TYPES for value in outputs)
     data_sets = [(named(inputs, given), named(outputs, expected)) for given, expected in test.data_sets]
     return Case(test.name, model.SerializeToString(), data_sets, test.rtol, test.atol, raw, types, describable)
+
+
+def element_type(value_type) -> int:
+    """Of a tensor, and of an input that takes one or none, which V2 tells by leaving it out; 0 of anything else."""
+    if value_type.HasField("optional_type"):
+        value_type = value_type.optional_type.elem_type
+    return value_type.tensor_type.elem_type
 
 
 def named(values, arrays) -> Arrays:
