@@ -34,7 +34,8 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(config: &RepositoryConfig) -> Self {
         let (repositories, single) = (config.repositories.clone(), config.single.clone());
-        Self { repositories, single, uploads: Arc::new(Uploads::new(config.uploads_bytes_max)) }
+        let uploads = Uploads::new(std::env::temp_dir(), config.uploads_bytes_max);
+        Self { repositories, single, uploads: Arc::new(uploads) }
     }
 
     /// Everything in all repositories.

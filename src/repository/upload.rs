@@ -24,9 +24,8 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    /// At most `bytes_max` bytes in folders of the system's temporary directory (`TMPDIR`).
-    pub(super) fn new(bytes_max: usize) -> Self {
-        let directory = std::env::temp_dir();
+    /// At most `bytes_max` bytes in folders of `directory`.
+    pub(super) fn new(directory: PathBuf, bytes_max: usize) -> Self {
         Self { directory, bytes: AtomicUsize::new(0), bytes_max, next: AtomicUsize::new(0) }
     }
 
@@ -119,7 +118,8 @@ mod tests {
 
     #[test]
     fn files_are_there_for_this_user_alone_until_they_are_dropped() {
-        let uploads = Arc::new(Uploads::new(100));
+        let place = tempfile::tempdir().unwrap();
+        let uploads = Arc::new(Uploads::new(place.path().into(), 100));
         let upload = uploads.keep(&files(b"12345")).unwrap();
         let (directory, other) = (upload.directory().to_owned(), uploads.keep(&files(b"")).unwrap());
         assert_ne!(directory, other.directory());
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn all_together_have_a_bound() {
-        let uploads = Arc::new(Uploads::new(19));
+        let place = tempfile::tempdir().unwrap();
+        let uploads = Arc::new(Uploads::new(place.path().into(), 19));
         let first = uploads.keep(&files(b"12345")).unwrap();
         let error = uploads.keep(&files(b"12345")).unwrap_err();
         assert!(error.kind() == Kind::TooLarge && error.message().contains("--uploads-max"), "{error}");
@@ -143,12 +144,12 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_files_that_cannot_be_written() {
-        let uploads = Arc::new(Uploads::new(100));
+        let place = tempfile::tempdir().unwrap();
+        let uploads = Arc::new(Uploads::new(place.path().into(), 100));
         let mut clashing = files(b"x");
         clashing.push(("labels.txt/inner".into(), Bytes::new()));
         assert_eq!(uploads.keep(&clashing).unwrap_err().kind(), Kind::ModelUnavailable);
         assert_eq!(uploads.bytes.load(Ordering::Relaxed), 0);
-        let number = uploads.next.load(Ordering::Relaxed) - 1;
-        assert!(!uploads.directory.join(format!("tensorgate-{}-{number}", std::process::id())).exists());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     }
 }
