@@ -2,6 +2,7 @@
 
 mod doors;
 
+use self::doors::Reading;
 use super::guard::guard;
 use super::watch::watch;
 use super::{Config, Fault, File, Flags};
@@ -66,6 +67,13 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         faults.push(Fault::new("--load-model", "needs --model-control explicit; without it every model is loaded"));
     }
     repository.load_at_start = flags.load_model.clone();
+    Reading { faults }.size(
+        "--uploads-max",
+        &flags.uploads_max,
+        1..=usize::MAX,
+        "what a disk holds, such as 1GiB",
+        &mut repository.uploads_bytes_max,
+    );
     if let Some(cores) = flags.cores {
         if cores == 0 {
             faults.push(Fault::new("--cores", "is 0, expected at least 1"));
