@@ -17,6 +17,7 @@ pub struct File {
     pub model_control: Option<String>,
     pub load_model: Vec<String>,
     pub host: Option<std::net::IpAddr>,
+    pub uploads_max: Option<String>,
     pub http_port: Option<u16>,
     pub grpc_port: Option<u16>,
     pub body_max: Option<String>,
@@ -137,7 +138,7 @@ impl File {
             parameters_max,
             string_max
         );
-        fill!(path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
+        fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
         merged
     }
 }

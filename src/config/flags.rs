@@ -39,6 +39,10 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", env = "TENSORGATE_LOAD_MODEL", value_delimiter = ',')]
     pub load_model: Vec<String>,
 
+    /// With --model-control explicit: most that the files of all load calls may take on disk [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "TENSORGATE_UPLOADS_MAX")]
+    pub uploads_max: Option<String>,
+
     /// Address to listen on; images set 0.0.0.0 [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", env = "TENSORGATE_HOST", help_heading = "Doors")]
     pub host: Option<IpAddr>,

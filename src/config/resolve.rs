@@ -2,6 +2,7 @@
 
 mod doors;
 
+use self::doors::Reading;
 use super::guard::guard;
 use super::watch::watch;
 use super::{Config, Fault, File, Flags};
@@ -73,6 +74,13 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
             Err(message) => faults.push(Fault::new("--slo", message)),
         }
     }
+    Reading { faults }.size(
+        "--uploads-max",
+        &flags.uploads_max,
+        1..=usize::MAX,
+        "what a disk holds, such as 1GiB",
+        &mut repository.uploads_bytes_max,
+    );
     if let Some(cores) = flags.cores {
         if cores == 0 {
             faults.push(Fault::new("--cores", "is 0, expected at least 1"));

@@ -2,12 +2,14 @@
 //!
 //! Pure data. This room reads the text of `model.toml` and `config.pbtxt`, but opens no file and loads nothing.
 
+mod load;
 mod name;
 mod pbtxt;
 pub mod settings;
 mod signature;
 mod state;
 
+pub use load::{FILE_PREFIX, LoadOverrides, LoadParameter};
 pub use name::{ModelName, Version};
 pub use settings::{ModelSettings, RuntimeChoice, VersionPolicy};
 pub use signature::{Dim, Signature, TensorSpec};

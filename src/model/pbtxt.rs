@@ -23,7 +23,7 @@ pub(super) struct Message {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Field {
     pub(super) name: String,
-    /// Of the value, counted from 1.
+    /// Of the value, counted from 1; 0 in what was read from JSON.
     pub(super) line: usize,
     pub(super) value: Value,
 }
@@ -37,6 +37,9 @@ pub(super) enum Value {
     Float(f64),
     /// A quoted string.
     Text(String),
+    /// A string of JSON, which has no bare words: a text, an enum's value or a number, as the field's type asks for. The
+    /// text format has none.
+    Json(String),
     /// A bare word: an enum's value, `true`, `false`.
     Word(String),
     /// `{ ... }` or `< ... >`.

@@ -2,6 +2,7 @@
 
 mod contents;
 mod enums;
+mod load;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ pub use enums::data_type_of;
 // Under another name, because a tensor's datatype is what the short one means here.
 pub use generated::DataType as ModelDataType;
 pub use generated::*;
+pub use load::decode_load;
 
 /// The gRPC health checking protocol.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -162,6 +162,18 @@ impl Catalog {
         drop(entry);
         self.touch();
     }
+
+    /// Takes a version off the list, and the model with the last one; gives whether that was the last.
+    pub(super) fn forget(&self, name: &ModelName, version: Version) -> bool {
+        if let Some(mut entry) = self.models.get_mut(name.as_str()) {
+            entry.versions.remove(&version);
+            entry.failures.remove(&version);
+        }
+        let is_gone = |entry: &Entry| entry.versions.is_empty() && entry.ready.is_empty() && entry.fault.is_none();
+        let gone = self.models.remove_if(name.as_str(), |_, entry| is_gone(entry)).is_some();
+        self.touch();
+        gone
+    }
 }
 
 fn is_unloaded(state: &ModelState) -> bool {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
+use crate::model::settings::Parsed;
 use crate::model::{ModelName, ModelSettings, Version};
 use files::{Extent, extent, is_onnx, model_file};
 use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, read_settings};
@@ -63,6 +64,11 @@ impl ModelListing {
         Self { name, directory: directory.to_owned(), settings, warnings, versions, faults }
     }
 
+    fn take_over(&mut self, settings: &Parsed) {
+        self.settings = settings.settings.clone();
+        self.warnings.extend(settings.warnings.iter().cloned());
+    }
+
     fn faulty(name: ModelName, directory: &Path, fault: String) -> Self {
         let mut listing = Self::new(name, directory);
         listing.faults.push(fault);
@@ -77,35 +83,62 @@ impl ModelListing {
 /// [`crate::error::Kind::ModelUnavailable`] where the repository itself cannot be read. What is wrong inside it
 /// stands in the listings.
 pub fn scan(repository: &Path) -> Result<Vec<ModelListing>> {
-    let unreadable = |error: io::Error| {
-        Error::unavailable(format!("model repository {} cannot be read: {error}", repository.display()))
-            .with_source(error)
-    };
     let mut listings = Vec::new();
-    for entry in fs::read_dir(repository).map_err(unreadable)? {
-        let file_name = entry.map_err(unreadable)?.file_name();
-        if is_hidden(&file_name) || file_name == "lost+found" {
-            continue;
-        }
-        let directory = repository.join(&file_name);
-        let lossy = ModelName::new(file_name.to_string_lossy());
-        match fs::metadata(&directory) {
-            Ok(metadata) if !metadata.is_dir() => {}
-            Ok(_) => listings.push(match file_name.to_str() {
-                Some(name) => scan_model(ModelName::new(name), &directory),
-                None => {
-                    let fault = format!(
-                        "{}: the directory's name is not UTF-8, so no request can name it",
-                        directory.display()
-                    );
-                    ModelListing::faulty(lossy, &directory, fault)
-                }
-            }),
-            Err(error) => listings.push(ModelListing::faulty(lossy, &directory, cannot_read(&directory, &error))),
-        }
+    for entry in fs::read_dir(repository).map_err(|error| unreadable(repository, error))? {
+        let file_name = entry.map_err(|error| unreadable(repository, error))?.file_name();
+        listings.extend(scan_entry(repository, &file_name, None));
     }
     listings.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(listings)
+}
+
+/// The model called `name` of a repository, if it has one, with `settings` in place of its own where they are given.
+///
+/// # Errors
+/// [`crate::error::Kind::ModelUnavailable`] where the repository itself cannot be read.
+pub fn look_up(repository: &Path, name: &str, settings: Option<&Parsed>) -> Result<Option<ModelListing>> {
+    fs::metadata(repository).map_err(|error| unreadable(repository, error))?;
+    // What is no single name would be looked up elsewhere.
+    if !may_be_named(name) || fs::symlink_metadata(repository.join(name)).is_err() {
+        return Ok(None);
+    }
+    Ok(scan_entry(repository, OsStr::new(name), settings))
+}
+
+/// Whether a repository can hold a model called `name`.
+pub fn may_be_named(name: &str) -> bool {
+    const BYTES_MAX: usize = 255;
+    let is_plain = !name.is_empty() && name.len() <= BYTES_MAX && !name.contains(['/', '\0']);
+    is_plain && is_model_entry(OsStr::new(name))
+}
+
+fn is_model_entry(file_name: &OsStr) -> bool {
+    !is_hidden(file_name) && file_name != "lost+found"
+}
+
+/// The model that an entry of a repository is, if any.
+fn scan_entry(repository: &Path, file_name: &OsStr, settings: Option<&Parsed>) -> Option<ModelListing> {
+    if !is_model_entry(file_name) {
+        return None;
+    }
+    let directory = repository.join(file_name);
+    let lossy = ModelName::new(file_name.to_string_lossy());
+    match fs::metadata(&directory) {
+        Ok(metadata) if !metadata.is_dir() => None,
+        Ok(_) => Some(match file_name.to_str() {
+            Some(name) => scan_model(ModelName::new(name), &directory, settings),
+            None => {
+                let shown = directory.display();
+                let fault = format!("{shown}: the directory's name is not UTF-8, so no request can name it");
+                ModelListing::faulty(lossy, &directory, fault)
+            }
+        }),
+        Err(error) => Some(ModelListing::faulty(lossy, &directory, cannot_read(&directory, &error))),
+    }
+}
+
+fn unreadable(repository: &Path, error: io::Error) -> Error {
+    Error::unavailable(format!("model repository {} cannot be read: {error}", repository.display())).with_source(error)
 }
 
 /// Why `repository` looks like the directory of one model, which a person gave in place of its parent: what to say to
@@ -121,15 +154,20 @@ pub fn mistaken_for_model(repository: &Path) -> Option<String> {
 }
 
 /// One model, whose `directory` may hold version directories, or a model file itself; it may also be a path to an
-/// `.onnx` file, which is then served without a settings file.
-pub fn scan_model(name: ModelName, directory: &Path) -> ModelListing {
+/// `.onnx` file, which is then served without a settings file. Where `settings` are given, they hold, and no settings file
+/// is read.
+pub fn scan_model(name: ModelName, directory: &Path, settings: Option<&Parsed>) -> ModelListing {
     match fs::metadata(directory) {
         Err(error) => ModelListing::faulty(name, directory, cannot_read(directory, &error)),
-        Ok(metadata) if metadata.is_dir() => scan_directory(ModelListing::new(name, directory)),
+        Ok(metadata) if metadata.is_dir() => scan_directory(ModelListing::new(name, directory), settings),
         Ok(metadata) if is_onnx(directory) => {
             let own = Extent { bytes: metadata.len(), modified: metadata.modified().ok() };
             let mut listing = ModelListing::new(name, directory.parent().unwrap_or(Path::new("")));
             listing.versions.push(version_files(Version::ONE, directory.to_owned(), own));
+            if let Some(settings) = settings {
+                listing.take_over(settings);
+                return listing;
+            }
             let beside = [OWN_SETTINGS, TRITON_SETTINGS].map(|file| listing.directory.join(file));
             if let Some(unread) = beside.iter().find(|path| path.is_file()) {
                 let message = "is not read, because the model is given as a file: give its directory instead";
@@ -170,9 +208,15 @@ pub fn merge(listings: Vec<Vec<ModelListing>>) -> Vec<ModelListing> {
     merged.collect()
 }
 
-fn scan_directory(mut listing: ModelListing) -> ModelListing {
+fn scan_directory(mut listing: ModelListing, settings: Option<&Parsed>) -> ModelListing {
     let directory = listing.directory.clone();
-    let sound = read_settings(&mut listing);
+    let sound = match settings {
+        Some(settings) => {
+            listing.take_over(settings);
+            true
+        }
+        None => read_settings(&mut listing),
+    };
     let versions = match version_directories(&directory) {
         Ok(versions) => versions,
         Err(error) => {

@@ -3,32 +3,37 @@
 //! Loads run on threads of tokio's blocking pool, so many at once as the configuration allows, and never touch what
 //! serves. A version that fails stays unavailable with its reason and stops nothing else.
 
+mod outcomes;
+mod wanting;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::RepositoryConfig;
 use super::catalog::Catalog;
-use super::layout::{self, ModelListing, VersionFiles};
+use super::disk::{Brought, Disk};
+use super::layout::{ModelListing, VersionFiles};
 use super::loader::{self, Loaded, Runtimes};
 use super::policy::{self, Action, Fingerprint, Id, Phase};
-use super::{Control, Model, RepositoryConfig};
+use super::upload::Upload;
 use crate::error::{Error, Result};
-use crate::model::{ModelName, ModelState, Version};
+use crate::model::{LoadOverrides, ModelName, ModelState};
 use crate::runtime::release_free_memory;
-use crate::scheduler::{Batching, Cores, Scheduler, Stopped};
+use crate::scheduler::{Cores, Stopped};
 use crate::telemetry::Telemetry;
 
 /// A way to talk to the task.
 pub(super) struct Lifecycle {
     commands: mpsc::Sender<Command>,
+    disk: Arc<Disk>,
     settled: watch::Receiver<bool>,
 }
 
 enum Command {
-    Load(String, oneshot::Sender<Result<()>>),
+    Load(String, Brought, oneshot::Sender<Result<()>>),
     Unload(String, oneshot::Sender<Result<()>>),
     Close(oneshot::Sender<()>),
 }
@@ -48,8 +53,10 @@ impl Lifecycle {
         let (ended, endings) = mpsc::unbounded_channel();
         let cores = Cores::new(config.cores);
         let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
+        let disk = Arc::new(Disk::new(&config));
         let mut keeper = Keeper {
             config,
+            disk: Arc::clone(&disk),
             catalog,
             runtimes,
             telemetry,
@@ -64,7 +71,7 @@ impl Lifecycle {
         };
         keeper.want_at_start().await?;
         tokio::spawn(keeper.run(inbox, endings, settle));
-        Ok(Self { commands, settled })
+        Ok(Self { commands, disk, settled })
     }
 
     pub(super) fn has_settled(&self) -> bool {
@@ -76,8 +83,16 @@ impl Lifecycle {
         let _ = self.settled.clone().wait_for(|settled| *settled).await;
     }
 
-    pub(super) async fn load(&self, name: &str) -> Result<()> {
-        self.ask(|reply| Command::Load(name.into(), reply)).await?
+    pub(super) async fn load(&self, name: &str, overrides: LoadOverrides) -> Result<()> {
+        let brought = match overrides.is_empty() {
+            true => Brought::default(),
+            // Here and not in the task, which others wait for.
+            false => {
+                let disk = Arc::clone(&self.disk);
+                blocking(move || disk.keep(overrides)).await??
+            }
+        };
+        self.ask(|reply| Command::Load(name.into(), brought, reply)).await?
     }
 
     pub(super) async fn unload(&self, name: &str) -> Result<()> {
@@ -103,6 +118,14 @@ enum Ended {
     Unloaded(Id),
 }
 
+/// What a version is loaded from.
+#[derive(Clone)]
+struct Files {
+    listing: Arc<ModelListing>,
+    version: VersionFiles,
+    upload: Option<Arc<Upload>>,
+}
+
 /// A caller that waits until nothing of a model is in progress.
 struct Waiting {
     name: ModelName,
@@ -113,6 +136,7 @@ struct Waiting {
 /// The task.
 struct Keeper {
     config: RepositoryConfig,
+    disk: Arc<Disk>,
     catalog: Arc<Catalog>,
     runtimes: Arc<Runtimes>,
     telemetry: Arc<Telemetry>,
@@ -121,7 +145,7 @@ struct Keeper {
     ended: mpsc::UnboundedSender<Ended>,
     wanted: BTreeMap<Id, Fingerprint>,
     actual: BTreeMap<Id, Phase>,
-    files: BTreeMap<Id, (Arc<ModelListing>, VersionFiles)>,
+    files: BTreeMap<Id, Files>,
     /// Resolves when the scheduler of a version that serves has ended.
     stopping: BTreeMap<Id, Stopped>,
     waiting: Vec<Waiting>,
@@ -157,81 +181,13 @@ impl Keeper {
                 Some(ended) = endings.recv() => self.note(ended),
                 command = inbox.recv() => match command {
                     None => return,
-                    Some(Command::Load(name, reply)) => self.load(name, reply).await,
-                    Some(Command::Unload(name, reply)) => self.unload(&name, reply),
+                    Some(Command::Load(name, brought, reply)) => self.load(name, brought, reply).await,
+                    Some(Command::Unload(name, reply)) => self.unload(name, reply).await,
                     Some(Command::Close(reply)) => {
                         self.wanted.clear();
                         closing.push(reply);
                     }
                 },
-            }
-        }
-    }
-
-    /// Reads all repositories and wants what is to be served from the start.
-    async fn want_at_start(&mut self) -> Result<()> {
-        let (repositories, single) = (self.config.repositories.clone(), self.config.single.clone());
-        let listings = blocking(move || scan(&repositories, &single)).await??;
-        let all = self.config.control == Control::None || self.config.load_at_start.iter().any(|name| name == "*");
-        for name in self.config.load_at_start.iter().filter(|name| *name != "*") {
-            if !listings.iter().any(|listing| listing.name.as_str() == name) {
-                return Err(Error::unknown_model(format!("--load-model {name}: no repository holds that model")));
-            }
-        }
-        for listing in listings {
-            let load = all || self.config.load_at_start.iter().any(|name| name == listing.name.as_str());
-            self.take_in(listing, load);
-        }
-        Ok(())
-    }
-
-    /// Notes what is on disk for a model, and wants it if `load`.
-    fn take_in(&mut self, listing: ModelListing, load: bool) {
-        let name = listing.name.clone();
-        for warning in &listing.warnings {
-            tracing::warn!(model = %name, "{warning}");
-        }
-        let available: Vec<Version> = listing.versions.iter().map(|files| files.version).collect();
-        let fault = (!listing.faults.is_empty()).then(|| listing.faults.join("; "));
-        if let Some(fault) = &fault {
-            tracing::error!(model = %name, "cannot be served: {fault}");
-        }
-        let selected = if fault.is_some() { Vec::new() } else { listing.settings.version_policy.select(&available) };
-        self.catalog.list(&name, &selected, fault);
-        let listing = Arc::new(listing);
-        self.wanted.retain(|(known, _), _| *known != name);
-        for files in listing.versions.iter().filter(|files| selected.contains(&files.version)) {
-            let id = (name.clone(), files.version);
-            if load {
-                self.wanted.insert(id.clone(), loader::fingerprint(&listing, files));
-            }
-            self.files.insert(id, (Arc::clone(&listing), files.clone()));
-        }
-    }
-
-    async fn load(&mut self, name: String, reply: oneshot::Sender<Result<()>>) {
-        let (repositories, single) = (self.config.repositories.clone(), self.config.single.clone());
-        let wanted = name.clone();
-        let found = blocking(move || find(&repositories, &single, &wanted)).await.and_then(|found| found);
-        match found {
-            Ok(listing) => {
-                let name = listing.name.clone();
-                // A load asked for again is tried again, even if nothing changed since it failed.
-                self.actual.retain(|(known, _), phase| *known != name || !matches!(phase, Phase::Failed(_, None)));
-                self.take_in(listing, true);
-                self.waiting.push(Waiting { name, reply, load: true });
-            }
-            Err(error) => drop(reply.send(Err(error))),
-        }
-    }
-
-    fn unload(&mut self, name: &str, reply: oneshot::Sender<Result<()>>) {
-        let known = self.files.keys().find(|(known, _)| known.as_str() == name).map(|(known, _)| known.clone());
-        match known {
-            None => drop(reply.send(self.catalog.resolve(name, None).map(drop))),
-            Some(name) => {
-                self.wanted.retain(|(known, _), _| *known != name);
-                self.waiting.push(Waiting { name, reply, load: false });
             }
         }
     }
@@ -276,7 +232,7 @@ impl Keeper {
     }
 
     fn start_load(&mut self, id: Id) {
-        let (Some(&fingerprint), Some((listing, files))) = (self.wanted.get(&id), self.files.get(&id).cloned()) else {
+        let (Some(&fingerprint), Some(files)) = (self.wanted.get(&id), self.files.get(&id).cloned()) else {
             return;
         };
         self.set_state(&id, ModelState::Loading);
@@ -287,9 +243,12 @@ impl Keeper {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
             let started = Instant::now();
-            let loaded = blocking(move || loader::load(&runtimes, &listing, &files, cores, objective))
-                .await
-                .and_then(|loaded| loaded);
+            let load = move || {
+                // All of it, so that what was brought stays while it is read.
+                let files = files;
+                loader::load(&runtimes, &files.listing, &files.version, cores, objective)
+            };
+            let loaded = blocking(load).await.and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.
             let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), started));
         });
@@ -309,110 +268,6 @@ impl Keeper {
             let _ = ended.send(Ended::Unloaded(id));
         });
     }
-
-    fn note(&mut self, ended: Ended) {
-        match ended {
-            Ended::Unloaded(id) => {
-                tracing::info!(model = %id.0, version = %id.1, "unloaded");
-                self.actual.remove(&id);
-                self.set_state(&id, ModelState::Unavailable("unloaded".into()));
-            }
-            Ended::Loaded(id, fingerprint, loaded, started) => match *loaded {
-                Ok(loaded) => self.publish(id, fingerprint, loaded, started),
-                Err(error) => self.note_failure(id, fingerprint, &error),
-            },
-        }
-    }
-
-    fn note_failure(&mut self, id: Id, fingerprint: Fingerprint, error: &Error) {
-        tracing::error!(model = %id.0, version = %id.1, "failed to load: {error}");
-        // What an earlier load serves from does not matter to the policy, only that it does.
-        let serves = self.stopping.contains_key(&id).then_some(fingerprint);
-        self.actual.insert(id.clone(), Phase::Failed(fingerprint, serves));
-        self.catalog.note_failure(&id.0, id.1, error.message());
-        self.set_state(&id, ModelState::Unavailable(error.message().into()));
-    }
-
-    fn publish(&mut self, id: Id, fingerprint: Fingerprint, loaded: Loaded, started: Instant) {
-        let metrics = Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string()));
-        let took = started.elapsed();
-        metrics.load_seconds.set(took.as_secs_f64());
-        report(&id, &loaded, took);
-        let signature = loaded.model.signature().clone();
-        let (instances, scheduling) = (loaded.instances.len(), loaded.scheduler.clone());
-        let (scheduler, stopped) = Scheduler::start(
-            loaded.model,
-            loaded.instances,
-            loaded.warm_up.curve,
-            loaded.scheduler,
-            loaded.shares_cores.then_some(&self.cores),
-            Arc::clone(&metrics),
-        );
-        let model = Model {
-            name: id.0.clone(),
-            version: id.1,
-            signature,
-            labels: loaded.labels,
-            runtime: loaded.runtime,
-            platform: loaded.platform,
-            request_rows_max: loaded.request_rows_max,
-            settings: loaded.settings,
-            instances,
-            scheduling,
-            batching: loaded.warm_up.batching,
-            scheduler,
-            metrics,
-        };
-        self.catalog.publish(Arc::new(model));
-        self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Ready.name());
-        if let Some(earlier) = self.stopping.insert(id.clone(), stopped) {
-            // The memory of the load that this one replaces is free once its last request is answered.
-            tokio::spawn(async move {
-                let _ = earlier.await;
-                let _ = blocking(release_free_memory).await;
-            });
-        }
-        self.actual.insert(id, Phase::Ready(fingerprint));
-    }
-
-    fn set_state(&self, id: &Id, state: ModelState) {
-        if !self.stopping.contains_key(id) {
-            self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), state.name());
-        }
-        self.catalog.set_state(&id.0, id.1, state);
-    }
-}
-
-fn report(id: &Id, loaded: &Loaded, took: std::time::Duration) {
-    let (model, version) = (&id.0, id.1);
-    let (instances, rows_max) = (loaded.instances.len(), loaded.scheduler.limits.rows_max);
-    let row = loaded.warm_up.curve.centre(1);
-    tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, "ready");
-    if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
-        tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");
-    }
-    if let Some(cause) = &loaded.warm_up.not_run {
-        tracing::warn!(%model, %version, "not warmed up, no made-up input could be run: {cause}");
-    }
-}
-
-/// Everything in all repositories.
-fn scan(repositories: &[PathBuf], single: &[(ModelName, PathBuf)]) -> Result<Vec<ModelListing>> {
-    let mut listings = Vec::with_capacity(repositories.len() + 1);
-    for repository in repositories {
-        if let Some(hint) = layout::mistaken_for_model(repository) {
-            tracing::warn!("{hint}");
-        }
-        listings.push(layout::scan(repository)?);
-    }
-    listings.push(single.iter().map(|(name, directory)| layout::scan_model(name.clone(), directory)).collect());
-    Ok(layout::merge(listings))
-}
-
-/// What is on disk for `name` now.
-fn find(repositories: &[PathBuf], single: &[(ModelName, PathBuf)], name: &str) -> Result<ModelListing> {
-    let found = scan(repositories, single)?.into_iter().find(|listing| listing.name.as_str() == name);
-    found.ok_or_else(|| Error::unknown_model(format!("unknown model '{name}': no repository holds it")))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

@@ -5,12 +5,14 @@
 //! look-up, no lock held while a model runs.
 
 mod catalog;
+mod disk;
 mod labels;
 pub mod layout;
 mod lifecycle;
 mod loader;
 mod model;
 pub mod policy;
+mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{ModelName, ModelState, Version, VersionStatus};
+use crate::model::{LoadOverrides, LoadParameter, ModelName, ModelState, Version, VersionStatus};
 use crate::telemetry::Telemetry;
 
 use catalog::Catalog;
@@ -52,6 +54,9 @@ pub struct RepositoryConfig {
     pub objective: Option<Duration>,
     /// Cores that this process may use: the cgroup's quota, not the host's.
     pub cores: usize,
+    /// Bytes that the files of all load requests may take on disk while models are served from them. Default 1 GiB: sixteen
+    /// of the largest bodies, and less than a container's usual scratch space.
+    pub uploads_bytes_max: usize,
     /// Loads that run at once. Default half the cores, so that the others go on serving meanwhile.
     pub loads_at_once: usize,
 }
@@ -66,6 +71,7 @@ impl Default for RepositoryConfig {
             load_at_start: Vec::new(),
             objective: None,
             cores,
+            uploads_bytes_max: 1 << 30,
             loads_at_once: cores.div_ceil(2),
         }
     }
@@ -193,20 +199,16 @@ impl Repository {
         self.lifecycle.settled().await;
     }
 
-    /// Loads `name`, or brings it up to date with what is on disk, and waits for the outcome. `overrides` are the names of
-    /// load parameters, which are refused: leaving one out silently would serve another model than asked for.
+    /// Loads `name`, or brings it up to date with what is on disk, and waits for the outcome. `parameters` may bring
+    /// settings in place of its own, or a whole model directory in place of what a repository holds, until the next load or
+    /// unload: see [`LoadOverrides`]. A load that brings something unfit changes nothing.
     ///
     /// # Errors
-    /// `Conflict` where callers do not decide; `UnknownModel`; `Unsupported` for a load parameter; `ModelUnavailable` with
-    /// the reason where it fails.
-    pub async fn load(&self, name: &str, mut overrides: impl Iterator<Item = &str>) -> Result<()> {
+    /// `Conflict` where callers do not decide; `UnknownModel`; `ModelUnavailable` with the reason where it fails; for
+    /// parameters those of [`LoadOverrides::new`], and `TooLarge` for files above [`RepositoryConfig::uploads_bytes_max`].
+    pub async fn load(&self, name: &str, parameters: Vec<(String, LoadParameter)>) -> Result<()> {
         self.check_explicit("load", name)?;
-        if let Some(parameter) = overrides.next() {
-            return Err(Error::unsupported(format!(
-                "load parameter '{parameter}' is not served, model '{name}' is loaded as it is on disk"
-            )));
-        }
-        self.lifecycle.load(name).await
+        self.lifecycle.load(name, LoadOverrides::new(name, parameters)?).await
     }
 
     /// Takes `name` out of service and waits until the requests it has are answered and its memory is free.

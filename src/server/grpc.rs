@@ -300,8 +300,8 @@ impl GrpcInferenceService for GrpcDoor {
         let model_name = model_of(&request.get_ref().repository_name, &request.get_ref().model_name);
         self.permit(&request, &model_name)?;
         let request = request.into_inner();
-        let overrides = request.parameters.keys().map(String::as_str);
-        self.doors.repository.load(&model_name, overrides).await.map_err(refuse)?;
+        let parameters = proto::decode_load(request.parameters, &self.doors.bounds.request).map_err(refuse)?;
+        self.doors.repository.load(&model_name, parameters).await.map_err(refuse)?;
         Ok(GrpcResponse::new(proto::RepositoryModelLoadResponse { model_name, is_loaded: true }))
     }
 

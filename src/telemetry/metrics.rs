@@ -150,6 +150,25 @@ impl Telemetry {
         }
     }
 
+    /// Drops what is told of a version that no repository holds and that was unloaded: callers make such names up, and the
+    /// registry would grow by every one.
+    pub fn forget(&self, model: &str, version: &str) {
+        let labels = [model, version];
+        // An error says that there is no such series, which is what is wanted.
+        let histograms = [&self.request_seconds, &self.queue_seconds, &self.execute_seconds, &self.batch_rows];
+        histograms.iter().for_each(|family| drop(family.remove_label_values(&labels)));
+        [&self.in_flight, &self.queue_depth].iter().for_each(|family| drop(family.remove_label_values(&labels)));
+        drop(self.batch_retries.remove_label_values(&labels));
+        drop(self.load_seconds.remove_label_values(&labels));
+        for kind in Kind::ALL.iter().map(|kind| kind.name()).chain(["ok"]) {
+            drop(self.requests.remove_label_values(&[model, version, kind]));
+        }
+        for state in STATES {
+            drop(self.state.remove_label_values(&[model, version, state]));
+        }
+        self.statistics().remove(&(model.to_owned(), version.to_owned()));
+    }
+
     /// All metrics in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let families = self.registry.gather();

@@ -88,6 +88,11 @@ impl TraceSettings {
         Ok(())
     }
 
+    /// Drops the settings of a model that is gone.
+    pub fn forget(&self, model: &str) {
+        self.lock().models.remove(model);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,7 +11,7 @@ stamp=$venv/clients-requirements.sha256
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 if ! sha256sum --check --status "$stamp" 2>/dev/null; then
-    echo "installing the clients into $venv (some 420 MB, half a minute)"
+    echo "installing the clients into $venv (some 450 MB, half a minute)"
     # Bytecode is left to the first import: most modules never have one.
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
     sha256sum tests/clients/requirements.txt >"$stamp"

@@ -1,6 +1,7 @@
 //! Models come and go while others serve.
 
 mod broken;
+mod brought;
 mod calls;
 mod memory;
 mod reload;

@@ -38,7 +38,8 @@ fn check(mut config: Config, report: &mut Report) {
         report.faults.push("nothing to check: name a repository".into());
     }
     let single = config.repository.single.iter();
-    let mut listings = vec![single.map(|(name, directory)| layout::scan_model(name.clone(), directory)).collect()];
+    let mut listings =
+        vec![single.map(|(name, directory)| layout::scan_model(name.clone(), directory, None)).collect()];
     for path in repositories {
         report.faults.extend(layout::mistaken_for_model(&path));
         match layout::scan(&path) {

@@ -81,8 +81,8 @@ fn bounds(flags: &BoundsFlags, bounds: &mut Bounds, read: &mut Reading<'_>) {
 }
 
 /// Reads one flag after the other, and gathers what is wrong.
-struct Reading<'a> {
-    faults: &'a mut Vec<Fault>,
+pub(super) struct Reading<'a> {
+    pub(super) faults: &'a mut Vec<Fault>,
 }
 
 impl Reading<'_> {
@@ -103,7 +103,7 @@ impl Reading<'_> {
         }
     }
 
-    fn size(
+    pub(super) fn size(
         &mut self,
         key: &str,
         given: &Option<String>,

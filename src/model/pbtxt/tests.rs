@@ -140,6 +140,7 @@ fn print(message: &Message, style: usize, out: &mut String) {
             Value::Integer(number) => out.push_str(&number.to_string()),
             Value::Float(number) => out.push_str(&format!("{number:e}")),
             Value::Word(word) => out.push_str(word),
+            Value::Json(_) => unreachable!("the text format has none"),
             Value::Text(text) if style.is_multiple_of(2) => {
                 let escaped: Vec<_> = text.bytes().map(|byte| format!("\\{byte:03o}")).collect();
                 out.push_str(&format!("'{}'", escaped.concat()));

@@ -224,6 +224,15 @@ impl ModelSettings {
         triton::read(without_mark(text)?, model_name)
     }
 
+    /// The settings in Triton's model configuration as JSON, as a load request brings it: the fields and rules of
+    /// [`ModelSettings::from_pbtxt`].
+    ///
+    /// # Errors
+    /// What is wrong with the JSON, or every fault of the content, each with its field.
+    pub fn from_config_json(text: &str, model_name: &str) -> Result<Parsed, Vec<Fault>> {
+        triton::read_json(without_mark(text)?, model_name)
+    }
+
     /// The declared inputs and outputs that have a datatype: the signature for an artifact that states none.
     pub fn declared(&self) -> Signature {
         let spec = |tensor: &TensorDeclaration| {
@@ -293,7 +302,7 @@ fn slips_between(a: &str, b: &str) -> usize {
 /// The text without a byte order mark, which some Windows editors put first, and within the size bound.
 fn without_mark(text: &str) -> Result<&str, Vec<Fault>> {
     if text.len() > SETTINGS_BYTES_MAX {
-        let message = format!("the file has {} bytes, at most {SETTINGS_BYTES_MAX} are read", text.len());
+        let message = format!("the settings have {} bytes, at most {SETTINGS_BYTES_MAX} are read", text.len());
         return Err(vec![Fault::new("line 1", message)]);
     }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))

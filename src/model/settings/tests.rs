@@ -262,6 +262,7 @@ proptest! {
     fn no_text_makes_a_settings_reader_panic(text in any::<String>()) {
         let _ = ModelSettings::from_toml(&text);
         let _ = ModelSettings::from_pbtxt(&text, "m");
+        let _ = ModelSettings::from_config_json(&text, "m");
         let _ = parse_duration(&text);
     }
 

@@ -6,6 +6,7 @@
 //! batch inputs, decoupled responses) is a fault.
 
 mod fields;
+mod json;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -44,8 +45,19 @@ const REFUSED: [(&str, &str); 4] = [
 pub(super) fn read(text: &str, model_name: &str) -> Result<Parsed, Vec<Fault>> {
     let message =
         pbtxt::parse(text).map_err(|error| vec![Fault::new(format!("line {}", error.line), error.message)])?;
+    read_message(&message, 1, model_name)
+}
+
+/// Reads the same message in protobuf's JSON form.
+pub(super) fn read_json(text: &str, model_name: &str) -> Result<Parsed, Vec<Fault>> {
+    let message = json::parse(text).map_err(|message| vec![Fault::new("config", message)])?;
+    read_message(&message, 0, model_name)
+}
+
+/// Reads a message that begins in `line`; 0 where it has no lines.
+fn read_message(message: &pbtxt::Message, line: usize, model_name: &str) -> Result<Parsed, Vec<Fault>> {
     let mut notes = Notes::default();
-    let mut root = Fields::root(&message);
+    let mut root = Fields::root(message, line);
     let settings = settings(&mut root, model_name, &mut notes);
     root.finish(&mut notes);
     let (mut faults, warnings) = notes.finish();
@@ -108,6 +120,8 @@ fn runtime(root: &mut Fields<'_>, notes: &mut Notes) -> RuntimeChoice {
         match root.read(name, notes, text) {
             None | Some("" | "onnxruntime" | "onnxruntime_onnx") => {}
             Some("identity") => chosen = RuntimeChoice::Identity,
+            // Not Triton's: what this server tells of a model that runs on it.
+            Some("tract" | "tract_onnx") => chosen = RuntimeChoice::Tract,
             // `ensemble_scheduling` says it, unless it is missing.
             Some("ensemble") if root.has("ensemble_scheduling") => {}
             Some(other) => {

@@ -22,6 +22,7 @@
 //! [`InferResponse`]: crate::infer::InferResponse
 
 mod elements;
+mod load;
 mod numbers;
 mod parameters;
 mod reader;
@@ -33,6 +34,7 @@ mod values;
 pub mod writer;
 
 pub(super) use elements::read_data;
+pub use load::decode_load;
 pub(super) use reader::Reader;
 pub use request::decode_request;
 pub(super) use response::elements as write_elements;
@@ -86,12 +88,12 @@ impl Limits {
         check_count("outputs", count, self.outputs_max, "--outputs-max")
     }
 
-    pub(super) fn check_parameters(&self, count: usize) -> Result<()> {
+    pub(in crate::protocol) fn check_parameters(&self, count: usize) -> Result<()> {
         check_count("parameters", count, self.parameters_max, "--parameters-max")
     }
 
     /// Refuses text beyond [`Limits::string_bytes_max`]; `what` it is.
-    pub(super) fn check_string(&self, what: &str, text: &str) -> Result<()> {
+    pub(in crate::protocol) fn check_string(&self, what: &str, text: &str) -> Result<()> {
         if text.len() <= self.string_bytes_max {
             return Ok(());
         }

@@ -59,10 +59,10 @@ struct Decoder<'a> {
 
 /// Which keys of an object have come; a key that comes again is an error.
 #[derive(Default)]
-struct Seen(SmallVec<[&'static str; 8]>);
+pub(super) struct Seen(SmallVec<[&'static str; 8]>);
 
 impl Seen {
-    fn mark(&mut self, key: &'static str, reader: &Reader<'_>) -> Result<()> {
+    pub(super) fn mark(&mut self, key: &'static str, reader: &Reader<'_>) -> Result<()> {
         if self.0.contains(&key) {
             return Err(reader.syntax(format_args!("'{key}' is given twice, the second time")));
         }

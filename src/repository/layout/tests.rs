@@ -34,7 +34,7 @@ fn names(listings: &[ModelListing]) -> Vec<&str> {
 }
 
 fn model(root: &TempDir, name: &str) -> ModelListing {
-    scan_model(ModelName::new(name), &root.path().join(name))
+    scan_model(ModelName::new(name), &root.path().join(name), None)
 }
 
 fn numbers(listing: &ModelListing) -> Vec<u64> {
@@ -266,7 +266,7 @@ fn odd_names_and_odd_settings_files_are_faults() {
 #[test]
 fn one_model_may_be_a_file_a_directory_or_a_directory_of_versions() {
     let root = repository(&[("d/net.onnx", "123"), ("d/config.pbtxt", ""), ("v/4/model.onnx", ""), ("other.txt", "")]);
-    let at = |path: &str| scan_model(ModelName::new("given"), &root.path().join(path));
+    let at = |path: &str| scan_model(ModelName::new("given"), &root.path().join(path), None);
     assert_eq!(sound(&at("d")).path, root.path().join("d/net.onnx"));
     assert_eq!(sound(&at("v")).version.number(), 4);
     let file = at("d/net.onnx");
@@ -306,4 +306,30 @@ fn a_name_in_two_repositories_is_served_from_neither() {
     for place in places {
         assert!(merged[2].faults[0].contains(&*place.to_string_lossy()), "{merged:?}");
     }
+}
+
+#[test]
+fn one_model_is_looked_up_as_a_scan_shows_it() {
+    let root = repository(&[("m/1/model.onnx", "1"), ("_m/1/model.onnx", "1"), ("lost+found", ""), ("notes.txt", "")]);
+    symlink("nowhere", root.path().join("broken")).unwrap();
+    let listings = scan(root.path()).unwrap();
+    assert_eq!(names(&listings), ["broken", "m"]);
+    for listing in listings {
+        assert_eq!(look_up(root.path(), listing.name.as_str(), None).unwrap(), Some(listing));
+    }
+    for name in ["", ".", "..", "_m", "lost+found", "notes.txt", "n", "m/1", "../m", "m\0"] {
+        assert_eq!(look_up(root.path(), name, None).unwrap(), None, "{name:?}");
+    }
+    assert!(look_up(&root.path().join("nowhere"), "m", None).is_err());
+}
+
+#[test]
+fn settings_that_are_given_stand_in_for_those_that_are_there() {
+    let root = repository(&[("m/1/model.onnx", "1"), ("m/2/model.onnx", "1"), ("m/model.toml", "no settings")]);
+    let given =
+        ModelSettings::from_config_json(r#"{ "version_policy": { "all": {} }, "metric_tags": { "a": "b" } }"#, "m");
+    let listing = look_up(root.path(), "m", Some(&given.unwrap())).unwrap().unwrap();
+    assert_eq!((numbers(&listing), listing.faults.len(), listing.warnings.len()), (vec![1, 2], 0, 1));
+    assert_eq!(listing.settings.version_policy, crate::model::VersionPolicy::All);
+    assert_eq!(model(&root, "m").faults.len(), 1);
 }

@@ -172,9 +172,15 @@ fn signature(session: &Session) -> Result<Signature> {
 }
 
 fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Result<TensorSpec> {
+    // An input that takes a tensor or none takes a tensor. None cannot be given: ONNX Runtime has no value for it in C, and
+    // refuses a run that leaves the input out.
+    let value_type = match value_type {
+        ValueType::Optional(inner) if what == "input" && matches!(**inner, ValueType::Tensor { .. }) => inner,
+        other => other,
+    };
     let ValueType::Tensor { ty, shape, dimension_symbols } = value_type else {
         let hint = if what == "output" { " (for a scikit-learn model: convert with zipmap=False)" } else { "" };
-        return Err(Error::unavailable(format!("{what} '{name}' is a {}, not a tensor{hint}", kind(value_type))));
+        return Err(Error::unavailable(format!("{what} '{name}' is {}, not a tensor{hint}", kind(value_type))));
     };
     let datatype = data_type((*ty).into())
         .ok_or_else(|| Error::unavailable(format!("{what} '{name}' has datatype {ty}, which V2 does not have")))?;
@@ -186,17 +192,19 @@ fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Resu
         }
     });
     let mut spec = TensorSpec::new(name, datatype, dims);
-    if !has_shape {
+    // Of an optional, ONNX Runtime tells no shape but the one inside, where it states dimensions.
+    if !has_shape && shape.is_empty() {
         spec.shape = None;
     }
     Ok(spec)
 }
 
+/// What a value is, with its article.
 fn kind(value_type: &ValueType) -> &'static str {
     match value_type {
-        ValueType::Tensor { .. } => "tensor",
-        ValueType::Sequence(_) => "sequence",
-        ValueType::Map { .. } => "map",
-        ValueType::Optional(_) => "optional",
+        ValueType::Tensor { .. } => "a tensor",
+        ValueType::Sequence(_) => "a sequence",
+        ValueType::Map { .. } => "a map",
+        ValueType::Optional(_) => "an optional",
     }
 }

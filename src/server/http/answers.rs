@@ -197,18 +197,6 @@ pub(super) fn index(body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>
     Ok(as_json(StatusCode::OK, &entries))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct LoadRequest {
-    parameters: serde_json::Map<String, serde_json::Value>,
-}
-
-/// The names of a load's parameters.
-pub(super) fn load_overrides(body: &[u8]) -> Result<Vec<String>> {
-    let request = if body.is_empty() { LoadRequest::default() } else { read_json(body)? };
-    Ok(request.parameters.into_iter().map(|(name, _)| name).collect())
-}
-
 pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|cause| Error::invalid(format!("the body is not the JSON expected: {cause}")))
 }

@@ -31,7 +31,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Prometheus' text format.
 const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Bytes of a body that is no inference: load parameters and index filters.
+/// Bytes of a body that is neither an inference nor a load: filters of the index, settings.
 const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What the HTTP door does beyond answering. By default, nothing.
@@ -96,10 +96,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
             Ok((body, _)) => answers::index(&body, doors),
             Err(error) => Err(error),
         },
-        Route::Load { model } => match small(body).await {
-            Ok((body, _)) => load(model, &body, doors).await,
-            Err(error) => Err(error),
-        },
+        Route::Load { model } => load(model, parts, head, body, doors).await,
         // The body is read so that the connection stays usable; `unload_dependents` has nothing to act on.
         Route::Unload { model } => match small(body).await {
             Ok(_) => unload(model, doors).await,
@@ -162,9 +159,19 @@ fn note(body: &Bytes, doors: &Doors) {
     }
 }
 
-async fn load(model: String, body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {
-    let overrides = answers::load_overrides(body)?;
-    doors.repository.load(&model, overrides.iter().map(String::as_str)).await?;
+/// A load, whose body may hold a model.
+async fn load(
+    model: String,
+    parts: &Parts,
+    head: Head,
+    body: Incoming,
+    doors: &Doors,
+) -> Result<Response<ResponseBody>> {
+    let (body, mut held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
+    // Decoded, the files take at most as much once more.
+    held.raise(body.len().saturating_mul(2))?;
+    let parameters = json::decode_load(&body, &doors.bounds.request)?;
+    doors.repository.load(&model, parameters).await?;
     Ok(as_json(StatusCode::OK, &answers::LoadAnswer { name: &model, load: true }))
 }
 

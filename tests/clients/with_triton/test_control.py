@@ -1,5 +1,7 @@
 """Everything that tritonclient asks but inference: health, metadata, the repository's index, loading and unloading."""
 
+import json
+
 import pytest
 from tritonclient.utils import InferenceServerException
 
@@ -83,6 +85,43 @@ def test_loading_needs_explicit_control(client: Client):
     for call in (client.calls.load_model, client.calls.unload_model):
         refused(client, "conflict", "--model-control explicit", lambda: call("iris"))
     assert client.calls.is_model_ready("iris")
+
+
+def test_a_load_may_bring_a_configuration(explicit_client: Client):
+    client = explicit_client
+    inputs = WINE.random(rows=3)
+    client.calls.load_model("wine", config=json.dumps({"name": "wine", "max_batch_size": 2}))
+    assert configured(client, "wine")["max_batch_size"] == 2
+    two = {name: array[:2] for name, array in inputs.items()}
+    assert_same(client.answers("wine", two), WINE.answer(two))
+    refused(client, "invalid", "'other' must equal", lambda: client.calls.load_model("wine", config='{"name": "other"}'))
+    client.calls.load_model("wine")
+    assert configured(client, "wine")["max_batch_size"] > 2
+    assert_same(client.answers("wine", inputs), WINE.answer(inputs))
+    client.calls.unload_model("wine")
+
+
+def test_a_load_may_bring_the_model_itself(explicit_client: Client):
+    """In the place of one of the repository, and as one that no repository has."""
+    client = explicit_client
+    content = (WINE.home / WINE.version / "model.onnx").read_bytes()
+    inputs = WINE.random(rows=3)
+    for name in ("churn", "brought"):
+        refused(client, "invalid", "'config'", lambda: client.calls.load_model(name, files={"file:7/model.onnx": content}))
+        client.calls.load_model(name, config="{}", files={"file:7/model.onnx": content})
+        assert client.index()[Sample(name, "7")] == "READY"
+        assert_same(client.answers(Sample(name, "7"), inputs), WINE.answer(inputs))
+        client.calls.unload_model(name)
+        assert Sample(name, "7") not in client.index()
+    assert client.index()[samples.sample("churn")] == "UNAVAILABLE"
+    refused(client, "unknown", "brought", lambda: client.calls.load_model("brought"))
+    outside = {"file:../7/model.onnx": content}
+    refused(client, "invalid", "inside", lambda: client.calls.load_model("wine", config="{}", files=outside))
+
+
+def configured(client: Client, name: str) -> dict:
+    config = client.metadata("get_model_config", name)
+    return config if client.over_http else config["config"]
 
 
 def described(tensor: dict) -> Tensor:

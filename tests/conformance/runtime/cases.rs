@@ -146,6 +146,7 @@ fn several() -> Vec<Case> {
             [("x", tensor([1, 4], [1_f32, 2., 3., 4.]))],
             [tensor([1, 2, 2], [1_f32, 2., 3., 4.])],
         ),
+        answers("optional_tensor", [("x", tensor([1, 2], [1_f32, -2.]))], [tensor([1, 2], [1_f32, -2.])]),
         answers(
             "many_outputs",
             [("x", tensor([2, 2], [1_f32, -2., 3., 4.]))],

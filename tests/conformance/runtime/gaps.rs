@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Gap] = &[
     gap("tract", "identity_bytes: not UTF-8", "tract's strings are Rust strings"),
     gap("tract", "unknown_rank", NO_RUNTIME_RANK),
     gap("tract", "unknown_rank: impossible shape", NO_RUNTIME_RANK),
+    gap("tract", "optional_tensor", NO_OPTIONALS),
     gap("tract", "sum_sequence: empty sequence", "tract divides by the length of what it sums"),
 ];
 
@@ -28,10 +29,12 @@ pub(crate) const CASES: &[Gap] = &[
 pub(crate) const SIGNATURES: &[Gap] = &[
     gap("tract", "identity_bf16", NO_BF16),
     gap("tract", "unknown_rank", NO_RUNTIME_RANK),
+    gap("tract", "optional_tensor", NO_OPTIONALS),
     gap("tract", "optional_target_shape", "tract has to know the target to compile, so the default is all there is"),
 ];
 
 const NO_BF16: &str = "tract has no BF16 type";
+const NO_OPTIONALS: &str = "tract has no optional types";
 const NO_RUNTIME_RANK: &str = "tract has to know ranks before it runs";
 
 /// Compares what failed with what is known to fail; panics with every difference.

@@ -21,6 +21,7 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("two_inputs", "a FP32 [batch,2], b INT64 [batch,2] -> y FP32 [batch,2]"),
     ("optional_input", "x FP32 [batch,3], bias? FP32 [3] -> y FP32 [batch,3]"),
     ("optional_target_shape", "x FP32 [batch,4], target? INT64 [3] -> y FP32 [batch,2,2]"),
+    ("optional_tensor", "x FP32 [batch,2] -> y FP32 [batch,2]"),
     (
         "many_outputs",
         "x FP32 [batch,2] -> doubled FP32 [batch,2], total FP32 [batch], largest INT64 [batch], positive BOOL [batch,2], \

@@ -73,12 +73,12 @@ async fn what_cannot_be_loaded_is_told_by_kind() {
     let models = Models::of(&["identity_fp32", "garbage"]);
     let server = Server::explicit(&models).await;
     let (mut http, mut grpc) = (server.http().await, server.grpc().await);
-    let overridden = json!({ "parameters": { "config": "{}" } }).to_string();
+    let unknown = json!({ "parameters": { "warmth": 9 } }).to_string();
     for (model, call, body, status, code) in [
         ("nowhere", "load", "", 404, Code::NotFound),
         ("nowhere", "unload", "", 404, Code::NotFound),
         ("garbage", "load", "", 503, Code::Unavailable),
-        ("identity_fp32", "load", &overridden, 501, Code::Unimplemented),
+        ("identity_fp32", "load", &unknown, 501, Code::Unimplemented),
         ("identity_fp32", "load", "{", 400, Code::InvalidArgument),
     ] {
         let answer = http.post(&format!("/v2/repository/models/{model}/{call}"), body.to_owned()).await;

@@ -87,7 +87,7 @@ impl Process {
 
     /// Sends a signal by name: "TERM".
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("the process has ended");
+        let pid = self.id();
         let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().await.unwrap();
         assert!(sent.success());
     }
@@ -97,9 +97,14 @@ impl Process {
         patiently("the process to end", self.child.wait()).await.unwrap().code()
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("the process has ended")
+    }
+
     /// A number that `/proc` says of it: "VmRSS", in KiB, or "Threads".
     pub(crate) fn status(&self, key: &str) -> usize {
-        let pid = self.child.id().expect("the process has ended");
+        let pid = self.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with(&format!("{key}:"))).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()

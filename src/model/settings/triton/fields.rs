@@ -17,8 +17,10 @@ impl Notes {
     pub(super) fn finish(mut self) -> (Vec<Fault>, Vec<String>) {
         self.faults.sort_by_key(|(line, _)| *line);
         self.warnings.sort_by_key(|(line, _)| *line);
-        let faults = self.faults.into_iter().map(|(line, message)| Fault::new(format!("line {line}"), message));
-        let warnings = self.warnings.into_iter().map(|(line, message)| format!("line {line}: {message}"));
+        // JSON comes without lines: what a note says names the field all the same.
+        let place = |line| if line == 0 { "config".to_owned() } else { format!("line {line}") };
+        let faults = self.faults.into_iter().map(|(line, message)| Fault::new(place(line), message));
+        let warnings = self.warnings.into_iter().map(|(line, message)| format!("{}: {message}", place(line)));
         (faults.collect(), warnings.collect())
     }
 }
@@ -33,9 +35,9 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The outermost message.
-    pub(super) fn root(message: &'a Message) -> Self {
-        Self { message, path: String::new(), line: 1, seen: Vec::new() }
+    /// The outermost message, which begins in `line`.
+    pub(super) fn root(message: &'a Message, line: usize) -> Self {
+        Self { message, path: String::new(), line, seen: Vec::new() }
     }
 
     /// Every value of `name`.
@@ -155,7 +157,10 @@ fn is_default(value: &Value) -> bool {
         Value::Integer(number) => *number == 0,
         Value::Float(number) => *number == 0.0,
         Value::Text(text) => text.is_empty(),
-        Value::Word(word) => word == "false" || word.ends_with("_NONE") || word.ends_with("_DEFAULT"),
+        Value::Word(word) | Value::Json(word) if word.is_empty() || word == "0" => true,
+        Value::Word(word) | Value::Json(word) => {
+            word == "false" || word.ends_with("_NONE") || word.ends_with("_DEFAULT")
+        }
         Value::Message(message) => message.fields.iter().all(|field| is_default(&field.value)),
     }
 }
@@ -165,7 +170,7 @@ fn expected(what: &str, value: &Value) -> String {
         Value::Integer(number) => format!("the number {number}"),
         Value::Float(number) => format!("the number {number}"),
         Value::Text(_) => "a string".to_owned(),
-        Value::Word(word) => format!("'{}'", word.chars().take(40).collect::<String>()),
+        Value::Word(word) | Value::Json(word) => format!("'{}'", word.chars().take(40).collect::<String>()),
         Value::Message(_) => "a message".to_owned(),
     };
     format!("expected {what}, got {got}")
@@ -181,7 +186,7 @@ fn message(value: &Value) -> Result<&Message, String> {
 /// A string.
 pub(super) fn text(value: &Value) -> Result<&str, String> {
     match value {
-        Value::Text(text) => Ok(text),
+        Value::Text(text) | Value::Json(text) => Ok(text),
         other => Err(expected("a string in quotes", other)),
     }
 }
@@ -192,7 +197,7 @@ where
     T: Copy + 'a,
 {
     let found = match value {
-        Value::Word(word) => names.iter().find(|(name, ..)| name == word),
+        Value::Word(word) | Value::Json(word) => names.iter().find(|(name, ..)| name == word),
         Value::Integer(wanted) => names.iter().find(|(_, number, _)| number == wanted),
         _ => None,
     };
@@ -215,11 +220,16 @@ pub(super) fn boolean(value: &Value) -> Result<bool, String> {
 
 /// A whole number of at least zero.
 pub(super) fn natural(value: &Value) -> Result<usize, String> {
+    let number = integer(value).and_then(|number| usize::try_from(number).ok());
+    number.ok_or_else(|| expected("a whole number of at least zero", value))
+}
+
+/// A whole number. JSON has those of 64 bits in quotes, since its own numbers are floats to many.
+pub(super) fn integer(value: &Value) -> Option<i128> {
     match value {
-        Value::Integer(number) => {
-            usize::try_from(*number).map_err(|_| expected("a whole number of at least zero", value))
-        }
-        other => Err(expected("a whole number of at least zero", other)),
+        Value::Integer(number) => Some(*number),
+        Value::Json(digits) => digits.parse::<i64>().ok().map(i128::from),
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `input` and `output` of a `config.pbtxt`.
 
-use super::fields::{Fields, Notes, boolean, choice, text};
+use super::fields::{Fields, Notes, boolean, choice, integer, text};
 use crate::model::Dim;
 use crate::model::pbtxt::Value;
 use crate::model::settings::{TensorDeclaration, inner_file};
@@ -90,11 +90,9 @@ fn tensor(mut fields: Fields<'_>, max_batch: Option<usize>, notes: &mut Notes) -
 }
 
 fn dim(value: &Value) -> Result<Dim, String> {
-    match value {
-        Value::Integer(-1) => Ok(Dim::ANY),
-        Value::Integer(size @ 1..) => {
-            i64::try_from(*size).map(Dim::from_wire).map_err(|_| format!("{size} is too large"))
-        }
+    match integer(value) {
+        Some(-1) => Ok(Dim::ANY),
+        Some(size @ 1..) => i64::try_from(size).map(Dim::from_wire).map_err(|_| format!("{size} is too large")),
         _ => Err("expected a size of at least 1, or -1 for any".to_owned()),
     }
 }

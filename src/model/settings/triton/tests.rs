@@ -305,4 +305,107 @@ proptest! {
     )) {
         let _ = ModelSettings::from_pbtxt(&words.join(" "), "m");
     }
+
+    #[test]
+    fn no_object_of_known_fields_makes_the_mapping_panic(text in any_object(4)) {
+        let _ = ModelSettings::from_config_json(&text, "m");
+    }
+}
+
+/// A JSON object of fields that mean something somewhere, with values of all kinds.
+fn any_object(depth: u32) -> impl Strategy<Value = String> {
+    const NAMES: [&str; 16] = [
+        "name",
+        "max_batch_size",
+        "maxBatchSize",
+        "input",
+        "output",
+        "dims",
+        "data_type",
+        "reshape",
+        "shape",
+        "parameters",
+        "instance_group",
+        "version_policy",
+        "specific",
+        "versions",
+        "dynamic_batching",
+        "default_queue_policy",
+    ];
+    const VALUES: [&str; 10] =
+        ["null", "true", "-1", "0", "1.5", "1e300", "18446744073709551615", "\"TYPE_FP32\"", "\"7\"", "\"m\""];
+    let value = prop::sample::select(VALUES.to_vec()).prop_map(String::from);
+    let object = |value: BoxedStrategy<String>| {
+        let field =
+            (prop::sample::select(NAMES.to_vec()), value).prop_map(|(name, value)| format!("\"{name}\":{value}"));
+        prop::collection::vec(field, 0..6).prop_map(|fields| format!("{{{}}}", fields.join(",")))
+    };
+    let nested = value.prop_recursive(depth, 64, 6, move |inner| {
+        let list = prop::collection::vec(inner.clone(), 0..4).prop_map(|values| format!("[{}]", values.join(",")));
+        prop_oneof![object(inner.boxed()), list]
+    });
+    object(nested.boxed())
+}
+
+fn from_json(text: &str) -> Result<Parsed, Vec<String>> {
+    ModelSettings::from_config_json(text, "m").map_err(|faults| faults.iter().map(Fault::to_string).collect())
+}
+
+#[test]
+fn a_configuration_in_json_means_what_it_means_as_text() {
+    let text = r#"
+        name: "m" backend: "onnxruntime" max_batch_size: 8 version_policy { specific { versions: [1, 3] } }
+        input [ { name: "x" data_type: TYPE_FP32 dims: [ 3, -1 ] optional: true } ]
+        output [ { name: "y" data_type: TYPE_STRING dims: [ 1 ] label_filename: "labels.txt" } ]
+        instance_group [ { count: 2 kind: KIND_CPU } ]
+        dynamic_batching { max_queue_delay_microseconds: 250 default_queue_policy { max_queue_size: 7 } }
+        parameters { key: "intra_op_thread_count" value { string_value: "3" } }
+    "#;
+    let json = r#"{
+        "name": "m", "backend": "onnxruntime", "max_batch_size": 8.0, "versionPolicy": { "specific": { "versions": ["1", 3] } },
+        "input": [ { "name": "x", "data_type": "TYPE_FP32", "dims": ["3", "-1"], "optional": true, "reshape": null } ],
+        "output": [ { "name": "y", "dataType": 13, "dims": [1], "label_filename": "labels.txt" } ],
+        "instance_group": [ { "count": 2, "kind": "KIND_CPU" } ],
+        "dynamic_batching": {
+            "max_queue_delay_microseconds": "250", "default_queue_policy": { "max_queue_size": 7 }
+        },
+        "parameters": { "intra_op_thread_count": { "string_value": "3" } }
+    }"#;
+    assert_eq!(from_json(json).unwrap(), parsed(text, "m"));
+    assert_eq!(from_json("{}").unwrap(), parsed("", "m"));
+}
+
+#[test]
+fn faults_and_warnings_of_json_name_the_field() {
+    let warnings = from_json(r#"{ "max_batch_sise": 8, "model_warmup": [], "optimization": { "priority": 1 } }"#);
+    let warnings = warnings.unwrap().warnings;
+    assert!(warnings.contains(&"config: max_batch_sise: unknown field, not used".into()), "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (text, fault) in [
+        ("[]", "config: not a JSON object"),
+        ("{", "config: not a JSON object"),
+        (r#"{ "name": "other" }"#, "config: name: 'other' must equal"),
+        (r#"{ "max_batch_size": "many" }"#, "config: max_batch_size: expected a whole number"),
+        (r#"{ "max_batch_size": [1, 2] }"#, "config: max_batch_size: given twice"),
+        (r#"{ "input": [ { "name": "x", "dims": [[1]] } ] }"#, "dims: expected a size of at least 1"),
+        (r#"{ "input": [ { "name": "x", "data_type": "FP32" } ] }"#, "data_type: expected one of TYPE_BOOL"),
+        (r#"{ "backend": "python" }"#, "config: backend: 'python' is not served here"),
+        (r#"{ "sequence_batching": {} }"#, "config: sequence_batching: not served"),
+        (r#"{ "default_model_filename": "../model.onnx" }"#, "must be a relative path"),
+    ] {
+        let faults = from_json(text).expect_err(text);
+        assert!(faults.iter().any(|found| found.contains(fault)), "{text}: {faults:?}");
+    }
+}
+
+#[test]
+fn the_engines_that_a_configuration_told_names_are_known() {
+    for (platform, backend, choice) in [
+        ("onnxruntime_onnx", "onnxruntime", RuntimeChoice::Auto),
+        ("tract_onnx", "tract", RuntimeChoice::Tract),
+        ("identity", "identity", RuntimeChoice::Identity),
+    ] {
+        let text = format!(r#"{{ "platform": "{platform}", "backend": "{backend}" }}"#);
+        assert_eq!(from_json(&text).unwrap().settings.runtime, choice, "{text}");
+    }
 }

@@ -1,0 +1,105 @@
+//! What loads and unloads came to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::Model;
+use super::super::loader::Loaded;
+use super::super::policy::{Fingerprint, Id, Phase};
+use super::{Ended, Keeper, blocking};
+use crate::error::Error;
+use crate::model::ModelState;
+use crate::runtime::release_free_memory;
+use crate::scheduler::{Batching, Scheduler};
+
+impl Keeper {
+    pub(super) fn note(&mut self, ended: Ended) {
+        let (Ended::Loaded(id, ..) | Ended::Unloaded(id)) = &ended;
+        let name = id.0.clone();
+        match ended {
+            Ended::Unloaded(id) => {
+                tracing::info!(model = %id.0, version = %id.1, "unloaded");
+                self.actual.remove(&id);
+                self.set_state(&id, ModelState::Unavailable("unloaded".into()));
+            }
+            Ended::Loaded(id, fingerprint, loaded, started) => match *loaded {
+                Ok(loaded) => self.publish(id, fingerprint, loaded, started),
+                Err(error) => self.note_failure(id, fingerprint, &error),
+            },
+        }
+        self.let_go_of_uploads(&name);
+    }
+
+    fn note_failure(&mut self, id: Id, fingerprint: Fingerprint, error: &Error) {
+        tracing::error!(model = %id.0, version = %id.1, "failed to load: {error}");
+        // What an earlier load serves from does not matter to the policy, only that it does.
+        let serves = self.stopping.contains_key(&id).then_some(fingerprint);
+        self.actual.insert(id.clone(), Phase::Failed(fingerprint, serves));
+        self.catalog.note_failure(&id.0, id.1, error.message());
+        self.set_state(&id, ModelState::Unavailable(error.message().into()));
+    }
+
+    fn publish(&mut self, id: Id, fingerprint: Fingerprint, loaded: Loaded, started: Instant) {
+        let metrics = Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string()));
+        let took = started.elapsed();
+        metrics.load_seconds.set(took.as_secs_f64());
+        report(&id, &loaded, took);
+        let signature = loaded.model.signature().clone();
+        let (instances, scheduling) = (loaded.instances.len(), loaded.scheduler.clone());
+        let (scheduler, stopped) = Scheduler::start(
+            loaded.model,
+            loaded.instances,
+            loaded.warm_up.curve,
+            loaded.scheduler,
+            loaded.shares_cores.then_some(&self.cores),
+            Arc::clone(&metrics),
+        );
+        let model = Model {
+            name: id.0.clone(),
+            version: id.1,
+            signature,
+            labels: loaded.labels,
+            runtime: loaded.runtime,
+            platform: loaded.platform,
+            request_rows_max: loaded.request_rows_max,
+            settings: loaded.settings,
+            instances,
+            scheduling,
+            batching: loaded.warm_up.batching,
+            scheduler,
+            metrics,
+        };
+        self.catalog.publish(Arc::new(model));
+        self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Ready.name());
+        if let Some(earlier) = self.stopping.insert(id.clone(), stopped) {
+            // The memory of the load that this one replaces is free once its last request is answered.
+            tokio::spawn(async move {
+                let _ = earlier.await;
+                let _ = blocking(release_free_memory).await;
+            });
+        }
+        self.actual.insert(id, Phase::Ready(fingerprint));
+    }
+
+    pub(super) fn set_state(&self, id: &Id, state: ModelState) {
+        if !self.stopping.contains_key(id) {
+            self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), state.name());
+        }
+        self.catalog.set_state(&id.0, id.1, state);
+    }
+}
+
+fn report(id: &Id, loaded: &Loaded, took: Duration) {
+    let (model, version) = (&id.0, id.1);
+    let (instances, rows_max) = (loaded.instances.len(), loaded.scheduler.limits.rows_max);
+    let row = loaded.warm_up.curve.centre(1);
+    tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, "ready");
+    if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
+        tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");
+    }
+    if let Some(cause) = &loaded.warm_up.not_run {
+        tracing::warn!(%model, %version, "not warmed up, no made-up input could be run: {cause}");
+    }
+}
