@@ -159,6 +159,7 @@ impl Telemetry {
         histograms.iter().for_each(|family| drop(family.remove_label_values(&labels)));
         [&self.in_flight, &self.queue_depth].iter().for_each(|family| drop(family.remove_label_values(&labels)));
         drop(self.batch_retries.remove_label_values(&labels));
+        drop(self.wasted_seconds.remove_label_values(&labels));
         drop(self.load_seconds.remove_label_values(&labels));
         for kind in Kind::ALL.iter().map(|kind| kind.name()).chain(["ok"]) {
             drop(self.requests.remove_label_values(&[model, version, kind]));
