@@ -56,6 +56,7 @@ pub struct File {
     pub payload_log: Option<String>,
     pub payload_log_mode: Option<String>,
     pub payload_log_ratio: Option<f64>,
+    pub slo: Option<String>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -137,7 +138,7 @@ impl File {
             parameters_max,
             string_max
         );
-        fill!(uploads_max, path_prefix, drain_delay, drain_timeout, cores, log_format, log_level);
+        fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
         merged
     }
 }

@@ -95,6 +95,10 @@ pub struct Flags {
     #[command(flatten)]
     pub watch: WatchFlags,
 
+    /// The latency objective of models whose settings state none: the only knob [default: 100ms]
+    #[arg(long, value_name = "DURATION", env = "TENSORGATE_SLO")]
+    pub slo: Option<String>,
+
     /// Cores to use [default: the cgroup's quota]
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_CORES")]
     pub cores: Option<usize>,

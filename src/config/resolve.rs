@@ -7,7 +7,7 @@ use super::guard::guard;
 use super::watch::watch;
 use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
-use crate::model::settings::nearest;
+use crate::model::settings::{nearest, parse_duration};
 use crate::repository::Control;
 use crate::telemetry::LogFormat;
 
@@ -67,6 +67,13 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         faults.push(Fault::new("--load-model", "needs --model-control explicit; without it every model is loaded"));
     }
     repository.load_at_start = flags.load_model.clone();
+    if let Some(text) = &flags.slo {
+        match parse_duration(text) {
+            Ok(objective) if !objective.is_zero() => repository.objective = Some(objective),
+            Ok(_) => faults.push(Fault::new("--slo", "is 0, expected a time such as 100ms")),
+            Err(message) => faults.push(Fault::new("--slo", message)),
+        }
+    }
     Reading { faults }.size(
         "--uploads-max",
         &flags.uploads_max,

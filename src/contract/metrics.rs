@@ -12,6 +12,8 @@ pub const EXECUTE_SECONDS: &str = "tensorgate_execute_seconds";
 pub const BATCH_ROWS: &str = "tensorgate_batch_rows";
 /// Batches that failed and were retried request by request, by model and version.
 pub const BATCH_RETRIES: &str = "tensorgate_batch_retries_total";
+/// Execution time spent on answers that nobody could use any more, by model and version.
+pub const WASTED_SECONDS: &str = "tensorgate_wasted_seconds_total";
 /// Requests accepted and not yet answered, by model and version.
 pub const IN_FLIGHT: &str = "tensorgate_in_flight";
 /// Requests waiting for a batch, by model and version.

@@ -22,7 +22,7 @@ use super::upload::Upload;
 use crate::error::{Error, Result};
 use crate::model::{LoadOverrides, ModelName, ModelState};
 use crate::runtime::release_free_memory;
-use crate::scheduler::Stopped;
+use crate::scheduler::{Cores, Stopped};
 use crate::telemetry::Telemetry;
 
 /// A way to talk to the task.
@@ -51,6 +51,7 @@ impl Lifecycle {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (settle, settled) = watch::channel(false);
         let (ended, endings) = mpsc::unbounded_channel();
+        let cores = Cores::new(config.cores);
         let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
         let disk = Arc::new(Disk::new(&config));
         let mut keeper = Keeper {
@@ -59,6 +60,7 @@ impl Lifecycle {
             catalog,
             runtimes,
             telemetry,
+            cores,
             loads,
             ended,
             wanted: BTreeMap::new(),
@@ -138,6 +140,7 @@ struct Keeper {
     catalog: Arc<Catalog>,
     runtimes: Arc<Runtimes>,
     telemetry: Arc<Telemetry>,
+    cores: Arc<Cores>,
     loads: Arc<Semaphore>,
     ended: mpsc::UnboundedSender<Ended>,
     wanted: BTreeMap<Id, Fingerprint>,
@@ -235,7 +238,7 @@ impl Keeper {
         self.set_state(&id, ModelState::Loading);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         let (runtimes, loads, ended) = (Arc::clone(&self.runtimes), Arc::clone(&self.loads), self.ended.clone());
-        let cores = self.config.cores;
+        let (cores, objective) = (self.config.cores, self.config.objective);
         tokio::spawn(async move {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
@@ -243,7 +246,7 @@ impl Keeper {
             let load = move || {
                 // All of it, so that what was brought stays while it is read.
                 let files = files;
-                loader::load(&runtimes, &files.listing, &files.version, cores)
+                loader::load(&runtimes, &files.listing, &files.version, cores, objective)
             };
             let loaded = blocking(load).await.and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.

@@ -77,6 +77,8 @@ pub(super) struct Loaded {
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) scheduler: SchedulerConfig,
+    /// Whether its batches take their cores from those of all models: instances pinned by hand run whenever they can.
+    pub(super) shares_cores: bool,
     /// The settings' `max_batch_size`, where rows can be joined at all: Triton refuses larger requests.
     pub(super) request_rows_max: Option<usize>,
     pub(super) settings: ModelSettings,
@@ -94,11 +96,17 @@ pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Finge
     hasher.finish()
 }
 
-/// Loads and warms up one version, with at most `cores` cores.
+/// Loads and warms up one version, with at most `cores` cores; `objective` is for settings that state none.
 ///
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] with the reason, naming the file.
-pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionFiles, cores: usize) -> Result<Loaded> {
+pub(super) fn load(
+    runtimes: &Runtimes,
+    listing: &ModelListing,
+    files: &VersionFiles,
+    cores: usize,
+    objective: Option<Duration>,
+) -> Result<Loaded> {
     if let Some(fault) = &files.fault {
         return Err(Error::unavailable(fault.clone()));
     }
@@ -107,13 +115,16 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     let labels = labels::read(listing)?;
     let runtime = runtimes.choose(settings.runtime)?;
     let narrow = settings.threads.map_or(1, NonZeroUsize::get);
-    let mut attempt = Attempt::run(runtime, settings, files, narrow)?;
-    let alone = attempt.warm_up.pace.predict(1).unwrap_or_default();
-    let mut instances = cores;
+    let mut attempt = match narrow {
+        1 => unhurried(|| Attempt::run(runtime, settings, files, narrow))?,
+        _ => Attempt::run(runtime, settings, files, narrow)?,
+    };
+    let alone = attempt.warm_up.curve.centre(1);
+    let (mut instances, mut threads) = (cores, narrow);
     if settings.threads.is_none() && cores > 1 && alone > WIDE_FROM {
         let wide = Attempt::run(runtime, settings, files, cores)?;
-        if wide.warm_up.pace.predict(1).is_some_and(|row| row.mul_f64(WIDE_GAIN) < alone) {
-            (attempt, instances) = (wide, 1);
+        if wide.warm_up.curve.centre(1).mul_f64(WIDE_GAIN) < alone {
+            (attempt, instances, threads) = (wide, 1, cores);
         }
     } else if narrow > 1 {
         instances = cores.div_ceil(narrow);
@@ -125,7 +136,8 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
     }
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
-    let scheduler = scheduler_config(settings, &attempt.warm_up, cores);
+    let scheduler = scheduler_config(settings, &attempt.warm_up, cores, objective);
+    let scheduler = SchedulerConfig { threads, ..scheduler };
     let outputs = &attempt.model.signature().outputs;
     let labels = outputs.iter().map(|spec| labels.get(&*spec.name).cloned().unwrap_or_default()).collect();
     Ok(Loaded {
@@ -136,9 +148,22 @@ pub(super) fn load(runtimes: &Runtimes, listing: &ModelListing, files: &VersionF
         runtime: runtime.name(),
         platform: runtime.platform(),
         scheduler,
+        shares_cores: settings.instances.is_none() && settings.threads.is_none(),
         request_rows_max,
         settings: settings.clone(),
     })
+}
+
+/// Does `work` on a thread that gives way to whatever else wants a core, so that a load is hardly noticed by models that
+/// serve. Not for sessions with threads of their own, which would inherit that for good.
+fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let unhurried = || {
+        // Where it cannot be had, the load is merely more noticeable.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+        work()
+    };
+    let done = std::thread::scope(|scope| scope.spawn(unhurried).join());
+    done.unwrap_or_else(|_| Err(Error::internal("a load panicked")))
 }
 
 /// One load with a number of threads, and what its warm-up showed.
@@ -191,7 +216,13 @@ fn check_declared(settings: &ModelSettings, signature: &Signature) -> Result<()>
     check("output", &settings.outputs, &signature.outputs)
 }
 
-fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp, cores: usize) -> SchedulerConfig {
+fn scheduler_config(
+    settings: &ModelSettings,
+    warm_up: &WarmUp,
+    cores: usize,
+    objective: Option<Duration>,
+) -> SchedulerConfig {
+    let stated = settings.slo.or(objective);
     let defaults = SchedulerConfig::for_cores(cores);
     let rows_max = match (&warm_up.batching, settings.max_batch_rows) {
         (Batching::Off { .. }, _) => 1,
@@ -201,12 +232,14 @@ fn scheduler_config(settings: &ModelSettings, warm_up: &WarmUp, cores: usize) ->
     let limits = BatchLimits {
         rows_max,
         delay: settings.max_queue_delay.unwrap_or_default(),
-        execute_max: settings.slo.map_or(defaults.limits.execute_max, |slo| slo / 2),
+        objective: stated.unwrap_or(defaults.limits.objective),
     };
     SchedulerConfig {
         limits,
         queue_max: settings.queue_max.unwrap_or(defaults.queue_max),
         queue_timeout: settings.queue_timeout,
         in_place_max: defaults.in_place_max,
+        objective_stated: stated.is_some(),
+        threads: defaults.threads,
     }
 }

@@ -50,6 +50,8 @@ pub struct RepositoryConfig {
     pub control: Control,
     /// With [`Control::Explicit`]: what to load at start; "*" for all.
     pub load_at_start: Vec<String>,
+    /// The latency objective of models whose settings state none, where somebody stated one.
+    pub objective: Option<Duration>,
     /// Cores that this process may use: the cgroup's quota, not the host's.
     pub cores: usize,
     /// Bytes that the files of all load requests may take on disk while models are served from them. Default 1 GiB: sixteen
@@ -67,6 +69,7 @@ impl Default for RepositoryConfig {
             single: Vec::new(),
             control: Control::None,
             load_at_start: Vec::new(),
+            objective: None,
             cores,
             uploads_bytes_max: 1 << 30,
             loads_at_once: cores.div_ceil(2),

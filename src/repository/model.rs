@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::infer::{Labels, Parameters, ValidRequest};
 use crate::model::{ModelName, ModelSettings, Signature, Version};
-use crate::scheduler::{Batching, Executed, Scheduler, SchedulerConfig};
+use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig};
 use crate::telemetry::ModelMetrics;
 
 /// A ready version. Whoever holds it may submit to it, also after it was taken out of service: it goes when the last
@@ -119,6 +119,6 @@ impl Model {
         parameters: Parameters,
         deadline: Option<Instant>,
     ) -> Result<Executed> {
-        self.scheduler.submit(request, parameters, deadline).await
+        self.scheduler.submit(request, parameters, deadline, Priority::NORMAL).await
     }
 }

@@ -8,10 +8,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Artifact, Instance, LoadedModel, Runtime, wanted};
+use super::{Artifact, Instance, Interrupt, LoadedModel, Runtime, wanted};
 use crate::error::{Error, Result};
 use crate::model::{Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -89,18 +89,39 @@ impl LoadedModel for IdentityModel {
     }
 
     fn instance(&self) -> Result<Box<dyn Instance>> {
-        Ok(Box::new(IdentityInstance { signature: self.signature.clone(), execute_time: self.execute_time }))
+        Ok(Box::new(IdentityInstance {
+            signature: self.signature.clone(),
+            execute_time: self.execute_time,
+            bell: Arc::default(),
+        }))
     }
 }
 
 struct IdentityInstance {
     signature: Arc<Signature>,
     execute_time: Duration,
+    bell: Arc<Bell>,
+}
+
+/// Ends an execution before its time.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    change: Condvar,
+}
+
+impl Interrupt for Bell {
+    fn interrupt(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.change.notify_all();
+    }
 }
 
 impl Instance for IdentityInstance {
     fn execute(&mut self, inputs: &[Option<Tensor>], outputs: &[usize]) -> Result<Vec<Tensor>> {
-        block_for(self.execute_time);
+        if !self.bell.wait(self.execute_time) {
+            return Err(Error::execution("the execution was interrupted"));
+        }
         let answer = |(&position, output): (&usize, &TensorSpec)| {
             let input = inputs.get(position).and_then(Option::as_ref);
             input.cloned().ok_or_else(|| {
@@ -110,18 +131,31 @@ impl Instance for IdentityInstance {
         };
         outputs.iter().zip(wanted(&self.signature, outputs)).map(answer).collect()
     }
+
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        Some(Arc::clone(&self.bell) as Arc<dyn Interrupt>)
+    }
 }
 
-/// Blocks this thread for `duration`: asleep for the bulk, awake for the last microseconds.
-fn block_for(duration: Duration) {
-    if duration.is_zero() {
-        return;
-    }
-    let start = Instant::now();
-    if let Some(bulk) = duration.checked_sub(SPIN) {
-        std::thread::sleep(bulk);
-    }
-    while start.elapsed() < duration {
-        std::hint::spin_loop();
+impl Bell {
+    /// Blocks this thread for `duration`, asleep for the bulk, awake for the last microseconds; gives whether nobody rang.
+    fn wait(&self, duration: Duration) -> bool {
+        if duration.is_zero() {
+            return true;
+        }
+        let start = Instant::now();
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        // A ring from before this execution was not meant for it.
+        *rung = false;
+        if let Some(bulk) = duration.checked_sub(SPIN) {
+            let outcome = self.change.wait_timeout_while(rung, bulk, |rung| !*rung);
+            if *outcome.unwrap_or_else(PoisonError::into_inner).0 {
+                return false;
+            }
+        }
+        while start.elapsed() < duration {
+            std::hint::spin_loop();
+        }
+        true
     }
 }

@@ -81,6 +81,18 @@ pub trait Instance: Send {
     /// # Errors
     /// [`crate::error::Kind::Execution`] where the engine fails on these values. The instance stays usable.
     fn execute(&mut self, inputs: &[Option<Tensor>], outputs: &[usize]) -> Result<Vec<Tensor>>;
+
+    /// What stops an execution from another thread, where the engine can be stopped.
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        None
+    }
+}
+
+/// Stops an execution.
+pub trait Interrupt: Send + Sync {
+    /// Has the execution that is under way fail as soon as the engine notices; the next one is not affected. Called between
+    /// executions it does nothing.
+    fn interrupt(&self);
 }
 
 /// The specs of `outputs`, for engines that look them up by position.

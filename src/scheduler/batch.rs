@@ -2,87 +2,120 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::Executed;
-use super::queue::Job;
+use super::job::Executed;
 use crate::error::{Error, Kind, Result};
 use crate::infer::{Timing, ValidRequest};
-use crate::runtime::Instance;
+use crate::runtime::{Instance, Interrupt};
 use crate::telemetry::{BatchSpent, ModelMetrics};
 use crate::tensor::{Tensor, concat_rows, split_rows};
 
 /// Requests that are run together.
 pub(super) struct Batch {
-    jobs: Vec<Job>,
+    requests: Vec<ValidRequest>,
+    /// When each of them came.
+    arrived: Vec<Instant>,
     pub(super) rows: usize,
 }
 
-/// What one request gets, ready to be sent.
-pub(super) type Answers = Vec<(Job, Result<Executed>)>;
+/// What came of a batch.
+pub(super) struct Ran {
+    /// One for each request, in the batch's order.
+    pub(super) outcomes: Vec<Result<Executed>>,
+    /// How long the joint execution took, where it succeeded.
+    pub(super) took: Option<Duration>,
+    /// How long everything took.
+    pub(super) busy: Duration,
+}
 
-impl Batch {
-    pub(super) fn new(jobs: Vec<Job>) -> Self {
-        let rows = jobs.iter().map(|job| job.request.rows).sum();
-        Self { jobs, rows }
+/// Stops a batch that runs on another thread.
+#[derive(Default)]
+pub(super) struct Stop {
+    asked: AtomicBool,
+    interrupt: Option<Arc<dyn Interrupt>>,
+}
+
+impl Stop {
+    pub(super) fn new(interrupt: Option<Arc<dyn Interrupt>>) -> Self {
+        Self { asked: AtomicBool::new(false), interrupt }
     }
 
-    /// How many requests it holds.
-    pub(super) fn requests(&self) -> usize {
-        self.jobs.len()
+    /// Ends the batch as soon as the runtime can.
+    pub(super) fn now(&self) {
+        if !self.asked.swap(true, Ordering::Relaxed)
+            && let Some(interrupt) = &self.interrupt
+        {
+            interrupt.interrupt();
+        }
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Batch {
+    /// A batch of `requests`, which came at the times `arrived`.
+    pub(super) fn new(requests: Vec<ValidRequest>, arrived: Vec<Instant>) -> Self {
+        let rows = requests.iter().map(|request| request.rows).sum();
+        Self { requests, arrived, rows }
     }
 
     /// Runs the batch on `instance`. A batch of several that fails is retried request by request, so that a poisoned one
-    /// fails alone. Gives the answers, and how long the joint execution took.
-    pub(super) fn run(self, instance: &mut dyn Instance, metrics: &Arc<ModelMetrics>) -> (Answers, Duration) {
+    /// fails alone; one that was stopped is not.
+    pub(super) fn run(self, instance: &mut dyn Instance, metrics: &ModelMetrics, stop: &Stop) -> Ran {
         let started = Instant::now();
         let outcome = {
-            let requests: SmallVec<[&ValidRequest; 64]> = self.jobs.iter().map(|job| &job.request).collect();
+            let requests: SmallVec<[&ValidRequest; 64]> = self.requests.iter().collect();
             execute_timed(instance, &requests)
         };
         let took = started.elapsed();
         metrics.execute_seconds.observe(took.as_secs_f64());
         metrics.batch_rows.observe(self.rows as f64);
-        let timing = |job: &Job| Timing {
-            queue: started.saturating_duration_since(job.arrived),
-            execute: took,
-            batch_rows: self.rows,
-        };
-        let answers = match outcome {
+        let succeeded = outcome.is_ok();
+        let outcomes = match outcome {
             Ok((results, spent)) => {
-                note(&self.jobs, self.rows, started, &spent, metrics);
-                let answer = |(job, outputs): (Job, Vec<Tensor>)| {
-                    let timing = timing(&job);
-                    (job, Ok(Executed { outputs, timing }))
+                note(&self.arrived, self.rows, started, &spent, metrics);
+                let answer = |(arrived, outputs): (&Instant, Vec<Tensor>)| {
+                    let queue = started.saturating_duration_since(*arrived);
+                    Ok(Executed { outputs, timing: Timing { queue, execute: took, batch_rows: self.rows } })
                 };
-                self.jobs.into_iter().zip(results).map(answer).collect()
+                self.arrived.iter().zip(results).map(answer).collect()
             }
-            Err(error) if self.jobs.len() == 1 => self.jobs.into_iter().map(|job| (job, Err(error.clone()))).collect(),
+            Err(error) if self.requests.len() == 1 || stop.is_asked() => {
+                self.requests.iter().map(|_| Err(error.clone())).collect()
+            }
             Err(_) => {
                 metrics.batch_retries.inc();
-                self.jobs.into_iter().map(|job| run_alone(job, instance, metrics)).collect()
+                let alone = |(request, arrived)| run_alone(request, arrived, instance, metrics);
+                self.requests.iter().zip(&self.arrived).map(alone).collect()
             }
         };
-        (answers, took)
+        Ran { outcomes, took: succeeded.then_some(took), busy: started.elapsed() }
     }
 }
 
-fn run_alone(job: Job, instance: &mut dyn Instance, metrics: &Arc<ModelMetrics>) -> (Job, Result<Executed>) {
+fn run_alone(
+    request: &ValidRequest,
+    arrived: &Instant,
+    instance: &mut dyn Instance,
+    metrics: &ModelMetrics,
+) -> Result<Executed> {
     let started = Instant::now();
-    let outcome = execute_timed(instance, &[&job.request]);
+    let outcome = execute_timed(instance, &[request]);
     let took = started.elapsed();
     metrics.execute_seconds.observe(took.as_secs_f64());
-    metrics.batch_rows.observe(job.request.rows as f64);
-    let queue = started.saturating_duration_since(job.arrived);
-    let timing = Timing { queue, execute: took, batch_rows: job.request.rows };
-    if let Ok((_, spent)) = &outcome {
-        note(std::slice::from_ref(&job), job.request.rows, started, spent, metrics);
-    }
-    let outcome = outcome.map(|(mut results, _)| Executed { outputs: results.pop().unwrap_or_default(), timing });
-    (job, outcome)
+    metrics.batch_rows.observe(request.rows as f64);
+    let (mut results, spent) = outcome?;
+    note(std::slice::from_ref(arrived), request.rows, started, &spent, metrics);
+    let queue = started.saturating_duration_since(*arrived);
+    let timing = Timing { queue, execute: took, batch_rows: request.rows };
+    Ok(Executed { outputs: results.pop().unwrap_or_default(), timing })
 }
 
 /// When the inputs were together and when the outputs were there; the rest of an execution went to giving them out.
@@ -93,12 +126,12 @@ struct Spent {
 }
 
 /// Counts a batch that succeeded, before its answers leave: whoever has an answer finds it counted.
-fn note(jobs: &[Job], rows: usize, started: Instant, spent: &Spent, metrics: &ModelMetrics) {
+fn note(arrived: &[Instant], rows: usize, started: Instant, spent: &Spent, metrics: &ModelMetrics) {
     metrics.statistics.note_batch(&BatchSpent {
         started,
-        requests: jobs.len(),
+        requests: arrived.len(),
         rows,
-        queue: jobs.iter().map(|job| started.saturating_duration_since(job.arrived)).sum(),
+        queue: arrived.iter().map(|&arrived| started.saturating_duration_since(arrived)).sum(),
         input: spent.gathered.saturating_duration_since(started),
         infer: spent.executed.saturating_duration_since(spent.gathered),
         output: spent.scattered.saturating_duration_since(spent.executed),

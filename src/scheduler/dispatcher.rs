@@ -1,20 +1,22 @@
-//! The task that owns the queue and the idle instances of one model version.
+//! The task that owns the planner and the idle instances of one model version.
 //!
-//! It feeds and applies the decisions of [`policy::plan`], and decides nothing else but where a batch runs: a short one in
-//! place, on this task's thread, because a hand-off to another thread and back costs more than it; a long one on a thread
-//! of tokio's blocking pool, so that the connections this thread serves do not wait for it.
+//! It feeds and applies the planner's decisions, and decides nothing itself but where a batch runs: a short one in place,
+//! on this task's thread, because a hand-off to another thread and back costs more than it; a long one on a thread of
+//! tokio's blocking pool, so that the connections this thread serves do not wait for it. Callers' tickets stay here while
+//! their requests run elsewhere, so that a batch that nobody waits for any more can be stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::SchedulerConfig;
-use super::batch::{Answers, Batch};
+use super::batch::{Batch, Ran, Stop};
+use super::cores::Share;
 use super::inbox::{Contents, Inbox};
-use super::pace::Pace;
-use super::policy::{self, BatchLimits, Plan};
-use super::queue::{Job, Queue};
+use super::job::{Job, Ticket};
+use super::planner::{Next, Planner, Shed};
 use crate::error::Error;
 use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
@@ -22,20 +24,39 @@ use crate::telemetry::ModelMetrics;
 /// A batch that ran on another thread.
 pub(super) struct Finished {
     instance: Box<dyn Instance>,
-    answers: Answers,
+    number: u64,
+    ran: Ran,
+}
+
+/// A batch that runs on another thread.
+struct Running {
+    number: u64,
+    tickets: Vec<Ticket>,
     rows: usize,
-    took: Duration,
+    stop: Arc<Stop>,
+}
+
+/// What a look at the queue led to.
+enum Step {
+    /// A batch was started, or run.
+    Ran,
+    /// Nothing more can be done before this time, unless something comes in.
+    Stuck(Option<Instant>),
 }
 
 pub(super) struct Dispatcher {
     inbox: Arc<Inbox>,
     contents: Contents,
-    queue: Queue,
+    planner: Planner<Job>,
     idle: Vec<Box<dyn Instance>>,
+    running: Vec<Running>,
+    /// Batches that were ever started on another thread.
+    started: u64,
     instances: usize,
-    pace: Pace,
-    limits: BatchLimits,
+    joining: bool,
     in_place_max: Duration,
+    /// What batches on threads of their own take cores from; `None` for a model that was given instances by hand.
+    share: Option<Share>,
     metrics: Arc<ModelMetrics>,
     /// Dropped last: instances may use what it holds.
     _model: Arc<dyn LoadedModel>,
@@ -44,24 +65,25 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     pub(super) fn new(
         inbox: Arc<Inbox>,
+        planner: Planner<Job>,
         model: Arc<dyn LoadedModel>,
         idle: Vec<Box<dyn Instance>>,
-        pace: Pace,
+        share: Option<Share>,
         config: &SchedulerConfig,
         metrics: Arc<ModelMetrics>,
     ) -> Self {
-        let SchedulerConfig { limits, in_place_max, .. } = *config;
-        let queue = Queue::new(limits.rows_max > 1);
-        let instances = idle.len();
+        let contents = Contents::new(planner.outlook(Instant::now()));
         Self {
             inbox,
-            contents: Contents::default(),
-            queue,
+            contents,
+            planner,
+            instances: idle.len(),
             idle,
-            instances,
-            pace,
-            limits,
-            in_place_max,
+            running: Vec::new(),
+            started: 0,
+            joining: config.limits.rows_max > 1,
+            in_place_max: config.in_place_max,
+            share,
             metrics,
             _model: model,
         }
@@ -76,7 +98,7 @@ impl Dispatcher {
             tokio::task::yield_now().await;
             self.take_in();
             wake_at = self.dispatch();
-            if self.contents.closed && self.queue.is_empty() && self.idle.len() == self.instances {
+            if self.contents.closed && self.planner.is_empty() && self.running.is_empty() {
                 return;
             }
         }
@@ -94,85 +116,161 @@ impl Dispatcher {
 
     fn take_in(&mut self) {
         self.inbox.take(&mut self.contents);
-        for finished in self.contents.finished.drain(..) {
-            self.idle.push(finished.instance);
-            self.pace.note(finished.rows, finished.took);
-            answer(finished.answers, &self.metrics);
+        let now = Instant::now();
+        self.planner.offered(now, self.contents.offered);
+        let mut finished = std::mem::take(&mut self.contents.finished);
+        for finished in finished.drain(..) {
+            self.finish(finished);
         }
+        self.contents.finished = finished;
+        let largest = if self.joining { self.planner.outlook(now).largest } else { usize::MAX };
         for job in self.contents.jobs.drain(..) {
-            self.queue.push(job);
+            let (arrived, due, class) = (job.ticket.arrived, job.ticket.due, job.ticket.class);
+            let parts = if job.request.rows > largest { job.split(largest) } else { SmallVec::from_buf([job]) };
+            // The request counted once when it was submitted.
+            self.metrics.queue_depth.add(parts.len() as i64 - 1);
+            for part in parts {
+                self.planner.push(part, arrived, due, class);
+            }
+        }
+        if self.contents.left {
+            self.forget_abandoned();
         }
     }
 
-    /// Runs what the policy says until there is no free instance or nothing to run; gives the time to look again.
-    fn dispatch(&mut self) -> Option<Instant> {
-        loop {
-            let now = Instant::now();
-            self.drop_useless(now);
-            if self.idle.is_empty() {
-                return self.queue.earliest_deadline();
-            }
-            let rows_in_time = self.pace.rows_within(self.limits.execute_max);
-            match policy::plan(now, &self.queue.views(), &self.limits, rows_in_time) {
-                Plan::Idle => return None,
-                Plan::WaitUntil(at) => return self.queue.earliest_deadline().into_iter().chain([at]).min(),
-                Plan::Dispatch { lane, rows_max } => {
-                    let batch = Batch::new(self.queue.take(lane, rows_max));
-                    self.run_batch(batch);
-                }
-            }
-        }
-    }
-
-    /// Takes out requests whose client is gone or whose deadline has passed.
-    fn drop_useless(&mut self, now: Instant) {
-        let expired = |job: &Job| job.deadline.is_some_and(|deadline| deadline <= now);
+    /// Takes out what nobody waits for any more, and stops batches all of whose callers are gone.
+    fn forget_abandoned(&mut self) {
         let metrics = &self.metrics;
-        self.queue.remove(
-            |job| job.reply.is_closed() || expired(job),
-            |job| {
-                metrics.queue_depth.dec();
-                let waited = now.saturating_duration_since(job.arrived);
-                let error = Error::deadline_exceeded(format!("the deadline passed after {waited:.1?} in the queue"));
-                // A client that is gone hears nothing.
-                let _ = job.reply.send(Err(error));
-            },
-        );
+        self.planner.remove(|job| job.ticket.is_abandoned(), |_| metrics.queue_depth.dec());
+        for running in &self.running {
+            if running.tickets.iter().all(Ticket::is_abandoned) {
+                running.stop.now();
+            }
+        }
     }
 
-    fn run_batch(&mut self, batch: Batch) {
+    fn finish(&mut self, finished: Finished) {
+        let Finished { instance, number, ran } = finished;
+        self.idle.push(instance);
+        self.give_cores_back(true, ran.busy);
+        if let Some(position) = self.running.iter().position(|running| running.number == number) {
+            let Running { tickets, rows, .. } = self.running.swap_remove(position);
+            self.answer(tickets, rows, ran);
+        }
+    }
+
+    /// Runs what the planner says until there is nothing free to run it on, or nothing to run; gives the time to look again.
+    fn dispatch(&mut self) -> Option<Instant> {
+        let wake_at = loop {
+            match self.step(Instant::now()) {
+                Step::Ran => {}
+                Step::Stuck(wake_at) => break wake_at,
+            }
+        };
+        if let Some(share) = self.share.as_ref().filter(|_| self.planner.is_empty()) {
+            share.renounce();
+        }
+        self.inbox.publish(self.planner.outlook(Instant::now()), self.planner.rows_ahead());
+        wake_at
+    }
+
+    fn step(&mut self, now: Instant) -> Step {
+        let metrics = &self.metrics;
+        let mut shed = |job: Job, why| {
+            metrics.queue_depth.dec();
+            give_up(job, why, now);
+        };
+        self.planner.expire(now, &mut shed);
+        let due = self.planner.earliest_deadline();
+        if self.idle.is_empty() || due.is_none() {
+            return Step::Stuck(due);
+        }
+        let has_cores = self.share.as_ref().is_none_or(Share::take);
+        if !has_cores && !self.planner.is_brief(self.in_place_max) {
+            // The batch is formed when there are cores for it, out of what waits then.
+            if let (Some(share), Some(due)) = (&self.share, due) {
+                share.wish(due);
+            }
+            return Step::Stuck(due);
+        }
+        let stuck = match self.planner.next(now, &mut shed) {
+            Next::Run(jobs) => {
+                self.run_batch(jobs, has_cores);
+                return Step::Ran;
+            }
+            Next::Idle => None,
+            Next::WaitUntil(at) => self.planner.earliest_deadline().into_iter().chain([at]).min(),
+        };
+        self.give_cores_back(has_cores, Duration::ZERO);
+        Step::Stuck(stuck)
+    }
+
+    fn run_batch(&mut self, jobs: Vec<Job>, has_cores: bool) {
         let Some(mut instance) = self.idle.pop() else { return };
-        self.metrics.queue_depth.sub(batch.requests() as i64);
+        self.metrics.queue_depth.sub(jobs.len() as i64);
+        let arrived = jobs.iter().map(|job| job.ticket.arrived).collect();
+        let (requests, tickets): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.request, job.ticket)).unzip();
+        let batch = Batch::new(requests, arrived);
+        let rows = batch.rows;
         // A model of unknown pace may be a slow one, and would keep this thread's connections waiting.
-        let short = self.pace.predict(batch.rows).is_some_and(|predicted| predicted <= self.in_place_max);
+        let curve = self.planner.curve();
+        let short = !curve.is_empty() && curve.centre(rows) <= self.in_place_max;
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
-        let alone = self.queue.is_empty() || self.instances == 1;
-        if short && alone {
-            let rows = batch.rows;
-            let (answers, took) = batch.run(instance.as_mut(), &self.metrics);
+        let alone = self.planner.is_empty() || self.instances == 1;
+        if !has_cores || short && alone {
+            let ran = batch.run(instance.as_mut(), &self.metrics, &Stop::default());
             self.idle.push(instance);
-            self.pace.note(rows, took);
-            answer(answers, &self.metrics);
+            self.give_cores_back(has_cores, ran.busy);
+            self.answer(tickets, rows, ran);
             return;
         }
+        self.started += 1;
+        let (number, stop) = (self.started, Arc::new(Stop::new(instance.interrupt())));
+        self.running.push(Running { number, tickets, rows, stop: Arc::clone(&stop) });
         let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
         tokio::task::spawn_blocking(move || {
-            let rows = batch.rows;
-            let (answers, took) = batch.run(instance.as_mut(), &metrics);
+            let ran = batch.run(instance.as_mut(), &metrics, &stop);
             // Through the inbox, so that one wake-up serves the whole batch instead of one for each request.
-            inbox.finish(Finished { instance, answers, rows, took });
+            inbox.finish(Finished { instance, number, ran });
         });
+    }
+
+    fn give_cores_back(&self, taken: bool, used: Duration) {
+        if let Some(share) = self.share.as_ref().filter(|_| taken) {
+            share.give_back(used);
+        }
+    }
+
+    /// Gives each caller its outcome, after the planner has learned from the batch.
+    fn answer(&mut self, tickets: Vec<Ticket>, rows: usize, ran: Ran) {
+        self.planner.finished(rows, ran.took);
+        let all = tickets.len().max(1);
+        let mut useless = 0_usize;
+        for (ticket, outcome) in tickets.into_iter().zip(ran.outcomes) {
+            useless += usize::from(ticket.is_abandoned());
+            if let Ok(executed) = &outcome {
+                self.metrics.queue_seconds.observe(executed.timing.queue.as_secs_f64());
+            }
+            ticket.answer(outcome);
+        }
+        if useless > 0 {
+            self.metrics.wasted_seconds.inc_by(ran.busy.as_secs_f64() * useless as f64 / all as f64);
+        }
     }
 }
 
-fn answer(answers: Answers, metrics: &ModelMetrics) {
-    for (job, outcome) in answers {
-        if let Ok(executed) = &outcome {
-            metrics.queue_seconds.observe(executed.timing.queue.as_secs_f64());
+/// Tells the caller of `job` that it will not be run.
+fn give_up(job: Job, why: Shed, now: Instant) {
+    let waited = now.saturating_duration_since(job.ticket.arrived);
+    job.ticket.answer(Err(match why {
+        Shed::Deadline => {
+            Error::deadline_exceeded(format!("the deadline cannot be met any more after {waited:.1?} in the queue"))
         }
-        // A client that went away meanwhile hears nothing.
-        let _ = job.reply.send(outcome);
-    }
+        Shed::Overload => Error::overloaded(format!(
+            "the server is asked for more than it can do, and after {waited:.1?} in the queue the objective cannot be met any more"
+        ))
+        .with_retry_after(waited),
+    }));
 }
 
 /// However the dispatcher ends, even by a panic: no caller is left waiting.

@@ -1,41 +1,94 @@
-//! Where requests and finished batches wait for the dispatcher.
+//! Where requests and finished batches wait for the dispatcher, and where requests are admitted.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::admission::{Outlook, Refusal};
 use super::dispatcher::Finished;
-use super::queue::Job;
+use super::job::Job;
+use super::queue::Item;
 
 /// Filled by many, emptied by one. A lock held for a push or a swap, uncontended nearly always, costs less than a
 /// channel's slot per request.
-#[derive(Default)]
 pub(super) struct Inbox {
     contents: Mutex<Contents>,
     arrived: Notify,
 }
 
 /// What has come in since the last look.
-#[derive(Default)]
 pub(super) struct Contents {
     pub(super) jobs: Vec<Job>,
     pub(super) finished: Vec<Finished>,
+    /// Rows of all requests that came, refused ones included.
+    pub(super) offered: u64,
+    /// Whether a caller has gone away.
+    pub(super) left: bool,
     pub(super) closed: bool,
     abandoned: bool,
+    /// What the dispatcher last knew.
+    outlook: Outlook,
+    /// Rows in the dispatcher's queue then, and those that have come in since.
+    rows_ahead: usize,
+}
+
+impl Contents {
+    /// Nothing has come in.
+    pub(super) fn new(outlook: Outlook) -> Self {
+        Self {
+            jobs: Vec::new(),
+            finished: Vec::new(),
+            offered: 0,
+            left: false,
+            closed: false,
+            abandoned: false,
+            outlook,
+            rows_ahead: 0,
+        }
+    }
 }
 
 impl Inbox {
-    /// Puts `job` in; one that nobody will take out any more is dropped, which its caller notices.
-    pub(super) fn submit(&self, job: Job) {
-        self.put(|contents| {
-            if !contents.abandoned {
-                contents.jobs.push(job);
-            }
-        });
+    pub(super) fn new(outlook: Outlook) -> Self {
+        Self { contents: Mutex::new(Contents::new(outlook)), arrived: Notify::new() }
+    }
+
+    /// Whether a request of `rows` rows can be answered within `slack` from `now`.
+    pub(super) fn admit(&self, now: Instant, rows: usize, slack: Duration) -> Result<(), Refusal> {
+        let mut contents = self.lock();
+        let decision = contents.outlook.admit(now, rows, contents.rows_ahead, slack);
+        if decision.is_err() {
+            contents.offered += rows as u64;
+        }
+        decision
+    }
+
+    /// How long a request of `rows` rows takes on a machine that has nothing else to do.
+    pub(super) fn alone(&self, rows: usize) -> Duration {
+        self.lock().outlook.alone(rows)
+    }
+
+    /// Puts `job` in, if it can be answered within `slack`; where nobody will take it out any more it is dropped, which its
+    /// caller notices.
+    pub(super) fn submit(&self, job: Job, slack: Duration) -> Result<(), Refusal> {
+        let rows = job.rows();
+        let mut contents = self.lock();
+        contents.offered += rows as u64;
+        contents.outlook.admit(job.ticket.arrived, rows, contents.rows_ahead, slack)?;
+        if !contents.abandoned {
+            contents.rows_ahead += rows;
+            contents.jobs.push(job);
+        }
+        drop(contents);
+        self.arrived.notify_one();
+        Ok(())
     }
 
     pub(super) fn finish(&self, finished: Finished) {
-        self.put(|contents| contents.finished.push(finished));
+        self.lock().finished.push(finished);
+        self.arrived.notify_one();
     }
 
     /// Has the dispatcher look again.
@@ -43,30 +96,44 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    /// A caller has gone away: the dispatcher looks whose.
+    pub(super) fn leave(&self) {
+        self.lock().left = true;
+        self.arrived.notify_one();
+    }
+
     /// Nobody takes anything out any more: callers that wait get an error instead of waiting for ever.
     pub(super) fn abandon(&self) {
-        self.put(|contents| {
-            contents.abandoned = true;
-            contents.jobs.clear();
-        });
+        let mut contents = self.lock();
+        contents.abandoned = true;
+        contents.jobs.clear();
     }
 
     /// No more jobs will come.
     pub(super) fn close(&self) {
-        self.put(|contents| contents.closed = true);
+        self.lock().closed = true;
+        self.arrived.notify_one();
     }
 
-    fn put(&self, change: impl FnOnce(&mut Contents)) {
-        change(&mut self.contents.lock().unwrap_or_else(PoisonError::into_inner));
-        self.arrived.notify_one();
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves what has come in into `into`, whose buffers are reused for what comes next.
     pub(super) fn take(&self, into: &mut Contents) {
-        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.lock();
         into.closed = contents.closed;
+        into.left = std::mem::take(&mut contents.left);
+        into.offered = std::mem::take(&mut contents.offered);
         std::mem::swap(&mut contents.jobs, &mut into.jobs);
         std::mem::swap(&mut contents.finished, &mut into.finished);
+    }
+
+    /// What requests are admitted by from now on: `outlook`, with `rows_ahead` rows waiting in the dispatcher's queue.
+    pub(super) fn publish(&self, outlook: Outlook, rows_ahead: usize) {
+        let mut contents = self.lock();
+        contents.outlook = outlook;
+        contents.rows_ahead = rows_ahead + contents.jobs.iter().map(Item::rows).sum::<usize>();
     }
 
     /// Waits until something has come in since the last wait.

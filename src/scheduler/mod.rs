@@ -5,12 +5,17 @@
 //! thread hand-off, else on a thread of its own. [`batch`] joins the rows and gives them back to their owners. The policy is
 //! a pure function of a snapshot and the time, so it is tested and simulated without any of the rest.
 
+pub mod admission;
+pub mod arrivals;
 mod batch;
+pub mod cores;
+pub mod curve;
 mod dispatcher;
 mod inbox;
-mod pace;
+mod job;
+pub mod planner;
 pub mod policy;
-mod queue;
+pub mod queue;
 #[cfg(test)]
 mod tests;
 mod warm_up;
@@ -22,16 +27,27 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::infer::{Parameters, Timing, ValidRequest};
+use crate::infer::{Parameters, ValidRequest};
 use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
-use crate::tensor::Tensor;
 
+use admission::Refusal;
+pub use cores::Cores;
+pub use curve::Curve;
 use inbox::Inbox;
-pub use pace::Pace;
+pub use job::Executed;
+use job::Job;
+use planner::{Due, Planner};
 pub use policy::BatchLimits;
-use queue::Job;
+pub use queue::Priority;
 pub use warm_up::{Batching, WarmUp, warm_up};
+
+/// An objective that somebody stated is stretched to this many times what a request takes alone, where it takes that long:
+/// half of it for the request before.
+const STRETCH_STATED: u32 = 2;
+
+/// The default objective was stated by nobody: a model too slow for it still serves a few callers at once.
+const STRETCH_DEFAULT: u32 = 8;
 
 /// Bounds of one scheduler.
 #[derive(Clone, Debug)]
@@ -45,14 +61,25 @@ pub struct SchedulerConfig {
     /// wake-ups and as many context switches, some 10 to 50 us, and a connection that waits 100 us for its thread does not
     /// notice. See [`SchedulerConfig::for_cores`] for one core.
     pub in_place_max: Duration,
-    /// How long a request that brings no deadline may wait; `None` for as long as it takes.
+    /// How long a request that brings no deadline may wait; `None` for as long as the objective allows.
     pub queue_timeout: Option<Duration>,
+    /// Threads that one execution takes.
+    pub threads: usize,
+    /// Whether somebody stated the objective in `limits`: then a model that is too slow for it sheds what comes too late.
+    pub objective_stated: bool,
 }
 
 impl Default for SchedulerConfig {
     fn default() -> Self {
         let in_place_max = Duration::from_micros(100);
-        Self { limits: BatchLimits::default(), queue_max: 4096, in_place_max, queue_timeout: None }
+        Self {
+            limits: BatchLimits::default(),
+            queue_max: 4096,
+            in_place_max,
+            queue_timeout: None,
+            threads: 1,
+            objective_stated: false,
+        }
     }
 }
 
@@ -71,67 +98,99 @@ pub struct Scheduler {
     metrics: Arc<ModelMetrics>,
     queue_max: usize,
     queue_timeout: Option<Duration>,
-}
-
-/// What a request got.
-#[derive(Debug)]
-pub struct Executed {
-    /// The outputs wanted, in the order wanted.
-    pub outputs: Vec<Tensor>,
-    /// Where the time went.
-    pub timing: Timing,
+    objective: Duration,
+    stretch: u32,
 }
 
 /// Resolves once a scheduler has answered all its requests and given up its instances.
 pub type Stopped = oneshot::Receiver<()>;
 
 impl Scheduler {
-    /// Starts the dispatcher on the current tokio runtime. It lives until the scheduler is dropped and every request that
+    /// Starts the dispatcher on the current tokio runtime. Batches on threads of their own take their cores from `cores`;
+    /// without it, they run whenever an instance is free. It lives until the scheduler is dropped and every request that
     /// was submitted before has its answer.
     pub fn start(
         model: Arc<dyn LoadedModel>,
         instances: Vec<Box<dyn Instance>>,
-        pace: Pace,
+        curve: Curve,
         config: SchedulerConfig,
+        cores: Option<&Arc<Cores>>,
         metrics: Arc<ModelMetrics>,
     ) -> (Self, Stopped) {
-        let inbox = Arc::new(Inbox::default());
+        let now = Instant::now();
+        let planner = Planner::new(now, config.limits, instances.len(), curve);
+        let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();
-        let dispatcher =
-            dispatcher::Dispatcher::new(Arc::clone(&inbox), model, instances, pace, &config, Arc::clone(&metrics));
+        let waking = Arc::clone(&inbox);
+        let share = cores.map(|cores| cores.share(config.threads, 1.0, move || waking.wake()));
+        let (shared, counted) = (Arc::clone(&inbox), Arc::clone(&metrics));
+        let dispatcher = dispatcher::Dispatcher::new(shared, planner, model, instances, share, &config, counted);
         tokio::spawn(async move {
             dispatcher.run().await;
             // Nobody may be waiting for the end.
             let _ = stopping.send(());
         });
-        (Self { inbox, metrics, queue_max: config.queue_max, queue_timeout: config.queue_timeout }, stopped)
+        let SchedulerConfig { limits, queue_max, queue_timeout, objective_stated, .. } = config;
+        let stretch = if objective_stated { STRETCH_STATED } else { STRETCH_DEFAULT };
+        (Self { inbox, metrics, queue_max, queue_timeout, objective: limits.objective, stretch }, stopped)
+    }
+
+    /// Whether a request of `rows` rows that arrives now could be answered before `deadline`, or else within the objective:
+    /// asked before a body is read.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Overloaded`] where it could not.
+    pub fn admit(&self, rows: usize, deadline: Option<Instant>) -> Result<()> {
+        let now = Instant::now();
+        let (_, slack) = self.due(now, rows, deadline);
+        self.inbox.admit(now, rows, slack).map_err(|refusal| refused(refusal, slack))
     }
 
     /// Queues `request` and waits for its outputs. Dropping the future takes the request out of the queue.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Overloaded`] at once where the queue is full; `DeadlineExceeded` where it waited too long;
-    /// `Execution` where the runtime failed on this request alone.
+    /// [`crate::error::Kind::Overloaded`] at once where the queue is full or the request cannot be answered in time;
+    /// `DeadlineExceeded` where it waited too long; `Execution` where the runtime failed on this request alone.
     pub async fn submit(
         &self,
         request: ValidRequest,
         parameters: Parameters,
         deadline: Option<Instant>,
+        priority: Priority,
     ) -> Result<Executed> {
         if self.metrics.queue_depth.get() >= self.queue_max as i64 {
             return Err(Error::overloaded(format!("the queue is full: {} requests wait already", self.queue_max))
                 .with_retry_after(Duration::from_secs(1)));
         }
         let now = Instant::now();
-        let deadline = deadline.or_else(|| self.queue_timeout.map(|timeout| now + timeout));
+        let (due, slack) = self.due(now, request.rows.max(1), deadline);
         let (reply, answer) = oneshot::channel();
+        let job = Job::new(request, parameters, now, due, priority, reply);
         self.metrics.queue_depth.inc();
-        self.inbox.submit(Job::new(request, parameters, now, deadline, reply));
+        if let Err(refusal) = self.inbox.submit(job, slack) {
+            self.metrics.queue_depth.dec();
+            return Err(refused(refusal, slack));
+        }
         let mut waiting = Waiting { inbox: &self.inbox, answered: false };
         let outcome = answer.await;
         waiting.answered = true;
         outcome.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
     }
+
+    /// When a request of `rows` rows is due, and how long that is from `now`.
+    fn due(&self, now: Instant, rows: usize, deadline: Option<Instant>) -> (Due, Duration) {
+        if let Some(deadline) = deadline.or_else(|| self.queue_timeout.map(|timeout| now + timeout)) {
+            return (Due::Deadline(deadline), deadline.saturating_duration_since(now));
+        }
+        let slack = self.objective.max(self.inbox.alone(rows) * self.stretch);
+        (Due::Objective(now + slack), slack)
+    }
+}
+
+fn refused(refusal: Refusal, slack: Duration) -> Error {
+    let Refusal { answer_in, retry_after } = refusal;
+    let message = format!("an answer is predicted in {answer_in:.1?}, more than the {slack:.1?} that the request has");
+    Error::overloaded(message).with_retry_after(retry_after)
 }
 
 /// A caller that waits. One that goes away unanswered leaves its place in the queue at once, not when something else comes.
@@ -143,7 +202,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.inbox.wake();
+            self.inbox.leave();
         }
     }
 }

@@ -1,129 +1,224 @@
-//! Waiting requests, in lanes: those of one lane may be joined into a batch.
+//! Waiting requests, in lanes: those of one lane may be joined into a batch, earliest deadline first.
 
 use std::collections::VecDeque;
 
-use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use slab::Slab;
 use tokio::time::Instant;
 
-use super::Executed;
-use super::policy::LaneView;
-use crate::error::Result;
-use crate::infer::{Parameters, ValidRequest};
-use crate::tensor::Tensor;
+use super::policy::{Entry, LaneView};
 
-/// A request in the queue.
-pub(super) struct Job {
-    pub(super) request: ValidRequest,
-    parameters: Parameters,
-    pub(super) arrived: Instant,
-    pub(super) deadline: Option<Instant>,
-    pub(super) reply: oneshot::Sender<Result<Executed>>,
-}
+/// What can wait.
+pub trait Item {
+    /// Rows on dimension 0, at least 1.
+    fn rows(&self) -> usize;
 
-impl Job {
-    pub(super) fn new(
-        request: ValidRequest,
-        parameters: Parameters,
-        arrived: Instant,
-        deadline: Option<Instant>,
-        reply: oneshot::Sender<Result<Executed>>,
-    ) -> Self {
-        Self { request, parameters, arrived, deadline, reply }
+    /// Work of one row, in the curve's units: 1, or its padded length where requests of different lengths are joined.
+    fn unit(&self) -> usize {
+        1
     }
 
-    /// Whether this request and `other` may share a batch: same inputs given, alike behind dimension 0, same parameters.
-    /// Datatypes are the signature's, so they are alike already.
-    fn joins(&self, other: &Job) -> bool {
-        let alike = |ours: &Option<Tensor>, theirs: &Option<Tensor>| match (ours, theirs) {
-            (None, None) => true,
-            (Some(ours), Some(theirs)) => ours.shape().get(1..) == theirs.shape().get(1..),
-            _ => false,
-        };
-        self.request.rows_agree
-            && other.request.rows_agree
-            && self.request.inputs.iter().zip(&other.request.inputs).all(|(ours, theirs)| alike(ours, theirs))
-            && self.parameters == other.parameters
-    }
+    /// Whether this one and `other` may share a batch.
+    fn joins(&self, other: &Self) -> bool;
 }
 
+/// A lane: the places are in order of their deadlines, of equal ones in order of arrival.
 struct Lane {
-    jobs: VecDeque<Job>,
+    class: Priority,
+    /// The same for lanes that differ only in their class.
+    group: u64,
+    unit: usize,
     rows: usize,
+    places: VecDeque<Place>,
+}
+
+struct Place {
+    entry: Entry,
+    /// Where the item is.
+    slot: usize,
+}
+
+/// How important a request is: lower values go first, whatever the deadlines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Priority(u32);
+
+impl Priority {
+    /// What a request has that states none.
+    pub const NORMAL: Priority = Priority(1 << 16);
+    /// Work that only fills what is left over, and may be shed first.
+    pub const LOW: Priority = Priority(u32::MAX - 1);
+    /// Requests that missed their objective while the server was not overloaded: answered late, after all others.
+    pub const LATE: Priority = Priority(u32::MAX);
+
+    /// One of a model's own levels, from 1, the most important one (Triton's `priority_levels`).
+    pub const fn level(level: u16) -> Self {
+        Priority(level as u32)
+    }
+
+    /// Whether work of this class only fills what is left over.
+    pub fn is_filler(self) -> bool {
+        self >= Priority::LOW
+    }
 }
 
 /// All lanes of one model version. A lane exists while something waits in it.
-pub(super) struct Queue {
+pub struct Queue<T> {
     lanes: Vec<Lane>,
+    items: Slab<T>,
     joining: bool,
+    groups: u64,
 }
 
-impl Queue {
-    /// A queue; without `joining`, every request is a lane of its own kind and they run in order of arrival.
-    pub(super) fn new(joining: bool) -> Self {
-        Self { lanes: Vec::new(), joining }
+impl<T: Item> Queue<T> {
+    /// A queue; without `joining`, every request is run alone, and all of one priority share a lane.
+    pub fn new(joining: bool) -> Self {
+        Self { lanes: Vec::new(), items: Slab::new(), joining, groups: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
 
-    pub(super) fn push(&mut self, job: Job) {
-        let rows = job.request.rows;
-        let joins = |lane: &&mut Lane| !self.joining || lane.jobs.front().is_some_and(|head| head.joins(&job));
-        match self.lanes.iter_mut().find(joins) {
-            Some(lane) => {
-                lane.rows += rows;
-                lane.jobs.push_back(job);
+    /// Requests that wait.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Rows that go before a request of [`Priority::NORMAL`] that arrives now.
+    pub fn rows_ahead(&self) -> usize {
+        self.lanes.iter().filter(|lane| !lane.class.is_filler()).map(|lane| lane.rows).sum()
+    }
+
+    /// Takes out the requests that were due at `now` or before and gives them to `to`.
+    pub fn take_expired(&mut self, now: Instant, mut to: impl FnMut(Entry, Priority, T)) {
+        for lane in 0..self.lanes.len() {
+            let Lane { class, places, .. } = &self.lanes[lane];
+            let (class, count) = (*class, places.partition_point(|place| place.entry.deadline <= now));
+            if count > 0 {
+                self.take(lane, count, |entry, item| to(entry, class, item));
             }
-            None => self.lanes.push(Lane { jobs: VecDeque::from([job]), rows }),
         }
+        self.settle();
     }
 
-    pub(super) fn views(&self) -> SmallVec<[LaneView; 4]> {
-        let view = |lane: &Lane| lane.jobs.front().map(|head| LaneView { oldest: head.arrived, rows: lane.rows });
-        self.lanes.iter().filter_map(view).collect()
-    }
-
-    /// Takes the head of `lane`: as many requests as fit `rows_max` rows, at least one; one where requests are not joined.
-    pub(super) fn take(&mut self, lane: usize, rows_max: usize) -> Vec<Job> {
-        let (mut taken, mut rows) = (Vec::new(), 0);
-        let from = &mut self.lanes[lane];
-        while let Some(head) = from.jobs.front() {
-            let fits = self.joining && rows + head.request.rows <= rows_max;
-            if !taken.is_empty() && !fits {
-                break;
+    /// Takes out all requests of `class` and gives them to `to`.
+    pub fn remove_class(&mut self, class: Priority, mut to: impl FnMut(T)) {
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].class == class {
+                self.take(lane, usize::MAX, |_, item| to(item));
             }
-            rows += head.request.rows;
-            taken.extend(from.jobs.pop_front());
         }
-        from.rows -= rows;
-        if from.jobs.is_empty() {
-            self.lanes.swap_remove(lane);
-        }
-        taken
+        self.settle();
     }
 
-    /// Removes the requests for which `gone` holds and gives them to `to`.
-    pub(super) fn remove(&mut self, gone: impl Fn(&Job) -> bool, mut to: impl FnMut(Job)) {
+    /// Whether requests of a lane may be joined.
+    pub fn joining(&self) -> bool {
+        self.joining
+    }
+
+    /// Puts `item` behind all of its lane that are due at the same time or before.
+    pub fn push(&mut self, item: T, entry: Entry, class: Priority) {
+        let lane = self.lane_for(&item, class);
+        let place = Place { entry, slot: self.items.insert(item) };
+        let lane = &mut self.lanes[lane];
+        lane.rows += entry.rows;
+        // Most requests have the same objective, so that the newest is the last one.
+        let at = match lane.places.back() {
+            Some(last) if last.entry.deadline > entry.deadline => {
+                lane.places.partition_point(|before| before.entry.deadline <= entry.deadline)
+            }
+            _ => lane.places.len(),
+        };
+        lane.places.insert(at, place);
+    }
+
+    /// The lane of `class` that `item` joins; made where there is none.
+    fn lane_for(&mut self, item: &T, class: Priority) -> usize {
+        let alike = |lane: &Lane| {
+            let head = lane.places.front().and_then(|place| self.items.get(place.slot));
+            !self.joining || lane.unit == item.unit() && head.is_some_and(|head| head.joins(item))
+        };
+        let mut group = None;
+        for (position, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| alike(lane)) {
+            if lane.class == class {
+                return position;
+            }
+            group = Some(lane.group);
+        }
+        let group = group.unwrap_or_else(|| {
+            self.groups += 1;
+            self.groups
+        });
+        self.lanes.push(Lane { class, group, unit: item.unit(), rows: 0, places: VecDeque::new() });
+        self.lanes.len() - 1
+    }
+
+    /// The lanes as the policy sees them.
+    pub fn views(&self) -> impl Iterator<Item = LaneView<'_>> + Clone {
+        self.lanes.iter().map(|lane| LaneView {
+            class: lane.class,
+            group: lane.group,
+            unit: lane.unit,
+            rows: lane.rows,
+            entries: Entries(&lane.places),
+        })
+    }
+
+    /// Takes the first `count` requests out of `lane` and gives them to `to`. The lane stays where it is, even if empty,
+    /// until [`Queue::settle`].
+    pub fn take(&mut self, lane: usize, count: usize, mut to: impl FnMut(Entry, T)) {
+        let lane = &mut self.lanes[lane];
+        for place in lane.places.drain(..count.min(lane.places.len())) {
+            lane.rows -= place.entry.rows;
+            to(place.entry, self.items.remove(place.slot));
+        }
+    }
+
+    /// Forgets lanes in which nothing waits any more.
+    pub fn settle(&mut self) {
+        self.lanes.retain(|lane| !lane.places.is_empty());
+    }
+
+    /// Takes out the requests for which `gone` holds and gives them to `to`.
+    pub fn remove(&mut self, gone: impl Fn(&T) -> bool, mut to: impl FnMut(T)) {
+        let items = &mut self.items;
         for lane in &mut self.lanes {
-            if !lane.jobs.iter().any(&gone) {
-                continue;
-            }
-            for job in std::mem::take(&mut lane.jobs) {
-                if gone(&job) {
-                    lane.rows -= job.request.rows;
-                    to(job);
-                } else {
-                    lane.jobs.push_back(job);
+            let rows = &mut lane.rows;
+            lane.places.retain(|place| {
+                let stays = !items.get(place.slot).is_some_and(&gone);
+                if !stays {
+                    *rows -= place.entry.rows;
+                    to(items.remove(place.slot));
                 }
-            }
+                stays
+            });
         }
-        self.lanes.retain(|lane| !lane.jobs.is_empty());
+        self.settle();
     }
 
     /// The earliest deadline of all that wait.
-    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
-        self.lanes.iter().flat_map(|lane| &lane.jobs).filter_map(|job| job.deadline).min()
+    pub fn earliest_deadline(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.places.front()).map(|place| place.entry.deadline).min()
+    }
+}
+
+/// The requests of a lane, in the order in which they run.
+#[derive(Clone, Copy)]
+pub struct Entries<'a>(&'a VecDeque<Place>);
+
+impl<'a> Entries<'a> {
+    /// How many there are, at least 1.
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// The one at `position`, which must be below [`Entries::len`].
+    pub fn at(self, position: usize) -> Entry {
+        self.0[position].entry
+    }
+
+    /// Those from `position` on.
+    pub fn from(self, position: usize) -> impl Iterator<Item = Entry> + 'a {
+        self.0.range(position.min(self.0.len())..).map(|place| place.entry)
     }
 }

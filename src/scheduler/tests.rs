@@ -15,7 +15,7 @@ use super::*;
 use crate::error::Kind;
 use crate::model::{Dim, Signature, TensorSpec};
 use crate::telemetry::Telemetry;
-use crate::tensor::{DataType, Shape};
+use crate::tensor::{DataType, Shape, Tensor};
 
 /// Doubles each number; fails on a batch that holds a negative one; notes the rows of every batch.
 #[derive(Default)]
@@ -70,27 +70,29 @@ struct Fixture {
     metrics: Arc<ModelMetrics>,
 }
 
-fn start(config: SchedulerConfig, instances: usize, pace: Pace) -> Fixture {
+fn start(config: SchedulerConfig, instances: usize, curve: Curve) -> Fixture {
     let model = Arc::new(Doubler::default());
     let made = (0..instances).map(|_| model.instance().unwrap()).collect();
     let metrics = Arc::new(Telemetry::new().model("doubler", "1"));
     let (batches, gate, running) = (model.batches.clone(), model.gate.clone(), model.running.clone());
-    let (scheduler, stopped) = Scheduler::start(model, made, pace, config, Arc::clone(&metrics));
+    let (scheduler, stopped) = Scheduler::start(model, made, curve, config, None, Arc::clone(&metrics));
     Fixture { scheduler: Arc::new(scheduler), stopped, batches, gate, running, metrics }
 }
 
-/// A pace at which every batch runs in place.
-fn quick() -> Pace {
-    let mut pace = Pace::default();
-    pace.note(1, Duration::from_nanos(1));
-    pace
+/// A curve by which every batch runs in place.
+fn quick() -> Curve {
+    let mut curve = Curve::default();
+    for rows in [1, 64] {
+        curve.note(rows, Duration::from_micros(50));
+    }
+    curve
 }
 
-/// A pace at which every batch goes to a thread of its own.
-fn slow() -> Pace {
-    let mut pace = quick();
-    pace.note(1, Duration::from_millis(1));
-    pace
+/// A curve by which every batch goes to a thread of its own.
+fn slow() -> Curve {
+    let mut curve = Curve::default();
+    curve.note(1, Duration::from_millis(1));
+    curve
 }
 
 fn rows(values: &[i64], width: usize) -> ValidRequest {
@@ -104,7 +106,7 @@ fn rows(values: &[i64], width: usize) -> ValidRequest {
 }
 
 async fn submit(scheduler: &Scheduler, request: ValidRequest) -> Result<Vec<i64>> {
-    let executed = scheduler.submit(request, Parameters::new(), None).await?;
+    let executed = scheduler.submit(request, Parameters::new(), None, Priority::NORMAL).await?;
     Ok(executed.outputs[0].view::<i64>().unwrap().to_vec())
 }
 
@@ -152,8 +154,8 @@ async fn unlike_parameters_do_not_share_a_batch() {
     let mut parameters = Parameters::new();
     parameters.set("temperature", crate::infer::ParameterValue::Int64(1));
     let (a, b) = tokio::join!(
-        fixture.scheduler.submit(rows(&[1], 1), parameters, None),
-        fixture.scheduler.submit(rows(&[2], 1), Parameters::new(), None),
+        fixture.scheduler.submit(rows(&[1], 1), parameters, None, Priority::NORMAL),
+        fixture.scheduler.submit(rows(&[2], 1), Parameters::new(), None, Priority::NORMAL),
     );
     assert!(a.is_ok() && b.is_ok());
     assert_eq!(*fixture.batches.lock().unwrap(), [1, 1]);
@@ -180,7 +182,7 @@ async fn a_runtime_that_panics_fails_the_request_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn batches_keep_to_the_limit_and_a_larger_request_runs_whole() {
+async fn batches_keep_to_the_limit_and_a_larger_request_is_split_and_answered_whole() {
     let limits = BatchLimits { rows_max: 2, ..BatchLimits::default() };
     let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, quick());
     let answers = tokio::join!(
@@ -190,7 +192,7 @@ async fn batches_keep_to_the_limit_and_a_larger_request_runs_whole() {
         submit(&fixture.scheduler, rows(&[6], 1)),
     );
     assert_eq!(answers.2.unwrap(), [6, 8, 10]);
-    assert_eq!(*fixture.batches.lock().unwrap(), [2, 3, 1]);
+    assert_eq!(*fixture.batches.lock().unwrap(), [2, 2, 2]);
 }
 
 #[tokio::test]
@@ -276,15 +278,68 @@ async fn a_deadline_that_passes_in_the_queue_is_answered_while_the_instance_is_b
     let first = tokio::spawn(async move { submit(&scheduler, rows(&[1], 1)).await });
     until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
     let deadline = Some(Instant::now() + Duration::from_millis(5));
-    let late = fixture.scheduler.submit(rows(&[2], 1), Parameters::new(), deadline).await.unwrap_err();
+    let late =
+        fixture.scheduler.submit(rows(&[2], 1), Parameters::new(), deadline, Priority::NORMAL).await.unwrap_err();
     assert_eq!(late.kind(), Kind::DeadlineExceeded);
     drop(closed);
     first.await.unwrap().unwrap();
 }
 
 #[tokio::test]
+async fn a_batch_that_nobody_waits_for_any_more_is_stopped_and_its_time_counted_as_wasted() {
+    /// Runs until it is interrupted.
+    #[derive(Default)]
+    struct Endless(Arc<Interrupted>);
+
+    #[derive(Default)]
+    struct Interrupted(Mutex<bool>, std::sync::Condvar);
+
+    impl crate::runtime::Interrupt for Interrupted {
+        fn interrupt(&self) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_all();
+        }
+    }
+
+    impl Instance for Endless {
+        fn execute(&mut self, _: &[Option<Tensor>], _: &[usize]) -> Result<Vec<Tensor>> {
+            drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |interrupted| !*interrupted).unwrap());
+            Err(Error::execution("interrupted"))
+        }
+
+        fn interrupt(&self) -> Option<Arc<dyn crate::runtime::Interrupt>> {
+            Some(Arc::clone(&self.0) as Arc<dyn crate::runtime::Interrupt>)
+        }
+    }
+
+    let metrics = Arc::new(Telemetry::new().model("endless", "1"));
+    let instances: Vec<Box<dyn Instance>> = vec![Box::new(Endless::default())];
+    let model = Arc::new(Doubler::default());
+    let config = SchedulerConfig::default();
+    let (scheduler, stopped) = Scheduler::start(model, instances, slow(), config, None, Arc::clone(&metrics));
+    let scheduler = Arc::new(scheduler);
+    let calls: Vec<_> = (0..2)
+        .map(|value| {
+            let scheduler = Arc::clone(&scheduler);
+            tokio::spawn(async move { submit(&scheduler, rows(&[value], 1)).await })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(metrics.queue_depth.get(), 0, "both run together");
+    for call in calls {
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+    }
+    drop(scheduler);
+    // It would not end if the batch went on.
+    stopped.await.unwrap();
+    assert!(metrics.wasted_seconds.get() > 0.0);
+    assert_eq!(metrics.batch_retries.get(), 0);
+}
+
+#[tokio::test]
 async fn a_model_of_unknown_pace_does_not_keep_this_thread() {
-    let fixture = start(SchedulerConfig::default(), 1, Pace::default());
+    let fixture = start(SchedulerConfig::default(), 1, Curve::default());
     let gate = Arc::clone(&fixture.gate);
     let closed = gate.lock().unwrap();
     let scheduler = Arc::clone(&fixture.scheduler);
@@ -343,8 +398,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let limits = BatchLimits { rows_max, ..BatchLimits::default() };
-            let pace = if on_threads { slow() } else { quick() };
-            let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, instances, pace);
+            let curve = if on_threads { slow() } else { quick() };
+            let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, instances, curve);
             let mut next = 0;
             let mut requests = Vec::new();
             for (index, &(count, width)) in sizes.iter().enumerate() {

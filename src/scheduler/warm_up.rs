@@ -1,5 +1,5 @@
 //! The first runs of a model, before it is ready: they prove that it runs at all, find out whether rows may be joined, and
-//! seed the pace. Inputs are made up from the signature.
+//! seed the curve. Inputs are made up from the signature.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::batch::execute;
-use super::pace::Pace;
+use super::curve::Curve;
 use crate::error::{Error, Result};
 use crate::infer::ValidRequest;
 use crate::model::{Dim, Signature, TensorSpec};
@@ -46,7 +46,7 @@ pub struct WarmUp {
     /// Whether requests may be joined.
     pub batching: Batching,
     /// Execution times measured.
-    pub pace: Pace,
+    pub curve: Curve,
     /// Why no made-up input could be run, where none could and the model may still be right: the first request is its
     /// first run.
     pub not_run: Option<String>,
@@ -57,7 +57,7 @@ impl WarmUp {
     pub fn skipped(signature: &Signature) -> Self {
         let reason = "the settings switch the warm-up off, so that joining rows was not verified".into();
         let batching = Batching::Off { reason, suspicious: signature.may_batch() };
-        Self { batching, pace: Pace::default(), not_run: None }
+        Self { batching, curve: Curve::default(), not_run: None }
     }
 }
 
@@ -67,7 +67,7 @@ impl WarmUp {
 /// [`crate::error::Kind::ModelUnavailable`] where the model fails on inputs that no model of this signature may refuse:
 /// numbers of fixed shape.
 pub fn warm_up(instance: &mut dyn Instance, signature: &Signature, rows_max: usize) -> Result<WarmUp> {
-    let mut pace = Pace::default();
+    let mut curve = Curve::default();
     let source = match find_runnable(instance, signature) {
         Ok(source) => source,
         Err(error) if any_input_will_do(signature) => {
@@ -75,20 +75,20 @@ pub fn warm_up(instance: &mut dyn Instance, signature: &Signature, rows_max: usi
         }
         Err(error) => {
             let off = Batching::Off { reason: "no made-up input could be run".into(), suspicious: false };
-            return Ok(WarmUp { batching: off, pace, not_run: Some(error.to_string()) });
+            return Ok(WarmUp { batching: off, curve, not_run: Some(error.to_string()) });
         }
     };
     // The first run allocates; only now does a run take what runs take.
-    measure(instance, signature, &source, 1, &mut pace)?;
+    measure(instance, signature, &source, 1, &mut curve)?;
     let batching = if rows_max > 1 { verify(instance, signature, &source) } else { pinned() };
     if batching == Batching::Verified {
         for rows in [2, 8, rows_max].into_iter().filter(|&rows| rows <= rows_max) {
-            if pace.predict(rows).is_some_and(|predicted| predicted <= MEASURED_MAX) {
-                measure(instance, signature, &source, rows, &mut pace)?;
+            if curve.centre(rows) <= MEASURED_MAX {
+                measure(instance, signature, &source, rows, &mut curve)?;
             }
         }
     }
-    Ok(WarmUp { batching, pace, not_run: None })
+    Ok(WarmUp { batching, curve, not_run: None })
 }
 
 fn pinned() -> Batching {
@@ -126,7 +126,7 @@ fn measure(
     signature: &Signature,
     source: &Source,
     rows: usize,
-    pace: &mut Pace,
+    curve: &mut Curve,
 ) -> Result<()> {
     let request = source.request(signature, rows, 0);
     let mut best = Duration::MAX;
@@ -138,7 +138,7 @@ fn measure(
         }
         best = best.min(started.elapsed());
     }
-    pace.note(rows, best);
+    curve.note(rows, best);
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use tokio::time::Instant;
 
@@ -38,6 +38,7 @@ pub struct Telemetry {
     queue_seconds: HistogramVec,
     execute_seconds: HistogramVec,
     batch_rows: HistogramVec,
+    wasted_seconds: CounterVec,
     batch_retries: IntCounterVec,
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
@@ -73,6 +74,13 @@ impl Telemetry {
             queue_seconds: histogram(&registry, names::QUEUE_SECONDS, "Wait for a batch", &SECONDS),
             execute_seconds: histogram(&registry, names::EXECUTE_SECONDS, "One execution of a batch", &SECONDS),
             batch_rows: histogram(&registry, names::BATCH_ROWS, "Rows of an executed batch", &ROWS),
+            wasted_seconds: keep(
+                &registry,
+                CounterVec::new(
+                    opts(names::WASTED_SECONDS, "Execution for answers that nobody could use"),
+                    &BY_VERSION,
+                ),
+            ),
             batch_retries: keep(
                 &registry,
                 IntCounterVec::new(opts(names::BATCH_RETRIES, "Failed batches retried singly"), &BY_VERSION),
@@ -120,6 +128,7 @@ impl Telemetry {
             queue_seconds: self.queue_seconds.with_label_values(&labels),
             execute_seconds: self.execute_seconds.with_label_values(&labels),
             batch_rows: self.batch_rows.with_label_values(&labels),
+            wasted_seconds: self.wasted_seconds.with_label_values(&labels),
             batch_retries: self.batch_retries.with_label_values(&labels),
             in_flight: self.in_flight.with_label_values(&labels),
             queue_depth: self.queue_depth.with_label_values(&labels),
@@ -150,6 +159,7 @@ impl Telemetry {
         histograms.iter().for_each(|family| drop(family.remove_label_values(&labels)));
         [&self.in_flight, &self.queue_depth].iter().for_each(|family| drop(family.remove_label_values(&labels)));
         drop(self.batch_retries.remove_label_values(&labels));
+        drop(self.wasted_seconds.remove_label_values(&labels));
         drop(self.load_seconds.remove_label_values(&labels));
         for kind in Kind::ALL.iter().map(|kind| kind.name()).chain(["ok"]) {
             drop(self.requests.remove_label_values(&[model, version, kind]));
@@ -204,6 +214,8 @@ pub struct ModelMetrics {
     pub execute_seconds: Histogram,
     /// See [`names::BATCH_ROWS`].
     pub batch_rows: Histogram,
+    /// See [`names::WASTED_SECONDS`].
+    pub wasted_seconds: Counter,
     /// See [`names::BATCH_RETRIES`].
     pub batch_retries: IntCounter,
     in_flight: IntGauge,

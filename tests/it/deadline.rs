@@ -37,8 +37,11 @@ fn with_timeout(microseconds: u64) -> String {
 }
 
 async fn serve() -> Server {
-    Server::start(&Models::new().with_slow_identity("busy", EXECUTION.as_millis() as u64, "")).await
+    // Without a warm-up nothing is known of the model when it starts, so that no request is refused for want of time.
+    Server::start(&Models::new().with_slow_identity("busy", EXECUTION.as_millis() as u64, UNKNOWN)).await
 }
+
+const UNKNOWN: &str = "warm_up = false";
 
 /// Keeps the model's only instance busy; gives the call that does.
 async fn occupy(server: &Server) -> JoinHandle<u16> {
@@ -112,6 +115,27 @@ async fn a_deadline_is_kept_while_the_request_itself_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
+    let server = Server::start(&Models::new().with_slow_identity("busy", EXECUTION.as_millis() as u64, "")).await;
+    let mut http = server.http().await;
+    let answer = http.post("/v2/models/busy/infer", with_timeout(DEADLINE.as_micros() as u64)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("1")), "{answer:?}");
+    assert!(answer.error().contains("an answer is predicted in"), "{answer:?}");
+    let mut connection = Http::connect_http2(server.grpc).await;
+    let message = message("busy", &row());
+    let headers = [("grpc-timeout", "50m")];
+    let outcome = call::<ModelInferResponse>(&mut connection, "ModelInfer", &headers, &message).await.unwrap();
+    assert_eq!(outcome.code, Code::ResourceExhausted, "{outcome:?}");
+    let metrics = Metrics::of(&mut http).await;
+    assert_eq!(metrics.sum(&format!("{}_count", names::BATCH_ROWS), &[]), 0.0, "nothing was executed");
+    assert_eq!(
+        http.infer("busy", &json_body(&row())).await.status,
+        200,
+        "the objective is no deadline of the caller's"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_that_is_met_changes_nothing() {
     let server = serve().await;
     let mut http = server.http().await;
@@ -122,7 +146,7 @@ async fn a_deadline_that_is_met_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_timeout_of_the_settings_holds_for_requests_without_a_deadline() {
-    let settings = "queue_timeout = \"50ms\"";
+    let settings = "queue_timeout = \"50ms\"\nwarm_up = false";
     let models = Models::new().with_slow_identity("busy", EXECUTION.as_millis() as u64, settings);
     let server = Server::start(&models).await;
     let (busy, mut http) = (occupy(&server).await, server.http().await);

@@ -51,8 +51,9 @@ impl Keeper {
         let (scheduler, stopped) = Scheduler::start(
             loaded.model,
             loaded.instances,
-            loaded.warm_up.pace,
+            loaded.warm_up.curve,
             loaded.scheduler,
+            loaded.shares_cores.then_some(&self.cores),
             Arc::clone(&metrics),
         );
         let model = Model {
@@ -93,7 +94,7 @@ impl Keeper {
 fn report(id: &Id, loaded: &Loaded, took: Duration) {
     let (model, version) = (&id.0, id.1);
     let (instances, rows_max) = (loaded.instances.len(), loaded.scheduler.limits.rows_max);
-    let row = loaded.warm_up.pace.predict(1).unwrap_or_default();
+    let row = loaded.warm_up.curve.centre(1);
     tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
         tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");

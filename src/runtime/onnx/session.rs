@@ -5,12 +5,12 @@
 //! other providers' allocators are not thread-safe; a provider other than the CPU's must make a session per instance here.
 
 use std::ffi::{CString, c_char};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::session::Session;
-use ort::sys::OrtValue;
+use ort::sys::{OrtRunOptions, OrtValue};
 use ort::value::{Outlet, ValueType};
 use smallvec::SmallVec;
 
@@ -18,7 +18,7 @@ use super::one_line;
 use super::value::{Value, check, data_type, has_shape};
 use crate::error::{Error, Result};
 use crate::model::{Dim, Signature, TensorSpec};
-use crate::runtime::{Instance, LoadedModel};
+use crate::runtime::{Instance, Interrupt, LoadedModel};
 use crate::tensor::Tensor;
 
 pub(super) struct OnnxModel {
@@ -54,12 +54,56 @@ impl LoadedModel for OnnxModel {
     }
 
     fn instance(&self) -> Result<Box<dyn Instance>> {
-        Ok(Box::new(OnnxInstance { shared: Arc::clone(&self.shared) }))
+        Ok(Box::new(OnnxInstance { shared: Arc::clone(&self.shared), options: Arc::new(RunOptions::new()?) }))
     }
 }
 
 struct OnnxInstance {
     shared: Arc<Shared>,
+    options: Arc<RunOptions>,
+}
+
+/// What a run looks at to find out whether it should end.
+struct RunOptions(NonNull<OrtRunOptions>);
+
+// SAFETY: the options are only ever read by a run and set by the two functions below, which ONNX Runtime documents as
+// callable while a run uses them; they are freed when neither the instance nor anybody who may interrupt it is left.
+unsafe impl Send for RunOptions {}
+// SAFETY: as above.
+unsafe impl Sync for RunOptions {}
+
+impl RunOptions {
+    fn new() -> Result<Self> {
+        let mut made = ptr::null_mut();
+        // SAFETY: the out pointer is valid for the call.
+        let status = unsafe { (ort::api().CreateRunOptions)(&raw mut made) };
+        check(status).map_err(|message| Error::unavailable(one_line(&message)))?;
+        NonNull::new(made).map(Self).ok_or_else(|| Error::unavailable("ONNX Runtime made no run options"))
+    }
+
+    /// Forgets an interruption that came between two runs.
+    fn reset(&self) {
+        // SAFETY: the options are alive.
+        let status = unsafe { (ort::api().RunOptionsUnsetTerminate)(self.0.as_ptr()) };
+        // It only stores a flag.
+        let _ = check(status);
+    }
+}
+
+impl Interrupt for RunOptions {
+    fn interrupt(&self) {
+        // SAFETY: the options are alive.
+        let status = unsafe { (ort::api().RunOptionsSetTerminate)(self.0.as_ptr()) };
+        // It only stores a flag.
+        let _ = check(status);
+    }
+}
+
+impl Drop for RunOptions {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the pointer any more.
+        unsafe { (ort::api().ReleaseRunOptions)(self.0.as_ptr()) };
+    }
 }
 
 impl Instance for OnnxInstance {
@@ -76,13 +120,14 @@ impl Instance for OnnxInstance {
         let input_pointers: SmallVec<[*const OrtValue; 4]> = input_values.iter().map(Value::as_ptr).collect();
         let output_names: SmallVec<[*const c_char; 4]> =
             outputs.iter().map(|&position| shared.output_names[position].as_ptr()).collect();
+        self.options.reset();
         let mut output_values: SmallVec<[*mut OrtValue; 4]> = outputs.iter().map(|_| ptr::null_mut()).collect();
         // SAFETY: names and values are as many as the counts say and outlive the call; the values' data belong to
         // `inputs`, which outlive it too; concurrent runs of one session are allowed (see the module).
         let status = unsafe {
             (ort::api().Run)(
                 shared.session.ptr().cast_mut(),
-                ptr::null(),
+                self.options.0.as_ptr(),
                 input_names.as_ptr(),
                 input_pointers.as_ptr(),
                 input_names.len(),
@@ -102,6 +147,10 @@ impl Instance for OnnxInstance {
                 value.into_tensor().map_err(|error| error.within(format_args!("output '{}'", spec.name)))
             })
             .collect()
+    }
+
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        Some(Arc::clone(&self.options) as Arc<dyn Interrupt>)
     }
 }
 

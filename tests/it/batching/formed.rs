@@ -70,8 +70,10 @@ async fn interleaved_shapes_are_each_joined_among_themselves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_without_settings_joins_what_comes_while_it_is_busy() {
-    // 2 ms a row on one instance, so requests that come together have to wait, and those that wait share the next batch.
-    let server = Server::start(&Models::of(&["slow"]).with_toml("slow", "instances = 1")).await;
+    // 10 ms a batch, whatever its rows, on one instance: requests that come together have to wait, and share the next one.
+    let text = "runtime = \"identity\"\nexecute_time = \"10ms\"\ninstances = 1\nslo = \"10s\"\n\
+                [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1, 1]\n";
+    let server = Server::start(&Models::new().with_toml("slow", text)).await;
     everyone_gets_their_own(&server, "slow", (0..64).map(|_| (1, 1))).await;
     let metrics = server.metrics().await;
     let batches = metrics.sum(&format!("{}_count", names::BATCH_ROWS), &[]);

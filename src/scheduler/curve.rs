@@ -1,0 +1,295 @@
+//! The learned latency curve: how long an execution takes, as a function of its work.
+//!
+//! Work is counted in rows, or in padded cells where requests of different lengths share a batch. The curve is a table of
+//! *knots*, two to an octave (1, 2, 3, 4, 6, 8, 12, ...), each with the logarithm of the time that a batch of that size
+//! takes; between knots that were measured the time is a straight line. Nothing else is assumed of its form, so that steps
+//! (a cache that overflows, a kernel that pads to eight) are learned as they are.
+//!
+//! Each execution moves the knots beside its size by a share of its residual `ln(took / predicted)`, clipped, so that one
+//! outlier moves little; residuals that keep being clipped on the same side are a change, and are followed in large steps.
+//! Knots further off move along in proportion to their nearness, since what slows one size mostly slows all. The table is
+//! kept monotone: more work never takes less time. One spread for all sizes, the 95th percentile of the same residuals,
+//! makes the upper quantile of a prediction out of its centre (Robbins and Monro 1951: a step up by `0.95 s` where the
+//! residual is above, down by `0.05 s` where it is below).
+
+use std::time::Duration;
+
+/// Knots: two to an octave up to 2^31 units of work.
+const KNOTS: usize = 62;
+
+/// Share of a residual that the measured size learns at once: half of a change is followed in four batches.
+const NEAR: f64 = 0.15;
+
+/// Share that sizes further off learn, before it is divided by the distance in knots.
+const FAR: f64 = 0.05;
+
+/// Residuals count up to this; beyond it a batch was disturbed, unless the next ones are alike.
+const CLIP: f64 = 0.35;
+
+/// So many clipped residuals in a row on one side are a change and no disturbance: of batches with 1 % outliers, one in
+/// a million runs is that long.
+const CHANGED_AFTER: i32 = 3;
+
+/// Share of a residual that every size learns in a change: what slows one size this much mostly slows all.
+const CHANGED: f64 = 0.5;
+
+/// Step of the spread's quantile, in logarithms.
+const SPREAD_STEP: f64 = 0.02;
+
+/// The spread at first, and at most: 10 % above the centre, and three times the centre.
+const SPREAD_FIRST: f64 = 0.1;
+const SPREAD_MAX: f64 = 1.1;
+
+/// The quantile that [`Curve::upper`] predicts.
+const QUANTILE: f64 = 0.95;
+
+/// Latency against work, learned. See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// ln(seconds) at each measured knot.
+    logs: [f64; KNOTS],
+    /// The same in seconds, so that predictions need no exponential.
+    seconds: [f64; KNOTS],
+    /// Measurements that each knot has seen.
+    seen: [u32; KNOTS],
+    /// Which knots have been measured, as bits.
+    measured: u64,
+    /// ln of upper quantile over centre.
+    spread: f64,
+    /// Upper quantile over centre.
+    factor: f64,
+    /// Clipped residuals in a row, signed by their side.
+    run: i32,
+    /// The largest work that ever ran.
+    largest: usize,
+}
+
+impl Default for Curve {
+    fn default() -> Self {
+        Self {
+            logs: [0.0; KNOTS],
+            seconds: [0.0; KNOTS],
+            seen: [0; KNOTS],
+            measured: 0,
+            spread: SPREAD_FIRST,
+            factor: SPREAD_FIRST.exp(),
+            run: 0,
+            largest: 0,
+        }
+    }
+}
+
+/// One measured size of a curve, for people and for files.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Work of the batch.
+    pub work: usize,
+    /// The centre: what half of the batches of this size stay below.
+    pub centre: Duration,
+    /// What 95 % of them stay below.
+    pub upper: Duration,
+    /// How many executions it was learned from.
+    pub seen: u32,
+}
+
+/// The work at `knot`.
+const fn work_at(knot: usize) -> usize {
+    let octave = knot.div_ceil(2);
+    if knot % 2 == 1 {
+        1 << octave
+    } else if octave == 0 {
+        1
+    } else {
+        3 << (octave - 1)
+    }
+}
+
+/// The last knot at or below `work`.
+fn knot_below(work: usize) -> usize {
+    let work = work.max(1);
+    let octave = work.ilog2() as usize;
+    let knot = match octave {
+        0 => 0,
+        _ if work >> (octave - 1) == 3 => 2 * octave,
+        _ => 2 * octave - 1,
+    };
+    knot.min(KNOTS - 1)
+}
+
+impl Curve {
+    /// Whether anything was measured.
+    pub fn is_empty(&self) -> bool {
+        self.measured == 0
+    }
+
+    /// The largest work that ever ran; 0 where nothing did.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
+    /// Learns that an execution of `work` took `took`.
+    pub fn note(&mut self, work: usize, took: Duration) {
+        let (work, took) = (work.max(1), took.as_secs_f64().max(1e-9).ln());
+        self.largest = self.largest.max(work);
+        let below = knot_below(work);
+        // The knot nearest in work learns; the one on the other side only as a neighbour.
+        let knot =
+            if below + 1 < KNOTS && work - work_at(below) > work_at(below + 1) - work { below + 1 } else { below };
+        if self.measured >> knot & 1 == 0 {
+            self.first(knot, work, took);
+            return;
+        }
+        let residual = took - self.predict(work).ln();
+        self.learn_spread(residual);
+        let changed = self.changed(residual);
+        let step = if changed { residual } else { residual.clamp(-CLIP, CLIP) };
+        for other in Bits(self.measured) {
+            let share = match other.abs_diff(knot) {
+                _ if changed => CHANGED,
+                0 => self.share(knot),
+                distance => FAR / distance as f64,
+            };
+            self.set(other, self.logs[other] + share * step);
+        }
+        self.seen[knot] = self.seen[knot].saturating_add(1);
+        self.keep_monotone(knot);
+    }
+
+    /// The time that `work` is predicted to take at the centre of its distribution; zero where nothing is known.
+    pub fn centre(&self, work: usize) -> Duration {
+        Duration::from_secs_f64(self.predict(work))
+    }
+
+    /// The time that 95 % of executions of `work` are predicted to stay below; zero where nothing is known.
+    pub fn upper(&self, work: usize) -> Duration {
+        Duration::from_secs_f64(self.predict(work) * self.factor)
+    }
+
+    /// The most work whose [`Curve::upper`] is within `limit`: 0 where not even one unit is, [`usize::MAX`] where nothing
+    /// is known.
+    pub fn work_within(&self, limit: Duration) -> usize {
+        if self.is_empty() {
+            return usize::MAX;
+        }
+        let fits = |work: usize| self.upper(work) <= limit;
+        if !fits(1) {
+            return 0;
+        }
+        let (mut good, mut bad) = (1, work_at(KNOTS - 1));
+        while bad > good + 1 {
+            let middle = good + (bad - good) / 2;
+            if fits(middle) { good = middle } else { bad = middle }
+        }
+        good
+    }
+
+    /// What was measured, by ascending work.
+    pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
+        Bits(self.measured).map(|knot| Point {
+            work: work_at(knot),
+            centre: Duration::from_secs_f64(self.seconds[knot]),
+            upper: Duration::from_secs_f64(self.seconds[knot] * self.factor),
+            seen: self.seen[knot],
+        })
+    }
+}
+
+/// Learning.
+impl Curve {
+    /// The first measurement near `knot`, taken as it is but for the way from `work` to the knot.
+    fn first(&mut self, knot: usize, work: usize, took: f64) {
+        let shift = if self.is_empty() { 0.0 } else { (self.predict(work_at(knot)) / self.predict(work)).ln() };
+        self.set(knot, took + shift);
+        self.seen[knot] = 1;
+        self.measured |= 1 << knot;
+        self.keep_monotone(knot);
+    }
+
+    fn set(&mut self, knot: usize, log: f64) {
+        (self.logs[knot], self.seconds[knot]) = (log, log.exp());
+    }
+
+    /// The share of a residual that `knot` takes: all of the first ones, to their mean, then a constant one.
+    fn share(&self, knot: usize) -> f64 {
+        NEAR.max(1.0 / (f64::from(self.seen[knot]) + 1.0))
+    }
+
+    /// Whether `residual` is the latest of a run of large ones on the same side.
+    fn changed(&mut self, residual: f64) -> bool {
+        let side = if residual.abs() <= CLIP { 0 } else { residual.signum() as i32 };
+        self.run = if self.run.signum() == side { self.run.saturating_add(side) } else { side };
+        self.run.abs() >= CHANGED_AFTER
+    }
+
+    fn learn_spread(&mut self, residual: f64) {
+        let step = if residual > self.spread { QUANTILE } else { QUANTILE - 1.0 };
+        self.spread = (self.spread + SPREAD_STEP * step).clamp(0.0, SPREAD_MAX);
+        self.factor = self.spread.exp();
+    }
+
+    /// `knot` has news: smaller sizes take no longer, larger ones no less.
+    fn keep_monotone(&mut self, knot: usize) {
+        let news = self.logs[knot];
+        for other in Bits(self.measured) {
+            let known = self.logs[other];
+            if if other < knot { known > news } else { known < news } {
+                self.set(other, news);
+            }
+        }
+    }
+
+    /// Seconds that `work` units are predicted to take; 0 where nothing was measured.
+    fn predict(&self, work: usize) -> f64 {
+        let work = work.max(1);
+        let knot = knot_below(work);
+        let below = u64::MAX >> (63 - knot);
+        match (highest(self.measured & below), lowest(self.measured & !below)) {
+            (Some(low), _) if work_at(low) == work => self.seconds[low],
+            (Some(low), Some(high)) => self.line(low, high, work as f64),
+            (Some(low), None) => self.beyond(low, work as f64),
+            // Fewer rows than ever ran: as long as the fewest that did.
+            (None, Some(high)) => self.seconds[high],
+            (None, None) => 0.0,
+        }
+    }
+
+    /// Seconds at `work` on the line through two knots.
+    fn line(&self, low: usize, high: usize, work: f64) -> f64 {
+        let (from, to) = (work_at(low) as f64, work_at(high) as f64);
+        let (start, end) = (self.seconds[low], self.seconds[high]);
+        start + (end - start) * (work - from) / (to - from)
+    }
+
+    /// Seconds at `work` beyond the last knot: on along the last line, but at least with half the mean cost of a unit, since
+    /// what looks flat ends somewhere, and exactly that where there is no line yet, since what nobody tries is never learned.
+    fn beyond(&self, last: usize, work: f64) -> f64 {
+        let (from, start) = (work_at(last) as f64, self.seconds[last]);
+        let mean = start / from;
+        let slope = highest(self.measured & !(1 << last)).map_or(mean / 2.0, |before| {
+            let slope = (start - self.seconds[before]) / (from - work_at(before) as f64);
+            slope.max(mean / 2.0)
+        });
+        start + slope * (work - from)
+    }
+}
+
+fn highest(bits: u64) -> Option<usize> {
+    (bits != 0).then(|| 63 - bits.leading_zeros() as usize)
+}
+
+fn lowest(bits: u64) -> Option<usize> {
+    (bits != 0).then(|| bits.trailing_zeros() as usize)
+}
+
+/// The positions of the ones, ascending.
+struct Bits(u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let position = lowest(self.0)?;
+        self.0 &= self.0 - 1;
+        Some(position)
+    }
+}
