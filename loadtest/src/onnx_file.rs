@@ -6,7 +6,8 @@
 
 use prost::Message;
 
-use crate::payload::{Random, little_endian};
+use crate::payload::little_endian;
+use crate::random::Random;
 
 /// Numbers in a row.
 const ROW: i64 = 512;

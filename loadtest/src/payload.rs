@@ -6,6 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::json;
 
+use crate::proto::{InferInputTensor, ModelInferRequest};
+use crate::random::Random;
+
 /// What the values of a model's input look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Values {
@@ -95,11 +98,15 @@ impl ModelSpec {
 
     /// The messages of `count` single-row calls.
     pub(crate) fn messages(&self, count: usize) -> Vec<Vec<u8>> {
-        let message = |row: &[f32]| {
-            let input =
-                InferInputTensor { name: self.input.clone(), datatype: "FP32".to_owned(), shape: self.shape.clone() };
-            let raw = vec![Bytes::from(little_endian(row))];
-            ModelInferRequest { model_name: self.name.clone(), inputs: vec![input], raw_input_contents: raw }
+        let message = |row: &[f32]| ModelInferRequest {
+            model_name: self.name.clone(),
+            inputs: vec![InferInputTensor {
+                name: self.input.clone(),
+                datatype: "FP32".to_owned(),
+                shape: self.shape.clone(),
+            }],
+            raw_input_contents: vec![Bytes::from(little_endian(row))],
+            ..ModelInferRequest::default()
         };
         self.rows(count).chunks(self.row_len()).map(|row| message(row).encode_to_vec()).collect()
     }
@@ -121,28 +128,6 @@ pub(crate) struct HttpBody {
     pub(crate) bytes: Vec<u8>,
     /// Length of the JSON part, if binary tensors follow it.
     pub(crate) json_length: Option<usize>,
-}
-
-/// The part of the V2 service's request that we fill.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ModelInferRequest {
-    #[prost(string, tag = "1")]
-    model_name: String,
-    #[prost(message, repeated, tag = "5")]
-    inputs: Vec<InferInputTensor>,
-    #[prost(bytes = "bytes", repeated, tag = "7")]
-    raw_input_contents: Vec<Bytes>,
-}
-
-/// The description of one input.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct InferInputTensor {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    datatype: String,
-    #[prost(int64, repeated, tag = "3")]
-    shape: Vec<i64>,
 }
 
 /// A message of nothing but bytes, for the bare echo that a gRPC server is compared with.
@@ -168,26 +153,6 @@ pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
 fn decimal(value: f32) -> serde_json::Number {
     let shortest = value.to_string().parse().ok();
     shortest.and_then(serde_json::Number::from_f64).unwrap_or_else(|| serde_json::Number::from(0))
-}
-
-/// A small random generator (Vigna's splitmix64): the same rows and weights on every machine.
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// Starts the sequence that belongs to `seed`.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below `bound`; the bias is below one in 2^32 for small bounds.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        (((mixed >> 32) * u64::from(bound)) >> 32) as u32
-    }
 }
 
 #[cfg(test)]

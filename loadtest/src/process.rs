@@ -40,6 +40,23 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Raises the limit of open files as far as an ordinary user may; an open loop opens connections as it needs them.
+pub(crate) fn raise_open_files() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is valid for reads and writes during both calls.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
+        limit.rlim_cur = limit.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit))
+    }
+}
+
+/// Lets sleeps of the calling thread end when they should, instead of up to 50 microseconds later.
+pub(crate) fn sleep_exactly() -> io::Result<()> {
+    // SAFETY: prctl with PR_SET_TIMERSLACK takes plain integers.
+    unsafe { check(libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong)) }
+}
+
 /// The cores that the calling thread may run on.
 pub(crate) fn cores() -> io::Result<Vec<usize>> {
     // SAFETY: an all-zero cpu_set_t is an empty set; the kernel fills it within its size.

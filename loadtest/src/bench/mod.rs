@@ -149,7 +149,8 @@ impl Bench {
             spread: case.connect.spread(),
             warmup: self.warmup,
             window: self.window,
-            rate: None,
+            open: None,
+            slo: None,
             drain: DRAIN,
             observed: Some(observed),
         }

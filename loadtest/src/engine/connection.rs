@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::protocol::{Done, Failure, Protocol};
 
 /// How long the operating system may take to connect.
@@ -13,6 +15,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A connection and the protocol spoken on it.
 pub(crate) struct Connection<P> {
     stream: TcpStream,
+    /// The handshake of TCP is under way.
+    connecting: bool,
     /// The protocol's state.
     pub(crate) protocol: P,
     out: Vec<u8>,
@@ -22,14 +26,41 @@ pub(crate) struct Connection<P> {
 
 impl<P: Protocol> Connection<P> {
     /// Connects, and queues the protocol's greeting.
-    pub(crate) fn open(address: SocketAddr, mut protocol: P) -> io::Result<Self> {
-        // Blocking: on loopback the kernel answers at once, without waiting for the server to accept.
+    pub(crate) fn open(address: SocketAddr, protocol: P) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, CONNECT_MAX)?;
-        stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
+        Self::on(stream, false, protocol)
+    }
+
+    /// Begins to connect and queues the protocol's greeting. Requests may be queued behind it at once;
+    /// [`Self::connected`] tells when they can leave.
+    pub(crate) fn begin(address: SocketAddr, protocol: P) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        let connecting = match socket.connect(&address.into()) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
+            Err(error) => return Err(error),
+        };
+        Self::on(socket.into(), connecting, protocol)
+    }
+
+    fn on(stream: TcpStream, connecting: bool, mut protocol: P) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
         let mut out = Vec::with_capacity(4096);
         protocol.greet(&mut out);
-        Ok(Self { stream, protocol, out, written: 0, rest: Vec::new() })
+        Ok(Self { stream, connecting, protocol, out, written: 0, rest: Vec::new() })
+    }
+
+    /// Whether the connection stands. To be asked at each event of the socket; the error is why it never will.
+    pub(crate) fn connected(&mut self) -> Result<bool, Failure> {
+        if self.connecting {
+            if !matches!(self.stream.take_error(), Ok(None)) {
+                return Err(Failure::Connect);
+            }
+            self.connecting = self.stream.peer_addr().is_err();
+        }
+        Ok(!self.connecting)
     }
 
     /// The descriptor to register with the poller.
@@ -44,6 +75,9 @@ impl<P: Protocol> Connection<P> {
 
     /// Writes what is queued, as far as the socket takes it. The poller says when to call again.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        if self.connecting {
+            return Ok(());
+        }
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(count) => self.written += count,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// The most events taken from the kernel by one wait.
 const EVENTS_MAX: usize = 256;
@@ -20,6 +21,8 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
     ready: usize,
+    /// The kernel sleeps to the nanosecond (epoll_pwait2, Linux 5.11).
+    fine: bool,
 }
 
 impl Poller {
@@ -33,7 +36,7 @@ impl Poller {
         // SAFETY: `raw` was just returned by the kernel and nothing else owns it.
         let epoll = unsafe { OwnedFd::from_raw_fd(raw) };
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
-        Ok(Self { epoll, events, ready: 0 })
+        Ok(Self { epoll, events, ready: 0, fine: true })
     }
 
     /// Registers a socket for both directions. Closing the socket removes it.
@@ -46,19 +49,42 @@ impl Poller {
         if code < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits up to `timeout_ms` and returns how many sockets are ready; 0 also after an interrupting signal.
-    pub(crate) fn wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        // SAFETY: the kernel writes at most EVENTS_MAX entries into a buffer of that length.
-        let code = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS_MAX as i32, timeout_ms)
-        };
+    /// Waits up to `timeout` and returns how many sockets are ready; 0 also after an interrupting signal. On an old
+    /// kernel it may return up to a millisecond early, so that the caller spins that away rather than being late.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
         self.ready = 0;
+        let mut code = -1;
+        if self.fine {
+            code = self.wait_fine(timeout);
+            self.fine = code >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS);
+        }
+        if !self.fine {
+            let millis = timeout.as_millis().min(i32::MAX as u128) as i32;
+            // SAFETY: the kernel writes at most EVENTS_MAX entries into a buffer of that length.
+            code = unsafe {
+                libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS_MAX as i32, millis)
+            };
+        }
         if code < 0 {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(0) } else { Err(error) };
         }
         self.ready = code as usize;
         Ok(self.ready)
+    }
+
+    fn wait_fine(&mut self, timeout: Duration) -> i32 {
+        let time = libc::timespec {
+            tv_sec: timeout.as_secs() as libc::time_t,
+            tv_nsec: timeout.subsec_nanos() as libc::c_long,
+        };
+        // SAFETY: the kernel writes at most EVENTS_MAX entries into a buffer of that length; `time` outlives the call;
+        // no signal mask is given. By number, because C libraries know the call only for a few years.
+        unsafe {
+            let (events, none) = (self.events.as_mut_ptr(), std::ptr::null::<libc::sigset_t>());
+            let (epoll, time) = (self.epoll.as_raw_fd(), &raw const time);
+            libc::syscall(libc::SYS_epoll_pwait2, epoll, events, EVENTS_MAX, time, none, 0_usize) as i32
+        }
     }
 
     /// The `index`-th ready socket of the last wait.

@@ -69,4 +69,7 @@ pub(crate) trait Protocol {
 
     /// The peer announced that it takes no further request here.
     fn retired(&self) -> bool;
+
+    /// Gives up every request in flight, for a connection that is lost or a run that is over.
+    fn abandon(&mut self, failure: Failure, done: &mut Vec<Done>);
 }

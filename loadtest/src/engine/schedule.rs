@@ -1,30 +1,32 @@
-//! When requests start: whenever a connection is free (closed loop), or at fixed times (open loop).
+//! When requests start: whenever a connection is free (closed loop), or when they are due (open loop).
 
-/// Start times of an open loop at a constant rate, in nanoseconds on the engine's clock.
+use std::sync::Arc;
+
+/// The due times of an open loop, in nanoseconds on the engine's clock.
 ///
 /// A request that finds every connection busy keeps its place and its time: its latency counts from when it was due,
 /// not from when it could be sent. Otherwise a stalled server would stop the clock that measures it ("coordinated
 /// omission", Gil Tene).
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
-    start: u64,
-    end: u64,
-    interval: f64,
-    taken: u64,
+    due: Arc<[u64]>,
+    /// What is added to the due times.
+    offset: u64,
+    taken: usize,
+    /// Requests before this position have been counted as held, if they were.
+    looked_at: usize,
+    held: u64,
 }
 
 impl Schedule {
-    /// `rate` requests per second from `start` until before `end`.
-    pub(crate) fn new(rate: f64, start: u64, end: u64) -> Self {
-        assert!(rate > 0.0, "a rate is above zero");
-        Self { start, end, interval: 1e9 / rate, taken: 0 }
+    /// Requests at these ascending times, counted from `offset`.
+    pub(crate) fn new(due: Arc<[u64]>, offset: u64) -> Self {
+        Self { due, offset, taken: 0, looked_at: 0, held: 0 }
     }
 
     /// When the next request is due; `None` once all have been taken.
     pub(crate) fn next(&self) -> Option<u64> {
-        // From the count rather than by adding up, so that rounding does not drift.
-        let at = self.start + (self.taken as f64 * self.interval) as u64;
-        (at < self.end).then_some(at)
+        self.due.get(self.taken).map(|at| at + self.offset)
     }
 
     /// Takes the next request if it is due at `now`, and returns when it was due.
@@ -32,6 +34,20 @@ impl Schedule {
         let at = self.next().filter(|at| *at <= now)?;
         self.taken += 1;
         Some(at)
+    }
+
+    /// Notes that every request due at `now` has to wait for a connection.
+    pub(crate) fn hold(&mut self, now: u64) {
+        self.looked_at = self.looked_at.max(self.taken);
+        while self.due.get(self.looked_at).is_some_and(|at| at + self.offset <= now) {
+            self.looked_at += 1;
+            self.held += 1;
+        }
+    }
+
+    /// How many requests had to wait for a connection.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
     }
 }
 
@@ -44,37 +60,31 @@ pub(crate) fn opening(index: usize, count: usize, spread: u64) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_schedule_keeps_its_rate_without_drift() {
-        let mut schedule = Schedule::new(3.0, 1_000, 1_000 + 10_000_000_000);
-        let mut last = None;
-        let mut count = 0;
-        while let Some(at) = schedule.take(u64::MAX) {
-            assert!(last.is_none_or(|before| at > before));
-            last = Some(at);
-            count += 1;
-        }
-        assert_eq!(count, 30);
-        assert_eq!(last, Some(1_000 + 9_666_666_666));
-        assert_eq!(schedule.next(), None);
+    fn schedule() -> Schedule {
+        Schedule::new(Arc::from([0, 10, 20, 30, 40]), 100)
     }
 
     #[test]
     fn a_request_is_not_given_out_before_it_is_due() {
-        let mut schedule = Schedule::new(1_000.0, 0, 1_000_000_000);
-        assert_eq!(schedule.take(0), Some(0));
-        assert_eq!(schedule.take(999_999), None);
-        assert_eq!(schedule.next(), Some(1_000_000));
-        assert_eq!(schedule.take(1_000_000), Some(1_000_000));
+        let mut schedule = schedule();
+        assert_eq!(schedule.take(99), None);
+        assert_eq!(schedule.take(100), Some(100));
+        assert_eq!(schedule.take(109), None);
+        assert_eq!(schedule.next(), Some(110));
+        assert_eq!(schedule.take(110), Some(110));
     }
 
     #[test]
-    fn requests_held_back_by_a_stall_keep_their_due_times() {
-        let mut schedule = Schedule::new(100.0, 0, 1_000_000_000);
-        assert_eq!(schedule.take(0), Some(0));
-        // Nothing could be sent for 50 ms: the five requests due meanwhile all count from their own times.
-        let held: Vec<_> = std::iter::from_fn(|| schedule.take(50_000_000)).collect();
-        assert_eq!(held, [10_000_000, 20_000_000, 30_000_000, 40_000_000, 50_000_000]);
+    fn requests_held_back_by_a_stall_keep_their_due_times_and_are_counted_once() {
+        let mut schedule = schedule();
+        schedule.hold(115);
+        schedule.hold(125);
+        assert_eq!(schedule.held(), 3);
+        assert_eq!(std::iter::from_fn(|| schedule.take(125)).collect::<Vec<_>>(), [100, 110, 120]);
+        schedule.hold(125);
+        assert_eq!((schedule.held(), schedule.next()), (3, Some(130)));
+        schedule.hold(u64::MAX);
+        assert_eq!(schedule.held(), 5);
     }
 
     #[test]

@@ -62,6 +62,10 @@ impl Protocol for HttpClient {
     fn retired(&self) -> bool {
         self.retired
     }
+
+    fn abandon(&mut self, failure: Failure, done: &mut Vec<Done>) {
+        done.extend(self.started.take().map(|started| Done { started, outcome: Err(failure), bytes: 0 }));
+    }
 }
 
 /// A POST of `body` to `path`, ready to be written. `extra` are further headers, already checked.

@@ -310,6 +310,11 @@ impl Protocol for GrpcClient {
     fn retired(&self) -> bool {
         self.retired
     }
+
+    fn abandon(&mut self, failure: Failure, done: &mut Vec<Done>) {
+        let lost = self.streams.drain(..);
+        done.extend(lost.map(|stream| Done { started: stream.started, outcome: Err(failure), bytes: 0 }));
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,147 @@
+//! The command line.
+
+pub(crate) mod load;
+pub(crate) mod parse;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use self::load::{CompareArgs, RunArgs, SweepArgs};
+use self::parse::duration;
+
+/// Load generator for V2 inference servers, with the ceilings to compare them against.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Load on one server: a closed loop, or an open one at each --rate.
+    Run(RunArgs),
+    /// The highest rate at which a server keeps its objective, and the curve of latency over throughput around it.
+    Sweep(SweepArgs),
+    /// Several servers under the same load in alternating turns.
+    Compare(CompareArgs),
+    /// Run a ceiling: a bare echo server, or ONNX Runtime in this process.
+    #[command(subcommand)]
+    Ceiling(Ceiling),
+    /// The whole performance table: starts servers, measures, prints ratios with the ceilings.
+    Bench(BenchArgs),
+}
+
+/// How connections are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Connect {
+    /// All at once.
+    Burst,
+    /// Evenly over a second.
+    Spread,
+}
+
+impl Connect {
+    /// Time over which connections are opened.
+    pub(crate) fn spread(self) -> Duration {
+        if self == Self::Burst { Duration::ZERO } else { Duration::from_secs(1) }
+    }
+}
+
+/// The ceilings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ceiling {
+    /// A bare hyper HTTP/1 echo server on one thread.
+    Http(EchoArgs),
+    /// A bare tonic unary echo server on one thread.
+    Grpc(EchoArgs),
+    /// ONNX Runtime in this process, one thread: rows per second for each batch size.
+    Session(SessionArgs),
+}
+
+/// Arguments of the echo servers.
+#[derive(Debug, Args)]
+pub(crate) struct EchoArgs {
+    /// Port on loopback.
+    #[arg(long)]
+    pub(crate) port: u16,
+    /// Core to run on.
+    #[arg(long)]
+    pub(crate) pin: Option<usize>,
+}
+
+/// Arguments of `ceiling session`.
+#[derive(Debug, Args)]
+pub(crate) struct SessionArgs {
+    /// The ONNX file.
+    #[arg(long)]
+    pub(crate) model: PathBuf,
+    /// Distinct rows that rotate.
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) rows: usize,
+    /// Time for each batch size.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Core to run on.
+    #[arg(long)]
+    pub(crate) pin: Option<usize>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Short windows, for a first impression.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// The server's executable.
+    #[arg(long, default_value = "target/release/tensorgate")]
+    pub(crate) server: PathBuf,
+    /// Folder of the sample models.
+    #[arg(long, default_value = "models")]
+    pub(crate) models: PathBuf,
+    /// Only cases whose name contains this.
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// Fail if a target is missed.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_open_loop_needs_a_rate_only_where_the_arrivals_have_none() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        for line in [
+            "loadtest run http://127.0.0.1:1 --model m",
+            "loadtest run http://127.0.0.1:1 --model m --rate 10,20 --arrivals gamma:16 --slo 50ms",
+            "loadtest run grpc://127.0.0.1:1 --echo 60 --concurrency 8",
+            "loadtest sweep http://127.0.0.1:1 --model m --slo 50ms",
+            "loadtest compare a=http://127.0.0.1:1 b=grpc://127.0.0.1:2 --model m --rate 10 --pid 1,2",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+        for line in [
+            "loadtest run https://127.0.0.1:1 --model m",
+            "loadtest run http://127.0.0.1:1 --model m --rate 0",
+            "loadtest run http://127.0.0.1:1 --model m --preset iris",
+            "loadtest sweep http://127.0.0.1:1 --model m",
+            "loadtest compare a=http://127.0.0.1:1 --model m",
+            "loadtest compare http://127.0.0.1:1 http://127.0.0.1:2 --model m",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}
