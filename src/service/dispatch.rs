@@ -2,23 +2,28 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower::Service;
 
+use super::placed;
 use super::route::Routed;
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse, Parameters, classes_wanted, validate};
 use crate::repository::Model;
+use crate::shared_memory::Regions;
 
 /// The innermost service.
 #[derive(Clone, Default)]
-pub struct Dispatch {}
+pub struct Dispatch {
+    regions: Option<Arc<Regions>>,
+}
 
 impl Dispatch {
-    /// A dispatch service.
-    pub fn new() -> Self {
-        Self::default()
+    /// A dispatch service; tensors may lie in `regions` where there are such.
+    pub fn new(regions: Option<Arc<Regions>>) -> Self {
+        Self { regions }
     }
 }
 
@@ -32,18 +37,27 @@ impl Service<Routed> for Dispatch {
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
+        let regions = self.regions.clone();
         Box::pin(async move {
             let Routed { model, mut request } = routed;
             let timer = model.metrics().start_request();
-            let outcome = run(&model, &mut request).await;
+            let outcome = run(&model, &mut request, regions.as_deref()).await;
             timer.finish(outcome.as_ref().err().map(Error::kind));
             outcome
         })
     }
 }
 
-async fn run(model: &Model, request: &mut InferRequest) -> Result<InferResponse> {
+async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions>) -> Result<InferResponse> {
     let name = model.name().as_str();
+    let in_regions = request.placed.len() + request.outputs.iter().filter(|output| output.place.is_some()).count();
+    let room = match in_regions {
+        0 => None,
+        _ => {
+            let taken = placed::take(regions, request).await;
+            Some(taken.map_err(|error| error.within(format_args!("model '{name}'")))?)
+        }
+    };
     let valid = validate(name, model.signature(), request)?;
     if let Some(rows_max) = model.request_rows_max().filter(|&rows_max| valid.rows > rows_max) {
         return Err(Error::invalid(format!(
@@ -61,6 +75,10 @@ async fn run(model: &Model, request: &mut InferRequest) -> Result<InferResponse>
         let output = &mut outputs[classes.output];
         *output = classes.of(output, model.labels(wanted[classes.output]))?;
     }
+    let places = match room {
+        None => Vec::new(),
+        Some(room) => room.put(&outputs).await.map_err(|error| error.within(format_args!("model '{name}'")))?,
+    };
     let names = wanted.iter().map(|&position| model.signature().outputs[position].name.clone());
     Ok(InferResponse {
         model: model.name().clone(),
@@ -68,6 +86,7 @@ async fn run(model: &Model, request: &mut InferRequest) -> Result<InferResponse>
         id: request.id.take(),
         parameters: Parameters::new(),
         outputs: names.zip(outputs).collect(),
+        places,
         timing: executed.timing,
     })
 }

@@ -12,6 +12,7 @@ mod infer;
 mod lifecycle;
 mod metrics;
 mod parity;
+mod shared_memory;
 mod support;
 mod surface;
 mod telemetry;

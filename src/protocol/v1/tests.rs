@@ -92,6 +92,7 @@ fn predicted(outputs: &[(&str, Tensor)], form: Form) -> Value {
         id: None,
         parameters: Parameters::new(),
         outputs: outputs.iter().map(|(name, tensor)| (Arc::from(*name), tensor.clone())).collect(),
+        places: Vec::new(),
         timing: Timing::default(),
     };
     let body: Value = serde_json::from_slice(&encode_predictions(&response, form).unwrap()).unwrap();

@@ -173,6 +173,8 @@ mod tests {
             ("/v2/models/m/trace/setting", Scope::Admin, model("m")),
             ("/metrics", Scope::Metrics, About::Server),
             ("/v2/logging", Scope::Admin, About::Server),
+            // Whoever registers a region has the server open a file, and all who infer can name it.
+            ("/v2/systemsharedmemory/region/r/register", Scope::Admin, About::Server),
             ("/v2/health/live/x", Scope::Admin, About::Server),
             ("//v2/health/live", Scope::Admin, About::Server),
         ] {
@@ -187,6 +189,7 @@ mod tests {
         assert_eq!(of("ServerReady").scope, Scope::Health);
         assert_eq!(of("RepositoryModelLoad").scope, Scope::Repository);
         assert_eq!(of("LogSettings").scope, Scope::Admin);
+        assert_eq!(of("SystemSharedMemoryRegister").scope, Scope::Admin);
         assert_eq!(of_grpc("/other.Service/ServerReady").scope, Scope::Admin);
         assert_eq!(of_grpc("ServerReady").scope, Scope::Admin);
     }

@@ -1,12 +1,13 @@
 //! The HTTP door.
 
 mod answers;
-pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
+pub(super) use answers::{SERVER_NAME, SERVER_VERSION, extensions};
 mod coding;
 mod cors;
 mod infer;
 mod routes;
 mod settings;
+mod shared_memory;
 mod v1;
 
 use bytes::Bytes;
@@ -108,6 +109,10 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         Route::Logging => match small(body).await {
             Ok((body, _)) => settings::logging(&parts.method, &body),
+            Err(error) => Err(error),
+        },
+        Route::SharedMemory { extension, call, region } => match small(body).await {
+            Ok((body, _)) => shared_memory::answer(extension, call, region.as_deref(), &body, doors),
             Err(error) => Err(error),
         },
         other => answers::answer(&other, doors),
