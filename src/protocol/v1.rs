@@ -51,6 +51,10 @@ type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 /// # Errors
 /// `InvalidRequest` for what is no such body or fits no input; `TooLarge` beyond `limits`.
 pub fn decode_predict(body: &[u8], signature: &Signature, limits: &Limits) -> Result<(InferRequest, Form)> {
+    // A derived reader would take a list of the members' values too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("the body is no JSON object with 'instances' or 'inputs'"));
+    }
     let not_json = |cause: serde_json::Error| Error::invalid(format!("the body is not the JSON expected: {cause}"));
     let body: Body<'_> = serde_json::from_slice(body).map_err(not_json)?;
     let (inputs, form) = match (body.instances, body.inputs) {

@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::placed;
 use super::route::Routed;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::infer::{InferRequest, InferResponse, Parameters, classes_wanted, validate};
 use crate::repository::Model;
 use crate::shared_memory::Regions;
@@ -67,8 +67,10 @@ async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions
     }
     let classes = classes_wanted(name, model.signature(), &request.outputs)?;
     let wanted = valid.outputs.clone();
+    let empty = valid.rows_agree && valid.rows == 0;
     let parameters = std::mem::take(&mut request.parameters);
     let executed = model.submit(valid, parameters, request.deadline).await;
+    let executed = executed.map_err(|error| if empty { no_rows(error) } else { error });
     let executed = executed.map_err(|error| error.within(format_args!("model '{name}'")))?;
     let mut outputs = executed.outputs;
     for classes in &classes {
@@ -89,4 +91,13 @@ async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions
         places,
         timing: executed.timing,
     })
+}
+
+/// Many operators take no rows at all. A model that fails on none of them, and on nothing else that was checked, was asked
+/// wrongly: that is the caller's to change.
+fn no_rows(error: Error) -> Error {
+    match error.kind() {
+        Kind::Execution => Error::invalid(format!("it fails on 0 rows, expected at least 1: {error}")),
+        _ => error,
+    }
 }

@@ -11,6 +11,7 @@ mod http;
 mod infer;
 mod lifecycle;
 mod metrics;
+mod openapi;
 mod parity;
 mod shared_memory;
 mod support;

@@ -77,9 +77,11 @@ pub(super) fn of_http(path: &str) -> Call<'_> {
     }
     let (scope, about) = match &segments[..count] {
         [""] | ["v2", "health", "live" | "ready"] => (Scope::Health, About::Server),
-        ["v2"] | ["v2", "repository", "index"] | ["v1" | "v2", "models"] | ["v2", "models", "stats"] => {
-            (Scope::Metadata, About::Server)
-        }
+        ["v2"]
+        | ["openapi.json"]
+        | ["v2", "repository", "index"]
+        | ["v1" | "v2", "models"]
+        | ["v2", "models", "stats"] => (Scope::Metadata, About::Server),
         ["metrics"] => (Scope::Metrics, About::Server),
         ["v2", "models", model, rest @ ..] => (of_model(rest), named(model)),
         ["v2", "repository", "models", model, "load" | "unload"] => (Scope::Repository, named(model)),
@@ -159,6 +161,7 @@ mod tests {
             ("/v2/models/m/versions/2/ready", Scope::Health, model("m")),
             ("/v2/models/m/versions/ready", Scope::Metadata, model("m")),
             ("/v2", Scope::Metadata, About::Server),
+            ("/openapi.json", Scope::Metadata, About::Server),
             ("/v2/models/a%20b", Scope::Metadata, model("a b")),
             ("/v2/models/m/versions/2/config", Scope::Metadata, model("m")),
             ("/v2/models/m/infer", Scope::Infer, model("m")),

@@ -196,5 +196,9 @@ pub(super) fn index(body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>
 }
 
 pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
+    // Derived readers of objects take lists of their values too, in whichever order the members are declared.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("the body is not the JSON expected: it has to be an object"));
+    }
     serde_json::from_slice(body).map_err(|cause| Error::invalid(format!("the body is not the JSON expected: {cause}")))
 }

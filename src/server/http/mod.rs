@@ -5,6 +5,7 @@ pub(super) use answers::{SERVER_NAME, SERVER_VERSION, extensions};
 mod coding;
 mod cors;
 mod infer;
+mod openapi;
 mod routes;
 mod settings;
 mod shared_memory;
@@ -90,6 +91,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
             compressed(v1::predict(model, version, parts, head, body, doors).await, parts, head)
         }
         Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
+        Route::OpenApi => Ok(as_json(StatusCode::OK, &openapi::document(&openapi::Served::of(doors)))),
         Route::V1Models => Ok(v1::models(doors)),
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
         Route::Metrics => compressed(Ok(text(doors.telemetry.render())), parts, head),

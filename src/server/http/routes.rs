@@ -18,6 +18,7 @@ pub(super) enum Route {
     Live,
     Ready,
     Metrics,
+    OpenApi,
     Models,
     Model { model: String, version: Option<String> },
     Config { model: String, version: Option<String> },
@@ -102,6 +103,7 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         ["v2", "health", "live"] => Route::Live,
         ["v2", "health", "ready"] => Route::Ready,
         ["metrics"] => Route::Metrics,
+        ["openapi.json"] => Route::OpenApi,
         ["v2", "repository", "index"] => Route::RepositoryIndex,
         ["v2", "repository", "models", model, "load"] if !model.is_empty() => Route::Load { model: decoded(model)? },
         ["v2", "repository", "models", model, "unload"] if !model.is_empty() => {
