@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Kind;
 use crate::protocol::status;
+use crate::protocol::v1::events;
 use crate::server::Doors;
 use crate::server::guard::{Door, Scope, scope_and_model};
 use crate::server::head::HEADER_LENGTH;
@@ -148,6 +149,14 @@ fn request_body(body: &Body) -> Option<Value> {
             "description": "JSON, and behind it the binary tensors in the order of the inputs that have `binary_data_size`",
             "content": { JSON: { "schema": schemas::reference("InferRequest") }, OCTETS: {} },
         }),
+        Body::Prediction => json!({
+            "required": true,
+            "description": "An event may have its attributes as `ce-` headers instead; its answer then has them too",
+            "content": {
+                JSON: { "schema": schemas::reference("PredictRequest") },
+                events::STRUCTURED: { "schema": schemas::reference("PredictEvent") },
+            },
+        }),
         Body::Needed(name) => json!({
             "required": true, "content": { JSON: { "schema": schemas::reference(name) } },
         }),
@@ -191,6 +200,13 @@ fn success(answer: &Answer) -> Value {
     match answer {
         Answer::Schema(name) => json!({
             "description": "done", "content": { JSON: { "schema": schemas::reference(name) } },
+        }),
+        Answer::Prediction => json!({
+            "description": "predictions, in an event where the request was one",
+            "content": {
+                JSON: { "schema": schemas::reference("Predictions") },
+                events::STRUCTURED: { "schema": schemas::reference("PredictionsEvent") },
+            },
         }),
         Answer::Metrics => json!({
             "description": "Prometheus' text format",

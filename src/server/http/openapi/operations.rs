@@ -8,6 +8,8 @@ pub(super) enum Body {
     None,
     /// JSON, and binary tensors behind it.
     Inference,
+    /// V1's JSON, or an event around it.
+    Prediction,
     /// JSON of this schema.
     Needed(&'static str),
     /// The same, or nothing.
@@ -21,6 +23,8 @@ pub(super) enum Answer {
     Schema(&'static str),
     /// JSON, and binary tensors behind it.
     Inference,
+    /// V1's JSON, or an event around it.
+    Prediction,
     /// Prometheus' text.
     Metrics,
 }
@@ -186,16 +190,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     get("/v1/models/{model}/versions/{version}", "v1Version", "v1", "V1Ready")
         .says("V1: whether a version is ready")
         .or(OF_A_MODEL),
-    post("/v1/models/{model}:predict", "predict", "v1", Body::Needed("PredictRequest"), "Predictions")
+    post("/v1/models/{model}:predict", "predict", "v1", Body::Prediction, "")
         .says("V1: inference by the newest version that is ready")
+        .answers(Answer::Prediction)
         .or(OF_INFERENCE),
-    post(
-        "/v1/models/{model}/versions/{version}:predict",
-        "predictVersion",
-        "v1",
-        Body::Needed("PredictRequest"),
-        "Predictions",
-    )
-    .says("V1: inference by one version")
-    .or(OF_INFERENCE),
+    post("/v1/models/{model}/versions/{version}:predict", "predictVersion", "v1", Body::Prediction, "")
+        .says("V1: inference by one version")
+        .answers(Answer::Prediction)
+        .or(OF_INFERENCE),
 ];

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::JSON;
+
 use crate::tensor::DataType;
 
 /// A reference to the schema called `name`.
@@ -251,5 +253,27 @@ fn v1() -> Schemas {
             }),
         ),
         ("Predictions", closed(json!({ "predictions": {} }))),
+        (
+            "PredictEvent",
+            json!({
+                "type": "object",
+                "required": ["specversion", "id", "source", "type"],
+                "properties": {
+                    "specversion": { "enum": ["1.0", "0.3"] }, "id": text(), "source": text(), "type": text(),
+                    "data_base64": { "type": ["string", "null"] },
+                },
+                "anyOf": [
+                    { "required": ["data"], "properties": { "data": reference("PredictRequest") } },
+                    { "required": ["data_base64"], "properties": { "data_base64": text() } },
+                ],
+            }),
+        ),
+        (
+            "PredictionsEvent",
+            closed(json!({
+                "specversion": { "const": "1.0" }, "id": text(), "source": text(), "type": text(), "time": text(),
+                "datacontenttype": { "const": JSON }, "data": reference("Predictions"),
+            })),
+        ),
     ])
 }
