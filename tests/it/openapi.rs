@@ -63,3 +63,26 @@ async fn a_list_is_no_object_wherever_a_body_has_members() {
         assert_eq!(answer.status, 400, "{path} {body}: {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn head_answers_on_every_path_as_get_does_without_the_body() {
+    let server = Server::start(&Models::of(&["identity_fp32"])).await;
+    let mut http = server.http().await;
+    let document = http.get("/openapi.json").await.json();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        if operations.get("get").is_none() {
+            continue;
+        }
+        for (model, version) in [("identity_fp32", "1"), ("nowhere", "1"), ("identity_fp32", "7")] {
+            let path = path.replace("{model}", model).replace("{version}", version);
+            let head = http.send(request(Method::HEAD, &path, &[], "")).await;
+            let get = http.get(&path).await;
+            assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
+            assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+            // What is counted may have another digit by the time it is asked for again.
+            if !path.ends_with("metrics") {
+                assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+            }
+        }
+    }
+}
