@@ -13,6 +13,15 @@ pub(super) fn system(doors: &Doors) -> Result<&Regions> {
     doors.regions.as_deref().ok_or_else(off)
 }
 
+/// Lets calls through that ask for regions of GPUs' memory, or to forget them: where sharing is on, there are none. Clients
+/// that share memory unregister both kinds to begin with and in the end.
+///
+/// # Errors
+/// `Unsupported` where sharing is off.
+pub(super) fn none_of_cuda(doors: &Doors) -> Result<()> {
+    if doors.regions.is_some() { Ok(()) } else { Err(no_cuda()) }
+}
+
 /// Why calls about memory of GPUs are refused.
 pub(super) fn no_cuda() -> Error {
     Error::unsupported(

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use tensorgate::protocol::proto::infer_parameter::ParameterChoice;
 use tensorgate::protocol::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use tensorgate::protocol::proto::{
-    InferParameter, ModelInferRequest, SystemSharedMemoryRegisterRequest, SystemSharedMemoryStatusRequest,
+    CudaSharedMemoryRegisterRequest, CudaSharedMemoryStatusRequest, CudaSharedMemoryUnregisterRequest, InferParameter,
+    ModelInferRequest, SystemSharedMemoryRegisterRequest, SystemSharedMemoryStatusRequest,
     SystemSharedMemoryUnregisterRequest,
 };
 use tensorgate::shared_memory::RegionsConfig;
@@ -54,6 +55,13 @@ async fn register(http: &mut Http, name: &str, key: &str, offset: u64, byte_size
     let body = json!({ "key": key, "offset": offset, "byte_size": byte_size }).to_string();
     let answer = http.post(&format!("/v2/systemsharedmemory/region/{name}/register"), body).await;
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({})), "{name}");
+}
+
+/// What an answer tells of an output in a region.
+fn told_of(region: &str, offset: u64, byte_size: usize) -> Value {
+    let mut told = place(region, offset, byte_size);
+    told["binary_data_size"] = 0.into();
+    told
 }
 
 fn place(region: &str, offset: u64, byte_size: usize) -> Value {
@@ -117,7 +125,7 @@ async fn tensors_go_in_and_out_through_regions_over_http() {
     // The region starts at byte 4 of the file, the input at byte 4 of the region, the output at byte 28.
     let answer = http.infer("identity_fp32", &body(place("io", 4, 16), Some(place("io", 28, 32)))).await.json();
     let expected = json!([{
-        "name": "y", "datatype": "FP32", "shape": [1, 4], "parameters": place("io", 28, 16),
+        "name": "y", "datatype": "FP32", "shape": [1, 4], "parameters": told_of("io", 28, 16),
     }]);
     assert_eq!(answer["outputs"], expected);
     assert_eq!(shared.bytes("io", 32, 16), floats(&[1.0, 2.5, -3.0, 4.0]));
@@ -127,7 +135,7 @@ async fn tensors_go_in_and_out_through_regions_over_http() {
     let mut out = json_body(&named([("x", tensor([1, 2], [7_f32, 8.]))]));
     out["outputs"] = json!([{ "name": "y", "parameters": place("io", 0, 8) }]);
     let answer = http.infer("identity_fp32", &out).await.json();
-    let without_offset = json!({ "shared_memory_region": "io", "shared_memory_byte_size": 8 });
+    let without_offset = json!({ "shared_memory_region": "io", "shared_memory_byte_size": 8, "binary_data_size": 0 });
     assert_eq!(answer["outputs"][0]["parameters"], without_offset);
     assert_eq!(shared.bytes("io", 4, 8), floats(&[7.0, 8.0]));
 }
@@ -147,7 +155,7 @@ async fn strings_lie_in_regions_with_their_lengths_and_go_beside_binary_tensors(
         "outputs": [{ "name": "y", "parameters": place("words", 32, 32) }],
     });
     let answer = http.infer("identity_bytes", &body).await.json();
-    assert_eq!(answer["outputs"][0]["parameters"], place("words", 32, size));
+    assert_eq!(answer["outputs"][0]["parameters"], told_of("words", 32, size));
     assert_eq!(shared.bytes("words", 32, size), words.data()[..]);
     // More bytes than the two strings take are not those of the tensor.
     let mut longer = body;
@@ -335,4 +343,19 @@ async fn a_request_for_shared_memory_where_it_is_off_is_told_the_flag() {
     };
     let refusal = grpc.model_infer(message).await.unwrap_err();
     assert!(refusal.code() == Code::Unimplemented && refusal.message().contains("is off"), "{refusal}");
+}
+
+#[tokio::test]
+async fn clients_that_forget_every_kind_of_region_find_none_of_gpus() {
+    let shared = Shared::start().await;
+    let (mut http, mut grpc) = (shared.server.http().await, shared.server.grpc().await);
+    assert_eq!(http.get("/v2/cudasharedmemory/status").await.json(), json!([]));
+    assert_eq!(http.post("/v2/cudasharedmemory/unregister", "").await.status, 200);
+    let answer = http.post("/v2/cudasharedmemory/region/r/register", "{}").await;
+    assert!(answer.status == 501 && answer.error().contains("no memory of GPUs"), "{answer:?}");
+    let status = grpc.cuda_shared_memory_status(CudaSharedMemoryStatusRequest::default()).await.unwrap();
+    assert!(status.into_inner().regions.is_empty());
+    grpc.cuda_shared_memory_unregister(CudaSharedMemoryUnregisterRequest::default()).await.unwrap();
+    let refusal = grpc.cuda_shared_memory_register(CudaSharedMemoryRegisterRequest::default()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unimplemented);
 }

@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use super::OutputEncoding;
 use super::writer::{boolean, float, integer, key, list, parameters, string};
 use crate::error::{Error, Result};
-use crate::infer::{InferResponse, Place};
+use crate::infer::{InferResponse, ParameterValue, Place};
 use crate::tensor::{DataType, Tensor};
 
 /// Binary outputs up to this size are copied behind the JSON: a copy of a page costs less than another segment does on its
@@ -165,7 +165,10 @@ fn output(out: &mut Vec<u8>, name: &str, tensor: &Tensor, how: Data<'_>) -> Resu
         }
         Data::Placed(place) => {
             key_after(out, b',', "parameters");
-            parameters(out, &place.parameters());
+            // Nothing of it follows the JSON; Triton's C++ client takes no parameters without this one.
+            let mut all = place.parameters();
+            all.set("binary_data_size", ParameterValue::Int64(0));
+            parameters(out, &all);
         }
     }
     out.push(b'}');

@@ -28,7 +28,7 @@ struct Status<'a> {
 }
 
 /// An object without members, which is what calls answer that have nothing to tell.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Done {}
 
 pub(super) fn answer(
@@ -40,7 +40,7 @@ pub(super) fn answer(
 ) -> Result<Response<ResponseBody>> {
     let regions = match memory {
         Memory::System => regions::system(doors)?,
-        Memory::Cuda => return Err(regions::no_cuda()),
+        Memory::Cuda => return cuda(call, doors),
     };
     match (call, region) {
         (RegionCall::Status, region) => {
@@ -56,6 +56,14 @@ pub(super) fn answer(
         (RegionCall::Unregister, region) => regions.unregister(region),
     }
     Ok(as_json(StatusCode::OK, &Done {}))
+}
+
+fn cuda(call: RegionCall, doors: &Doors) -> Result<Response<ResponseBody>> {
+    match call {
+        RegionCall::Register => Err(regions::no_cuda()),
+        RegionCall::Status => regions::none_of_cuda(doors).map(|()| as_json(StatusCode::OK, &[Done {}; 0])),
+        RegionCall::Unregister => regions::none_of_cuda(doors).map(|()| as_json(StatusCode::OK, &Done {})),
+    }
 }
 
 fn status(region: &Region) -> Status<'_> {
