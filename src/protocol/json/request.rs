@@ -10,7 +10,7 @@ use super::parameters::{self, Owner};
 use super::reader::{Reader, shown};
 use super::{Limits, OutputEncoding};
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, NamedTensor, Place, PlacedInput, RequestedOutput};
+use crate::infer::{InferRequest, NamedTensor, Parameters, Place, PlacedInput, RequestedOutput};
 use crate::tensor::{DataType, Shape, Tensor, UnknownDataType};
 
 /// Decodes a V2 inference request. `header_length` is `Inference-Header-Content-Length`, where the request has it: the bytes
@@ -142,25 +142,18 @@ impl Decoder<'_> {
         }
         let shape = draft.shape.take().ok_or_else(|| Error::invalid("it has no 'shape'"))?;
         let datatype = draft.datatype.ok_or_else(|| Error::invalid("it has no 'datatype'"))?;
-        let tensor = match place {
-            None => Ok(self.tensor(draft, datatype, shape)?),
-            Some(_) if !matches!(draft.data, Data::None) || draft.parameters.binary_data_size.is_some() => {
-                return Err(Error::invalid("it has both data and a place in shared memory"));
-            }
-            Some(place) => {
-                place.check(datatype, &shape, self.limits.tensor_bytes_max)?;
-                Err((datatype, shape, place))
-            }
+        let Some(place) = place else {
+            let tensor = self.tensor(draft, datatype, shape)?;
+            let (name, parameters) = draft.take_rest();
+            self.request.inputs.push(NamedTensor { name, tensor, parameters });
+            return Ok(());
         };
-        // Behind the last error that needs the name.
-        let (name, parameters) =
-            (draft.name.take().unwrap_or_default(), std::mem::take(&mut draft.parameters.parameters));
-        match tensor {
-            Ok(tensor) => self.request.inputs.push(NamedTensor { name, tensor, parameters }),
-            Err((datatype, shape, place)) => {
-                self.request.placed.push(PlacedInput { name, datatype, shape, place, parameters });
-            }
+        if !matches!(draft.data, Data::None) || draft.parameters.binary_data_size.is_some() {
+            return Err(Error::invalid("it has both data and a place in shared memory"));
         }
+        place.check(datatype, &shape, self.limits.tensor_bytes_max)?;
+        let (name, parameters) = draft.take_rest();
+        self.request.placed.push(PlacedInput { name, datatype, shape, place, parameters });
         Ok(())
     }
 
@@ -357,6 +350,13 @@ struct Draft {
     datatype: Option<DataType>,
     data: Data,
     parameters: parameters::Read,
+}
+
+impl Draft {
+    /// The name, behind the last error that shows it, and the parameters.
+    fn take_rest(&mut self) -> (String, Parameters) {
+        (self.name.take().unwrap_or_default(), std::mem::take(&mut self.parameters.parameters))
+    }
 }
 
 #[derive(Default)]
