@@ -50,13 +50,12 @@ impl Service<Routed> for Dispatch {
 
 async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions>) -> Result<InferResponse> {
     let name = model.name().as_str();
-    let in_regions = request.placed.len() + request.outputs.iter().filter(|output| output.place.is_some()).count();
+    let of_model = |error: Error| error.within(format_args!("model '{name}'"));
+    let in_regions = !request.placed.is_empty() || request.outputs.iter().any(|output| output.place.is_some());
+    // On the heap, here and below: the future of every other request stays as small as it was.
     let room = match in_regions {
-        0 => None,
-        _ => {
-            let taken = placed::take(regions, request).await;
-            Some(taken.map_err(|error| error.within(format_args!("model '{name}'")))?)
-        }
+        true => Some(Box::pin(placed::take(regions, request)).await.map_err(of_model)?),
+        false => None,
     };
     let valid = validate(name, model.signature(), request)?;
     if let Some(rows_max) = model.request_rows_max().filter(|&rows_max| valid.rows > rows_max) {
@@ -71,7 +70,7 @@ async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions
     let parameters = std::mem::take(&mut request.parameters);
     let executed = model.submit(valid, parameters, request.deadline).await;
     let executed = executed.map_err(|error| if empty { no_rows(error) } else { error });
-    let executed = executed.map_err(|error| error.within(format_args!("model '{name}'")))?;
+    let executed = executed.map_err(of_model)?;
     let mut outputs = executed.outputs;
     for classes in &classes {
         let output = &mut outputs[classes.output];
@@ -79,7 +78,7 @@ async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions
     }
     let places = match room {
         None => Vec::new(),
-        Some(room) => room.put(&outputs).await.map_err(|error| error.within(format_args!("model '{name}'")))?,
+        Some(room) => Box::pin(room.put(&outputs)).await.map_err(of_model)?,
     };
     let names = wanted.iter().map(|&position| model.signature().outputs[position].name.clone());
     Ok(InferResponse {
