@@ -69,6 +69,7 @@ fn response(shape: &[usize]) -> InferResponse {
         id: None,
         parameters: Parameters::new(),
         outputs: [("y".into(), tensor)].into_iter().collect(),
+        places: Vec::new(),
         timing: Timing::default(),
     }
 }

@@ -13,6 +13,7 @@ use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
 use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
 use crate::service;
+use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
 /// Why the server could not start.
@@ -65,8 +66,10 @@ impl App {
         let runtimes = Arc::new(runtimes());
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
+        let regions = config.shared_memory.map(Regions::new).map(Arc::new);
         let doors = Arc::new(Doors {
-            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry), watch.is_some()),
+            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry), regions.clone(), watch.is_some()),
+            regions,
             repository: Arc::clone(&repository),
             telemetry,
             drain: Drain::default(),

@@ -15,5 +15,6 @@ pub mod runtime;
 pub mod scheduler;
 pub mod server;
 pub mod service;
+pub mod shared_memory;
 pub mod telemetry;
 pub mod tensor;

@@ -39,6 +39,8 @@ pub struct File {
     pub string_max: Option<String>,
     pub cors_origin: Vec<String>,
     pub path_prefix: Option<String>,
+    pub shared_memory_prefix: Option<PathBuf>,
+    pub shared_memory_regions_max: Option<usize>,
     pub drain_delay: Option<String>,
     pub drain_timeout: Option<String>,
     pub tls_cert: Option<PathBuf>,
@@ -139,6 +141,7 @@ impl File {
             string_max
         );
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
+        fill!(shared_memory_prefix, shared_memory_regions_max);
         merged
     }
 }

@@ -87,6 +87,15 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", env = "TENSORGATE_DRAIN_TIMEOUT", help_heading = "Doors")]
     pub drain_timeout: Option<String>,
 
+    /// Let clients on this machine leave tensors in files below this: a directory (/dev/shm), or one and how the names of
+    /// files in it start (/dev/shm/tensors-) [default: no shared memory]
+    #[arg(long, value_name = "PATH", env = "TENSORGATE_SHARED_MEMORY_PREFIX", help_heading = "Doors")]
+    pub shared_memory_prefix: Option<PathBuf>,
+
+    /// Most regions of shared memory registered at once [default: 256]
+    #[arg(long, value_name = "COUNT", env = "TENSORGATE_SHARED_MEMORY_REGIONS_MAX", help_heading = "Doors")]
+    pub shared_memory_regions_max: Option<usize>,
+
     /// What guards the doors
     #[command(flatten)]
     pub guard: GuardFlags,

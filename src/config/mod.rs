@@ -14,6 +14,7 @@ mod watch;
 
 use crate::repository::RepositoryConfig;
 use crate::server::ServerConfig;
+use crate::shared_memory::RegionsConfig;
 use crate::telemetry::LogFormat;
 
 pub use crate::model::settings::Fault;
@@ -29,6 +30,8 @@ pub struct Config {
     pub repository: RepositoryConfig,
     /// The doors.
     pub server: ServerConfig,
+    /// Where clients may leave tensors in shared memory; without it, nowhere.
+    pub shared_memory: Option<RegionsConfig>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter.

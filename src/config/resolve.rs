@@ -9,6 +9,7 @@ use super::{Config, Fault, File, Flags};
 use crate::model::ModelName;
 use crate::model::settings::{nearest, parse_duration};
 use crate::repository::Control;
+use crate::shared_memory::{REGIONS_MAX, RegionsConfig};
 use crate::telemetry::LogFormat;
 
 /// Merges and checks.
@@ -29,6 +30,7 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
         Config { log_level: flags.log_level.clone().unwrap_or_else(|| "info".into()), ..Config::default() };
     repository(&flags, &mut config, &mut faults);
     doors::resolve(&flags, &mut config.server, &mut faults);
+    shared_memory(&flags, &mut config, &mut faults);
     guard(&flags.guard, &mut config, &mut faults);
     watch(&flags.watch, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
@@ -87,6 +89,25 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         }
         repository.cores = cores.max(1);
         repository.loads_at_once = repository.cores.div_ceil(2);
+    }
+}
+
+fn shared_memory(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
+    let regions_max = flags.shared_memory_regions_max;
+    if regions_max == Some(0) {
+        faults.push(Fault::new("--shared-memory-regions-max", "is 0, expected at least 1"));
+    }
+    let Some(prefix) = &flags.shared_memory_prefix else {
+        if regions_max.is_some() {
+            faults.push(Fault::new("--shared-memory-regions-max", "needs --shared-memory-prefix"));
+        }
+        return;
+    };
+    // Tensors copied out of regions are held like those that came in a body.
+    let held_bytes_max = config.server.bounds.buffered_bytes_max;
+    match RegionsConfig::new(prefix, regions_max.unwrap_or(REGIONS_MAX), held_bytes_max) {
+        Ok(regions) => config.shared_memory = Some(regions),
+        Err(message) => faults.push(Fault::new("--shared-memory-prefix", message)),
     }
 }
 

@@ -80,3 +80,21 @@ fn bounds_of_the_doors_come_from_flags_and_file_and_have_bounds_of_their_own() {
         ["--header-bytes-max", "--headers-max", "--body-timeout", "--streams-max", "--cors-origin", "--path-prefix"];
     assert_eq!(keys, expected);
 }
+
+#[test]
+fn shared_memory_is_off_unless_a_directory_is_named() {
+    assert!(resolve(&Flags::default()).unwrap().shared_memory.is_none());
+    let folder = tempfile::TempDir::new().unwrap();
+    let flags = |prefix: &std::path::Path| Flags { shared_memory_prefix: Some(prefix.into()), ..Flags::default() };
+    let regions = resolve(&flags(&folder.path().join("mine-"))).unwrap().shared_memory.unwrap();
+    assert_eq!((regions.name_prefix.as_str(), regions.regions_max), ("mine-", 256));
+    for flags in [
+        flags(&folder.path().join("no/such")),
+        flags("dev/shm".as_ref()),
+        Flags { shared_memory_regions_max: Some(5), ..Flags::default() },
+        Flags { shared_memory_regions_max: Some(0), ..flags(folder.path()) },
+    ] {
+        let faults = resolve(&flags).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].to_string().contains("--shared-memory-"), "{faults:?}");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod classification;
 mod parameters;
+mod place;
 mod request;
 mod response;
 mod trail;
@@ -10,6 +11,7 @@ mod validate;
 
 pub use classification::{Labels, TopClasses, classes_wanted};
 pub use parameters::{ParameterValue, Parameters};
+pub use place::{Place, PlacedInput};
 pub use request::{InferRequest, NamedTensor, RequestedOutput};
 pub use response::{InferResponse, Timing};
 pub use trail::{Notes, Trail};

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::Parameters;
+use super::{Parameters, Place, PlacedInput};
 use crate::tensor::Tensor;
 
 /// A request for inference, decoded and not yet checked against a model.
@@ -21,6 +21,8 @@ pub struct InferRequest {
     pub parameters: Parameters,
     /// The inputs, in the caller's order.
     pub inputs: SmallVec<[NamedTensor; 2]>,
+    /// Inputs whose data lie in shared memory. They come behind `inputs` once they are read.
+    pub placed: Vec<PlacedInput>,
     /// The outputs wanted, in this order; empty for all.
     pub outputs: Vec<RequestedOutput>,
     /// When the answer becomes useless.
@@ -52,4 +54,6 @@ pub struct RequestedOutput {
     pub name: String,
     /// Parameters of this output, those for the door's encoding excepted.
     pub parameters: Parameters,
+    /// Where in shared memory to put it, if not into the answer.
+    pub place: Option<Place>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::Parameters;
+use super::{Parameters, Place};
 use crate::model::{ModelName, Version};
 use crate::tensor::Tensor;
 
@@ -22,8 +22,17 @@ pub struct InferResponse {
     pub parameters: Parameters,
     /// The outputs, in the order asked for, else the model's.
     pub outputs: SmallVec<[(Arc<str>, Tensor); 2]>,
+    /// Which outputs lie in shared memory, one entry each; empty where none does.
+    pub places: Vec<Option<Place>>,
     /// Where the time went.
     pub timing: Timing,
+}
+
+impl InferResponse {
+    /// Where in shared memory the output at `position` lies, if not in the answer.
+    pub fn place(&self, position: usize) -> Option<&Place> {
+        self.places.get(position)?.as_ref()
+    }
 }
 
 /// Where the time of a request went.

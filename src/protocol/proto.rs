@@ -11,8 +11,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::error::{Error, Kind, Result};
-use crate::infer::{InferRequest, InferResponse, NamedTensor, ParameterValue, Parameters, RequestedOutput};
+use crate::error::{Error, Result};
+use crate::infer::{
+    InferRequest, InferResponse, NamedTensor, ParameterValue, Parameters, Place, PlacedInput, RequestedOutput,
+};
 use crate::model::TensorSpec;
 use crate::protocol::json::Limits;
 use crate::tensor::{self, Shape, Tensor, TensorError};
@@ -37,32 +39,35 @@ pub mod health {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 use infer_parameter::ParameterChoice;
-use model_infer_request::InferInputTensor;
+use model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use model_infer_response::InferOutputTensor;
 
 /// A request from its message. Raw contents become tensors without a copy.
 ///
 /// # Errors
-/// [`Kind::InvalidRequest`] where datatype, shape and contents do not fit together; `TooLarge` for a shape beyond any
-/// machine and for more than `limits` allow; `Unsupported` for shared memory.
+/// `InvalidRequest` where datatype, shape and contents do not fit together; `TooLarge` for a shape beyond any machine and
+/// for more than `limits` allow.
 pub fn decode_request(message: ModelInferRequest, limits: &Limits) -> Result<InferRequest> {
     check_limits(&message, limits)?;
     let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } = message;
-    let raw = !raw_input_contents.is_empty();
-    if raw && raw_input_contents.len() != inputs.len() {
+    let (in_message, placed) = split_placed(inputs, limits)?;
+    if !raw_input_contents.is_empty() && raw_input_contents.len() != in_message.len() {
         return Err(Error::invalid(format!(
-            "raw_input_contents has {} entries, expected one for each of the {} inputs",
+            "raw_input_contents has {} entries, expected one for each of the {} inputs{}",
             raw_input_contents.len(),
-            inputs.len()
+            in_message.len(),
+            if placed.is_empty() { "" } else { " that are not in shared memory" }
         )));
     }
     let mut raw_contents = raw_input_contents.into_iter();
-    let inputs = inputs.into_iter().map(|input| decode_input(input, raw_contents.next()));
-    let outputs = outputs.into_iter().map(|output| {
-        refuse_shared_memory("output", &output.name, &output.parameters)?;
-        Ok(RequestedOutput { name: output.name, parameters: decode_parameters(output.parameters) })
+    let inputs = in_message.into_iter().map(|(input, parameters)| decode_input(input, parameters, raw_contents.next()));
+    let outputs = outputs.into_iter().map(|InferRequestedOutputTensor { name, parameters }| {
+        let mut parameters = decode_parameters(parameters);
+        let place = Place::take(&mut parameters).map_err(|error| error.within(format_args!("output '{name}'")))?;
+        Ok(RequestedOutput { name, parameters, place })
     });
     Ok(InferRequest {
+        placed,
         model: model_name,
         version: (!model_version.is_empty()).then_some(model_version),
         id: (!id.is_empty()).then_some(id),
@@ -89,14 +94,45 @@ fn check_limits(message: &ModelInferRequest, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTensor> {
-    let InferInputTensor { name, datatype, shape, parameters, contents } = input;
-    refuse_shared_memory("input", &name, &parameters)?;
+type InMessage = SmallVec<[(InferInputTensor, Parameters); 2]>;
+
+/// Tells inputs whose data are in the message from those whose data are in shared memory, which have no raw contents.
+fn split_placed(inputs: Vec<InferInputTensor>, limits: &Limits) -> Result<(InMessage, Vec<PlacedInput>)> {
+    let (mut in_message, mut placed) = (SmallVec::with_capacity(inputs.len()), Vec::new());
+    for mut input in inputs {
+        let mut parameters = decode_parameters(std::mem::take(&mut input.parameters));
+        let mut read = || {
+            let Some(place) = Place::take(&mut parameters)? else { return Ok(None) };
+            if input.contents.as_ref().is_some_and(|contents| !contents::is_empty(contents)) {
+                return Err(Error::invalid("it has both contents and a place in shared memory"));
+            }
+            let (datatype, shape) = datatype_and_shape(&input)?;
+            place.check(datatype, &shape, limits.tensor_bytes_max)?;
+            Ok(Some((datatype, shape, place)))
+        };
+        match read().map_err(|error| error.within(format_args!("input '{}'", input.name)))? {
+            None => in_message.push((input, parameters)),
+            Some((datatype, shape, place)) => {
+                placed.push(PlacedInput { name: input.name, datatype, shape, place, parameters });
+            }
+        }
+    }
+    Ok((in_message, placed))
+}
+
+fn datatype_and_shape(input: &InferInputTensor) -> Result<(tensor::DataType, Shape)> {
+    let unknown = |cause: tensor::UnknownDataType| Error::invalid(cause.to_string());
+    let datatype: tensor::DataType = input.datatype.parse().map_err(unknown)?;
+    let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| Error::invalid(format!("dimension {dim} is negative")));
+    let shape = input.shape.iter().map(dim).collect::<Result<SmallVec<[usize; 4]>>>()?;
+    Ok((datatype, shape.into_iter().collect()))
+}
+
+fn decode_input(input: InferInputTensor, parameters: Parameters, raw: Option<Bytes>) -> Result<NamedTensor> {
+    let read = datatype_and_shape(&input);
+    let InferInputTensor { name, contents, .. } = input;
+    let (datatype, shape) = read.map_err(|error| error.within(format_args!("input '{name}'")))?;
     let bad = |cause: String| Error::invalid(format!("input '{name}': {cause}"));
-    let datatype: tensor::DataType =
-        datatype.parse().map_err(|cause: tensor::UnknownDataType| bad(cause.to_string()))?;
-    let dim = |&dim: &i64| usize::try_from(dim).map_err(|_| bad(format!("dimension {dim} is negative")));
-    let shape: Shape = shape.iter().map(dim).collect::<Result<SmallVec<[usize; 4]>>>()?.into_iter().collect();
     let data = match (raw, contents) {
         (Some(_), Some(contents)) if !contents::is_empty(&contents) => {
             return Err(bad("has typed contents although the request has raw_input_contents".into()));
@@ -109,14 +145,7 @@ fn decode_input(input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTens
         TensorError::ByteCount { .. } => bad(format!("{cause} for its datatype {datatype} and shape")),
         other => bad(other.to_string()),
     })?;
-    Ok(NamedTensor { name, tensor, parameters: decode_parameters(parameters) })
-}
-
-fn refuse_shared_memory(what: &str, name: &str, parameters: &HashMap<String, InferParameter>) -> Result<()> {
-    match parameters.contains_key("shared_memory_region") {
-        false => Ok(()),
-        true => Err(Error::new(Kind::Unsupported, format!("{what} '{name}': shared memory is not served"))),
-    }
+    Ok(NamedTensor { name, tensor, parameters })
 }
 
 fn decode_parameters(parameters: HashMap<String, InferParameter>) -> Parameters {
@@ -151,18 +180,22 @@ fn encode_parameters(parameters: &Parameters) -> HashMap<String, InferParameter>
 
 /// The message of an answer. Outputs are always raw: Triton's client understands nothing else, and raw shares the bytes.
 pub fn encode_response(response: InferResponse) -> ModelInferResponse {
-    let InferResponse { model, version, id, parameters, outputs, .. } = response;
+    let InferResponse { model, version, id, parameters, outputs, places, .. } = response;
+    let mut places = places.into_iter();
     let mut raw_output_contents = Vec::with_capacity(outputs.len());
     let mut encoded = Vec::with_capacity(outputs.len());
     for (name, tensor) in outputs {
         let (datatype, shape, data) = tensor.into_parts();
+        let place = places.next().flatten();
         encoded.push(InferOutputTensor {
             name: name.as_ref().into(),
             datatype: datatype.name().into(),
             shape: shape.iter().map(|&dim| dim as i64).collect(),
+            parameters: place.as_ref().map(|place| encode_parameters(&place.parameters())).unwrap_or_default(),
             ..InferOutputTensor::default()
         });
-        raw_output_contents.push(data);
+        // An output in shared memory has an empty entry: clients count entries to find theirs.
+        raw_output_contents.push(if place.is_some() { Bytes::new() } else { data });
     }
     ModelInferResponse {
         model_name: model.as_str().into(),

@@ -5,8 +5,11 @@
 //! inputs' names. `inputs` are columns: one value for a model of one input, or an object of them. What comes back has the
 //! same form under `predictions`.
 //!
-//! Not served: bytes as `{"b64": ...}`, and signatures by name.
+//! Bytes may be written as `{"b64": ...}` where a string may stand, and come back so where they are no
+//! text. Requests may be CloudEvents ([`events`]). Not served: signatures by name.
 
+mod encoded;
+pub mod events;
 mod predictions;
 mod values;
 
@@ -51,6 +54,10 @@ type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 /// # Errors
 /// `InvalidRequest` for what is no such body or fits no input; `TooLarge` beyond `limits`.
 pub fn decode_predict(body: &[u8], signature: &Signature, limits: &Limits) -> Result<(InferRequest, Form)> {
+    // A derived reader would take a list of the members' values too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("the body is no JSON object with 'instances' or 'inputs'"));
+    }
     let not_json = |cause: serde_json::Error| Error::invalid(format!("the body is not the JSON expected: {cause}"));
     let body: Body<'_> = serde_json::from_slice(body).map_err(not_json)?;
     let (inputs, form) = match (body.instances, body.inputs) {
@@ -66,7 +73,7 @@ fn rows(instances: &RawValue, signature: &Signature, limits: &Limits) -> Result<
     let list: Vec<&RawValue> = serde_json::from_str(instances.get())
         .map_err(|cause| Error::invalid(format!("'instances' is no list of instances: {cause}")))?;
     let form = Form::Rows(list.len());
-    if !list.first().is_some_and(|first| first.get().starts_with('{')) {
+    if !list.first().is_some_and(|first| is_object(first.get(), signature)) {
         let spec = only_input(signature, "each instance has to be an object with a value for each")?;
         return Ok((vec![values::read(spec, instances.get(), limits)?], form));
     }
@@ -95,7 +102,7 @@ fn rows(instances: &RawValue, signature: &Signature, limits: &Limits) -> Result<
 }
 
 fn columns(inputs: &RawValue, signature: &Signature, limits: &Limits) -> Result<Vec<NamedTensor>> {
-    if !inputs.get().starts_with('{') {
+    if !is_object(inputs.get(), signature) {
         let spec = only_input(signature, "'inputs' has to be an object with a value for each")?;
         return Ok(vec![values::read(spec, inputs.get(), limits)?]);
     }
@@ -103,6 +110,11 @@ fn columns(inputs: &RawValue, signature: &Signature, limits: &Limits) -> Result<
         .map_err(|cause| Error::invalid(format!("'inputs' is no object of inputs: {cause}")))?;
     limits.check_inputs(fields.len())?;
     fields.iter().map(|(name, value)| named(signature, name, value.get(), limits)).collect()
+}
+
+/// Whether `text` is an object of inputs by name, and not the bytes of one.
+fn is_object(text: &str, signature: &Signature) -> bool {
+    text.starts_with('{') && (signature.input("b64").is_some() || !encoded::is_alone(text))
 }
 
 fn named(signature: &Signature, name: &str, text: &str, limits: &Limits) -> Result<NamedTensor> {

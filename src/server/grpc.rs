@@ -21,7 +21,8 @@ use super::Doors;
 use super::body::ResponseBody;
 use super::guard::{Guard, permit};
 use super::head::Head;
-use super::http::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
+use super::http::{SERVER_NAME, SERVER_VERSION, extensions as extensions_served};
+use super::regions;
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
@@ -205,7 +206,7 @@ impl GrpcInferenceService for GrpcDoor {
         Ok(GrpcResponse::new(proto::ServerMetadataResponse {
             name: SERVER_NAME.into(),
             version: SERVER_VERSION.into(),
-            extensions: EXTENSIONS.iter().map(ToString::to_string).collect(),
+            extensions: extensions_served(&self.doors).into_iter().map(Into::into).collect(),
         }))
     }
 
@@ -317,44 +318,48 @@ impl GrpcInferenceService for GrpcDoor {
 
     async fn system_shared_memory_status(
         &self,
-        _: GrpcRequest<proto::SystemSharedMemoryStatusRequest>,
+        request: GrpcRequest<proto::SystemSharedMemoryStatusRequest>,
     ) -> Answer<proto::SystemSharedMemoryStatusResponse> {
-        answered(Err(no_shared_memory("system_shared_memory")))
+        answered(extensions::region_status(request.get_ref(), &self.doors))
     }
 
     async fn system_shared_memory_register(
         &self,
-        _: GrpcRequest<proto::SystemSharedMemoryRegisterRequest>,
+        request: GrpcRequest<proto::SystemSharedMemoryRegisterRequest>,
     ) -> Answer<proto::SystemSharedMemoryRegisterResponse> {
-        answered(Err(no_shared_memory("system_shared_memory")))
+        let proto::SystemSharedMemoryRegisterRequest { name, key, offset, byte_size } = request.get_ref();
+        let regions = regions::system(&self.doors).map_err(refuse)?;
+        regions.register(name, key, *offset, *byte_size).map_err(refuse)?;
+        Ok(GrpcResponse::new(proto::SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
         &self,
-        _: GrpcRequest<proto::SystemSharedMemoryUnregisterRequest>,
+        request: GrpcRequest<proto::SystemSharedMemoryUnregisterRequest>,
     ) -> Answer<proto::SystemSharedMemoryUnregisterResponse> {
-        answered(Err(no_shared_memory("system_shared_memory")))
+        regions::system(&self.doors).map_err(refuse)?.unregister(some(&request.get_ref().name));
+        Ok(GrpcResponse::new(proto::SystemSharedMemoryUnregisterResponse {}))
     }
 
     async fn cuda_shared_memory_status(
         &self,
         _: GrpcRequest<proto::CudaSharedMemoryStatusRequest>,
     ) -> Answer<proto::CudaSharedMemoryStatusResponse> {
-        answered(Err(no_shared_memory("cuda_shared_memory")))
+        answered(regions::none_of_cuda(&self.doors).map(|()| proto::CudaSharedMemoryStatusResponse::default()))
     }
 
     async fn cuda_shared_memory_register(
         &self,
         _: GrpcRequest<proto::CudaSharedMemoryRegisterRequest>,
     ) -> Answer<proto::CudaSharedMemoryRegisterResponse> {
-        answered(Err(no_shared_memory("cuda_shared_memory")))
+        answered(Err(regions::no_cuda()))
     }
 
     async fn cuda_shared_memory_unregister(
         &self,
         _: GrpcRequest<proto::CudaSharedMemoryUnregisterRequest>,
     ) -> Answer<proto::CudaSharedMemoryUnregisterResponse> {
-        answered(Err(no_shared_memory("cuda_shared_memory")))
+        answered(regions::none_of_cuda(&self.doors).map(|()| proto::CudaSharedMemoryUnregisterResponse {}))
     }
 }
 

@@ -15,6 +15,7 @@ mod guard;
 mod head;
 mod http;
 mod listener;
+mod regions;
 mod reload;
 mod streams;
 mod tls;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use crate::repository::Repository;
 use crate::service::Stack;
+use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
 pub use bounds::{Bounds, Buffered};
@@ -99,6 +101,8 @@ pub struct Doors {
     pub stack: Stack,
     /// Answers everything about models.
     pub repository: Arc<Repository>,
+    /// Shared memory that clients registered, where that is allowed.
+    pub regions: Option<Arc<Regions>>,
     /// Answers `/metrics`.
     pub telemetry: Arc<Telemetry>,
     /// Whether the server is on its way down.

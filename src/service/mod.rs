@@ -7,6 +7,7 @@
 mod deadline;
 mod dispatch;
 mod observe;
+mod placed;
 mod route;
 mod watched;
 
@@ -17,6 +18,7 @@ use tower::{Layer, Service};
 use crate::error::Error;
 use crate::infer::{InferRequest, InferResponse};
 use crate::repository::Repository;
+use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
 pub use deadline::{Deadline, DeadlineLayer};
@@ -28,9 +30,15 @@ pub use watched::{note_body, watched};
 /// The whole stack. Cloning is cheap: a clone for each connection.
 pub type Stack = Observe<Deadline<Route<Dispatch>>>;
 
-/// Builds the stack over `repository`. Where calls come [`watched()`], it notes in their trails what they are about.
-pub fn stack(repository: Arc<Repository>, telemetry: Arc<Telemetry>, watched: bool) -> Stack {
-    let dispatch = Dispatch::new();
+/// Builds the stack over `repository`; tensors may lie in `regions` where there are such. Where calls come [`watched()`], it
+/// notes in their trails what they are about.
+pub fn stack(
+    repository: Arc<Repository>,
+    telemetry: Arc<Telemetry>,
+    regions: Option<Arc<Regions>>,
+    watched: bool,
+) -> Stack {
+    let dispatch = Dispatch::new(regions);
     // Innermost: the version is picked once, and everything that a version decides happens below.
     let route = RouteLayer::new(repository).layer(dispatch);
     // Above the router, so that the wait for a version that is being swapped in counts too.

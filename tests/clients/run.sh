@@ -8,13 +8,14 @@ export TENSORGATE_BIN=${TENSORGATE_BIN:-target/debug/tensorgate}
 export PYTHONDONTWRITEBYTECODE=  # its bytecode makes importing kserve four times faster
 venv=${CLIENTS_VENV:-.venv}
 stamp=$venv/clients-requirements.sha256
+requirements=(tests/clients/requirements.txt tests/clients/with_schemathesis/requirements.txt)
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 if ! sha256sum --check --status "$stamp" 2>/dev/null; then
     echo "installing the clients into $venv (some 450 MB, half a minute)"
     # Bytecode is left to the first import: most modules never have one.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -r tests/clients/requirements.txt
-    sha256sum tests/clients/requirements.txt >"$stamp"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "${requirements[@]/#/--requirement=}"
+    sha256sum "${requirements[@]}" >"$stamp"
 fi
 
 # Both SDKs register a protobuf package called "inference", so a process can hold only one of them.

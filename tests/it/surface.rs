@@ -61,7 +61,7 @@ async fn shared_memory_is_refused_by_the_name_of_its_extension() {
             (Method::POST, "region/r/unregister"),
             (Method::POST, "unregister"),
         ] {
-            let answer = http.send(request(method, &format!("{root}/{call}"), &[], "")).await;
+            let answer = http.send(request(method, &format!("{root}/{call}"), &[], "{}")).await;
             assert_eq!(answer.status, 501, "{call}: {answer:?}");
             assert!(answer.error().contains(&format!("'{kind}_shared_memory' is off")), "{answer:?}");
         }

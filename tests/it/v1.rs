@@ -115,3 +115,45 @@ async fn what_cannot_be_predicted_is_told_as_everywhere() {
     assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("POST, OPTIONS")));
     assert_eq!(http.get("/v1/models/identity_fp32:reflect").await.status, 404);
 }
+
+#[tokio::test]
+async fn bytes_go_in_and_out_in_base64() {
+    let server = Server::start(&Models::of(&["identity_bytes"])).await;
+    let mut http = server.http().await;
+    let body = json!({ "instances": [[{ "b64": "AP8=" }, "text"]] });
+    let expected = json!({ "predictions": [[{ "b64": "AP8=" }, "text"]] });
+    assert_eq!(predict(&mut http, "identity_bytes", &body).await, (200, expected));
+    let broken = json!({ "instances": [[{ "b64": "not base64" }]] });
+    let (status, answer) = predict(&mut http, "identity_bytes", &broken).await;
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("no base64"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_event_is_answered_by_an_event_in_its_own_mode() {
+    let server = serve().await;
+    let mut http = server.http().await;
+    let path = "/v1/models/identity_fp32:predict";
+    let data = json!({ "instances": [[1, 2.5]] });
+    let predictions = json!({ "predictions": [[1.0, 2.5]] });
+    let event = json!({ "specversion": "1.0", "id": "7", "source": "s", "type": "t", "data": data });
+    let structured = [("content-type", "application/cloudevents+json; charset=utf-8")];
+    let answer = http.send(request(Method::POST, path, &structured, event.to_string())).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("application/cloudevents+json")));
+    let told: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&told["specversion"], &told["data"]), (&json!("1.0"), &predictions));
+    assert_eq!(told["source"], "io.kserve.inference.identity_fp32");
+    assert_eq!(told["type"], "io.kserve.inference.response");
+    let binary = [("ce-specversion", "1.0"), ("ce-id", "7"), ("ce-source", "s"), ("ce-type", "t")];
+    let answer = http.send(request(Method::POST, path, &binary, data.to_string())).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, predictions.clone()));
+    assert_eq!(answer.header("ce-type"), Some("io.kserve.inference.response"));
+    assert!(answer.header("ce-time").is_some() && answer.header("ce-id") != told["id"].as_str());
+    // Half of the headers are no event.
+    let answer = http.send(request(Method::POST, path, &binary[..2], data.to_string())).await;
+    assert_eq!((answer.json(), answer.header("ce-id")), (predictions, None));
+    // What is wrong is told as everywhere.
+    for body in [json!({ "specversion": "1.0", "data": data }), json!([event]), data] {
+        let answer = http.send(request(Method::POST, path, &structured, body.to_string())).await;
+        assert!(answer.status == 400 && answer.error().contains("vent"), "{body}: {answer:?}");
+    }
+}

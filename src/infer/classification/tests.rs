@@ -53,7 +53,7 @@ fn a_wish_that_makes_no_sense_is_refused() {
     let wanted = |name: &str, value| {
         let mut parameters = Parameters::new();
         parameters.set(CLASSIFICATION, value);
-        classes_wanted("m", &signature, &[RequestedOutput { name: name.into(), parameters }])
+        classes_wanted("m", &signature, &[RequestedOutput { name: name.into(), parameters, place: None }])
     };
     let two = [TopClasses { output: 0, count: 2, rows: true }];
     assert_eq!(wanted("y", ParameterValue::Int64(2)).unwrap(), two);

@@ -30,7 +30,7 @@ pub(super) enum Owner {
 ///
 /// # Errors
 /// [`crate::error::Kind::InvalidRequest`] where a value is no string, number or bool, or a name of the extension has a
-/// value of the wrong kind; [`crate::error::Kind::Unsupported`] for shared memory.
+/// value of the wrong kind.
 pub(super) fn read(reader: &mut Reader<'_>, owner: Owner, limits: &Limits) -> Result<Read> {
     let mut read = Read::default();
     if reader.take_word(b"null") {
@@ -68,12 +68,6 @@ impl Read {
                 };
                 self.binary_data_size = Some(size.ok_or_else(|| wrong_kind(&name, "a number of bytes", &value))?);
                 return Ok(());
-            }
-            (Owner::Input | Owner::Output, shared) if shared.starts_with("shared_memory_") => {
-                return Err(Error::unsupported(format!(
-                    "parameter '{}' asks for shared memory, which is not served: send the tensor in the body",
-                    shown(shared)
-                )));
             }
             _ => {}
         }

@@ -10,7 +10,7 @@ use super::parameters::{self, Owner};
 use super::reader::{Reader, shown};
 use super::{Limits, OutputEncoding};
 use crate::error::{Error, Result};
-use crate::infer::{InferRequest, NamedTensor, RequestedOutput};
+use crate::infer::{InferRequest, NamedTensor, Parameters, Place, PlacedInput, RequestedOutput};
 use crate::tensor::{DataType, Shape, Tensor, UnknownDataType};
 
 /// Decodes a V2 inference request. `header_length` is `Inference-Header-Content-Length`, where the request has it: the bytes
@@ -21,7 +21,7 @@ use crate::tensor::{DataType, Shape, Tensor, UnknownDataType};
 ///
 /// # Errors
 /// [`crate::error::Kind::InvalidRequest`] for whatever is malformed or contradicts itself, with the input's name or the
-/// byte; [`crate::error::Kind::TooLarge`] beyond `limits`; [`crate::error::Kind::Unsupported`] for shared memory.
+/// byte; [`crate::error::Kind::TooLarge`] beyond `limits`.
 pub fn decode_request(
     body: Bytes,
     header_length: Option<usize>,
@@ -121,20 +121,40 @@ impl Decoder<'_> {
         self.reader.expect(b'[', "to start the list of inputs")?;
         let mut first = true;
         while self.reader.next_item(b']', &mut first)? {
-            let position = self.request.inputs.len();
+            let position = self.request.inputs.len() + self.request.placed.len();
             self.limits.check_inputs(position + 1)?;
-            let input = self.input(position)?;
-            self.request.inputs.push(input);
+            self.input(position)?;
         }
         Ok(())
     }
 
-    fn input(&mut self, position: usize) -> Result<NamedTensor> {
+    fn input(&mut self, position: usize) -> Result<()> {
         let mut draft = Draft::default();
-        let tensor = self.members(&mut draft).and_then(|()| self.tensor(&mut draft));
-        let tensor = tensor.map_err(|error| error.within(Named("input", draft.name.as_deref(), position)))?;
-        // `tensor` refuses a draft without a name.
-        Ok(NamedTensor { name: draft.name.unwrap_or_default(), tensor, parameters: draft.parameters.parameters })
+        let read = self.members(&mut draft).and_then(|()| self.finished(&mut draft));
+        read.map_err(|error| error.within(Named("input", draft.name.as_deref(), position)))
+    }
+
+    /// Adds the input of a draft whose members are all read.
+    fn finished(&mut self, draft: &mut Draft) -> Result<()> {
+        let place = Place::take(&mut draft.parameters.parameters)?;
+        if draft.name.is_none() {
+            return Err(Error::invalid("it has no 'name'"));
+        }
+        let shape = draft.shape.take().ok_or_else(|| Error::invalid("it has no 'shape'"))?;
+        let datatype = draft.datatype.ok_or_else(|| Error::invalid("it has no 'datatype'"))?;
+        let Some(place) = place else {
+            let tensor = self.tensor(draft, datatype, shape)?;
+            let (name, parameters) = draft.take_rest();
+            self.request.inputs.push(NamedTensor { name, tensor, parameters });
+            return Ok(());
+        };
+        if !matches!(draft.data, Data::None) || draft.parameters.binary_data_size.is_some() {
+            return Err(Error::invalid("it has both data and a place in shared memory"));
+        }
+        place.check(datatype, &shape, self.limits.tensor_bytes_max)?;
+        let (name, parameters) = draft.take_rest();
+        self.request.placed.push(PlacedInput { name, datatype, shape, place, parameters });
+        Ok(())
     }
 
     /// Reads an input's members into `draft`, and its data too where all that they depend on came before.
@@ -220,12 +240,7 @@ impl Decoder<'_> {
     }
 
     /// Makes the tensor of a draft whose members are all read.
-    fn tensor(&mut self, draft: &mut Draft) -> Result<Tensor> {
-        if draft.name.is_none() {
-            return Err(Error::invalid("it has no 'name'"));
-        }
-        let shape = draft.shape.take().ok_or_else(|| Error::invalid("it has no 'shape'"))?;
-        let datatype = draft.datatype.ok_or_else(|| Error::invalid("it has no 'datatype'"))?;
+    fn tensor(&mut self, draft: &mut Draft, datatype: DataType, shape: Shape) -> Result<Tensor> {
         let data = match (std::mem::take(&mut draft.data), draft.parameters.binary_data_size) {
             (Data::None, None) => {
                 return Err(Error::invalid("it has neither 'data' nor the parameter 'binary_data_size'"));
@@ -293,13 +308,15 @@ impl Decoder<'_> {
             self.limits.check_outputs(position + 1)?;
             let mut name = None;
             let output = self.output(&mut name);
-            let parameters = output.map_err(|error| error.within(Named("output", name.as_deref(), position)))?;
+            let taken = output.and_then(|mut read| Ok((Place::take(&mut read.parameters)?, read)));
+            let (place, parameters) =
+                taken.map_err(|error| error.within(Named("output", name.as_deref(), position)))?;
             // `output` refuses one without a name.
             let name = name.unwrap_or_default();
             if let Some(binary) = parameters.binary {
                 self.encoding.per_output.push((name.clone(), binary));
             }
-            self.request.outputs.push(RequestedOutput { name, parameters: parameters.parameters });
+            self.request.outputs.push(RequestedOutput { name, parameters: parameters.parameters, place });
         }
         Ok(())
     }
@@ -333,6 +350,13 @@ struct Draft {
     datatype: Option<DataType>,
     data: Data,
     parameters: parameters::Read,
+}
+
+impl Draft {
+    /// The name, behind the last error that shows it, and the parameters.
+    fn take_rest(&mut self) -> (String, Parameters) {
+        (self.name.take().unwrap_or_default(), std::mem::take(&mut self.parameters.parameters))
+    }
 }
 
 #[derive(Default)]

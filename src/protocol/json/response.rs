@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use super::OutputEncoding;
 use super::writer::{boolean, float, integer, key, list, parameters, string};
 use crate::error::{Error, Result};
-use crate::infer::InferResponse;
+use crate::infer::{InferResponse, ParameterValue, Place};
 use crate::tensor::{DataType, Tensor};
 
 /// Binary outputs up to this size are copied behind the JSON: a copy of a page costs less than another segment does on its
@@ -61,12 +61,15 @@ pub fn encode_response(response: &InferResponse, encoding: &OutputEncoding) -> R
         if i > 0 {
             json.push(b',');
         }
-        if encoding.is_binary(name) {
+        let how = match response.place(i) {
+            Some(place) => Data::Placed(place),
+            None if encoding.is_binary(name) => Data::Binary,
+            None => Data::Json,
+        };
+        if matches!(how, Data::Binary) {
             binary.push(tensor.data());
-            output(&mut json, name, tensor, true)?;
-        } else {
-            output(&mut json, name, tensor, false)?;
         }
+        output(&mut json, name, tensor, how)?;
     }
     json.extend_from_slice(b"]}");
     Ok(assemble(json, &binary))
@@ -135,22 +138,39 @@ const fn text_bytes(datatype: DataType) -> usize {
     }
 }
 
-fn output(out: &mut Vec<u8>, name: &str, tensor: &Tensor, binary: bool) -> Result<()> {
+/// Where an output's data are.
+enum Data<'a> {
+    Json,
+    Binary,
+    Placed(&'a Place),
+}
+
+fn output(out: &mut Vec<u8>, name: &str, tensor: &Tensor, how: Data<'_>) -> Result<()> {
     key_after(out, b'{', "name");
     string(out, name);
     key_after(out, b',', "datatype");
     string(out, tensor.datatype().name());
     key_after(out, b',', "shape");
     list(out, tensor.shape().iter(), |out, &dim| integer(out, dim));
-    if binary {
-        key_after(out, b',', "parameters");
-        key_after(out, b'{', "binary_data_size");
-        integer(out, tensor.data().len());
-        out.extend_from_slice(b"}}");
-        return Ok(());
+    match how {
+        Data::Json => {
+            key_after(out, b',', "data");
+            elements(out, name, tensor)?;
+        }
+        Data::Binary => {
+            key_after(out, b',', "parameters");
+            key_after(out, b'{', "binary_data_size");
+            integer(out, tensor.data().len());
+            out.push(b'}');
+        }
+        Data::Placed(place) => {
+            key_after(out, b',', "parameters");
+            // Nothing of it follows the JSON; Triton's C++ client takes no parameters without this one.
+            let mut all = place.parameters();
+            all.set("binary_data_size", ParameterValue::Int64(0));
+            parameters(out, &all);
+        }
     }
-    key_after(out, b',', "data");
-    elements(out, name, tensor)?;
     out.push(b'}');
     Ok(())
 }

@@ -45,6 +45,7 @@ fn response(outputs: impl IntoIterator<Item = (&'static str, Tensor)>) -> InferR
         id: None,
         parameters: Parameters::new(),
         outputs: outputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect(),
+        places: Vec::new(),
         timing: Timing::default(),
     }
 }

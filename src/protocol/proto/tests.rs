@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 
 fn message(datatype: &str, shape: &[i64], contents: InferTensorContents) -> ModelInferRequest {
     let input = InferInputTensor {
@@ -67,6 +68,7 @@ fn an_answer_has_raw_outputs_in_order() {
         id: Some("9".into()),
         parameters: Parameters::new(),
         outputs: [("y".into(), tensor.clone())].into_iter().collect(),
+        places: Vec::new(),
         timing: Default::default(),
     };
     let message = encode_response(response);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Form;
+use super::{Form, encoded};
 use crate::error::{Error, Result};
 use crate::infer::InferResponse;
 use crate::protocol::json::{write_elements, writer};
@@ -12,7 +12,7 @@ use crate::tensor::{Shape, Tensor, split_rows};
 /// as were asked about, whole tensors. One output stands for itself, several are objects by name.
 ///
 /// # Errors
-/// `Unsupported` where a BYTES output is not UTF-8.
+/// `Internal` where a tensor is not what it says.
 pub fn encode_predictions(response: &InferResponse, form: Form) -> Result<Bytes> {
     let mut out = b"{".to_vec();
     writer::key(&mut out, "predictions");
@@ -46,15 +46,27 @@ fn nested(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
     match tensor.shape().len() {
         0 => {
             let start = out.len();
-            write_elements(out, name, tensor)?;
+            elements(out, name, tensor)?;
             // A list of one without its brackets.
             out.remove(start);
             out.pop();
             Ok(())
         }
-        1 => write_elements(out, name, tensor),
+        1 => elements(out, name, tensor),
         _ => separated(out, [b'[', b']'], each_row(tensor)?, |out, row| nested(out, name, &row)),
     }
+}
+
+/// The elements of a tensor as a list; bytes that are no text as base64.
+fn elements(out: &mut Vec<u8>, name: &str, tensor: &Tensor) -> Result<()> {
+    let Ok(strings) = tensor.byte_strings() else { return write_elements(out, name, tensor) };
+    separated(out, [b'[', b']'], strings, |out, bytes| {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => writer::string(out, text),
+            Err(_) => encoded::write(out, bytes),
+        }
+        Ok(())
+    })
 }
 
 /// The rows of a tensor, without their dimension 0.

@@ -71,6 +71,10 @@ fn what_fits_no_input_is_told() {
         (json!({ "instances": [[1, 2], 3] }), one(), "different lengths"),
         (json!({ "instances": [["a", "b"]] }), one(), "input 'x'"),
         (json!({ "instances": [[{ "b64": "AA==" }, 1]] }), one(), "an object stands"),
+        (json!({ "inputs": { "age": 1, "name": [{ "b64": "A" }] } }), two(), "no base64"),
+        (json!({ "inputs": { "age": 1, "name": [{ "b64": 5 }] } }), two(), "is expected"),
+        (json!({ "inputs": { "age": 1, "name": [{ "b64": "AA==", "x": 1 }] } }), two(), "is expected"),
+        (json!({ "inputs": { "age": 1, "name": [{ "b64": "AA==" }, ["b"]] } }), two(), "different lengths"),
         (json!({ "instances": [{ "y": [1, 2] }] }), one(), "unknown input 'y', expected 'x'"),
         (json!({ "instances": [[1, 2]] }), two(), "'age', 'name'"),
         (json!({ "inputs": [1] }), two(), "'age', 'name'"),
@@ -92,6 +96,7 @@ fn predicted(outputs: &[(&str, Tensor)], form: Form) -> Value {
         id: None,
         parameters: Parameters::new(),
         outputs: outputs.iter().map(|(name, tensor)| (Arc::from(*name), tensor.clone())).collect(),
+        places: Vec::new(),
         timing: Timing::default(),
     };
     let body: Value = serde_json::from_slice(&encode_predictions(&response, form).unwrap()).unwrap();
@@ -112,4 +117,30 @@ fn predictions_have_the_form_of_the_request() {
     assert_eq!(predicted(&both, Form::Rows(3)), columns);
     assert_eq!(predicted(&[("y", floats(&[], &[5.0]))], Form::Columns), json!(5.0));
     assert_eq!(predicted(&[("y", floats(&[0, 2], &[]))], Form::Rows(0)), json!([]));
+}
+
+#[test]
+fn bytes_are_base64_where_a_string_may_stand() {
+    let image = || Signature { inputs: vec![spec("image", DataType::Bytes, &[-1])], outputs: vec![] };
+    let expected = Tensor::from_byte_strings([3][..].into(), &[&b"\0\xff"[..], b"text", b"\xfe"]).unwrap();
+    let values = json!([{ "b64": "AP8=" }, "text", { "b64": "/g" }]);
+    let by_name: Vec<Value> = values.as_array().unwrap().iter().map(|value| json!({ "image": value })).collect();
+    for body in [
+        json!({ "instances": values }),
+        json!({ "inputs": values }),
+        json!({ "inputs": { "image": values } }),
+        json!({ "instances": by_name }),
+    ] {
+        let (request, _) = decoded(body.clone(), &image()).unwrap_or_else(|error| panic!("{body}: {error}"));
+        assert_eq!(request.inputs[0].tensor, expected, "{body}");
+    }
+    let (request, _) = decoded(json!({ "inputs": { "b64": "AP8=" } }), &image()).unwrap();
+    assert_eq!(request.inputs[0].tensor, Tensor::from_byte_strings([1][..].into(), &[b"\0\xff"]).unwrap());
+    // An input of that name is one.
+    let named = Signature { inputs: vec![spec("b64", DataType::Bytes, &[-1])], outputs: vec![] };
+    let (request, _) = decoded(json!({ "instances": [{ "b64": "AP8=" }] }), &named).unwrap();
+    assert_eq!(request.inputs[0].tensor, Tensor::from_byte_strings([1][..].into(), &["AP8="]).unwrap());
+    let deep = format!("{{\"instances\": {}{{\"b64\":\"\"}}{}}}", "[".repeat(100), "]".repeat(100));
+    assert!(decode_predict(deep.as_bytes(), &image(), &Limits::default()).is_err());
+    assert_eq!(predicted(&[("y", expected)], Form::Rows(3)), json!([{ "b64": "AP8=" }, "text", { "b64": "/g==" }]));
 }

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use super::encoded;
 use crate::error::{Error, Result};
 use crate::infer::NamedTensor;
 use crate::model::TensorSpec;
 use crate::protocol::json::{Limits, Reader, read_data};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DataType, Shape, Tensor};
 
 /// The input of `spec` with the values that stand in `text`.
 ///
@@ -14,6 +15,11 @@ use crate::tensor::{Shape, Tensor};
 /// `InvalidRequest` for lists of different lengths beside each other and for values that are none of the datatype.
 pub(super) fn read(spec: &TensorSpec, text: &str, limits: &Limits) -> Result<NamedTensor> {
     let read = || {
+        if spec.datatype == DataType::Bytes && encoded::possible(text) {
+            let (sizes, elements) = encoded::read(text, limits)?;
+            let tensor = Tensor::new(spec.datatype, fitted(sizes, spec), elements.finish());
+            return tensor.map_err(|cause| Error::invalid(cause.to_string()));
+        }
         let mut nesting = Nesting::default();
         nesting.measure(&mut Reader::new(text.as_bytes(), 0), 0, limits)?;
         let shape = fitted(nesting.sizes, spec);
@@ -75,6 +81,6 @@ impl Nesting {
     }
 }
 
-fn ragged() -> Error {
+pub(super) fn ragged() -> Error {
     Error::invalid("lists of one depth have different lengths, which is no tensor")
 }

@@ -1,4 +1,4 @@
-//! Triton's extensions over gRPC: configuration, statistics, trace and log settings, and the refusal of shared memory.
+//! Triton's extensions over gRPC: configuration, statistics, trace and log settings, regions of shared memory.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,12 @@ use super::some;
 use crate::error::{Error, Result};
 use crate::protocol::proto::{
     LogSettingsRequest, LogSettingsResponse, ModelConfigRequest, ModelConfigResponse, ModelStatisticsRequest,
-    ModelStatisticsResponse, TraceSettingRequest, TraceSettingResponse, log_settings_request, log_settings_response,
+    ModelStatisticsResponse, SystemSharedMemoryStatusRequest, SystemSharedMemoryStatusResponse, TraceSettingRequest,
+    TraceSettingResponse, log_settings_request, log_settings_response, system_shared_memory_status_response,
     trace_setting_response,
 };
-use crate::server::{Doors, describe};
+use crate::server::{Doors, describe, regions};
+use crate::shared_memory::Region;
 use crate::telemetry::{LogSetting, change_logs, log_settings};
 
 pub(super) fn config(request: &ModelConfigRequest, doors: &Doors) -> Result<ModelConfigResponse> {
@@ -20,6 +22,21 @@ pub(super) fn config(request: &ModelConfigRequest, doors: &Doors) -> Result<Mode
 pub(super) fn statistics(request: &ModelStatisticsRequest, doors: &Doors) -> Result<ModelStatisticsResponse> {
     let models = doors.repository.ready(some(&request.name), some(&request.version))?;
     Ok(ModelStatisticsResponse { model_stats: models.iter().map(|model| describe::statistics(model)).collect() })
+}
+
+pub(super) fn region_status(
+    request: &SystemSharedMemoryStatusRequest,
+    doors: &Doors,
+) -> Result<SystemSharedMemoryStatusResponse> {
+    let found = regions::system(doors)?.status(some(&request.name))?;
+    let status = |region: &Region| system_shared_memory_status_response::RegionStatus {
+        name: region.name().into(),
+        key: region.key().into(),
+        offset: region.offset(),
+        byte_size: region.byte_size(),
+    };
+    let regions = found.iter().map(|region| (region.name().to_owned(), status(region))).collect();
+    Ok(SystemSharedMemoryStatusResponse { regions })
 }
 
 pub(super) fn trace_setting(request: TraceSettingRequest, doors: &Doors) -> Result<TraceSettingResponse> {

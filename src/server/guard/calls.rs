@@ -77,9 +77,11 @@ pub(super) fn of_http(path: &str) -> Call<'_> {
     }
     let (scope, about) = match &segments[..count] {
         [""] | ["v2", "health", "live" | "ready"] => (Scope::Health, About::Server),
-        ["v2"] | ["v2", "repository", "index"] | ["v1" | "v2", "models"] | ["v2", "models", "stats"] => {
-            (Scope::Metadata, About::Server)
-        }
+        ["v2"]
+        | ["openapi.json"]
+        | ["v2", "repository", "index"]
+        | ["v1" | "v2", "models"]
+        | ["v2", "models", "stats"] => (Scope::Metadata, About::Server),
         ["metrics"] => (Scope::Metrics, About::Server),
         ["v2", "models", model, rest @ ..] => (of_model(rest), named(model)),
         ["v2", "repository", "models", model, "load" | "unload"] => (Scope::Repository, named(model)),
@@ -159,6 +161,7 @@ mod tests {
             ("/v2/models/m/versions/2/ready", Scope::Health, model("m")),
             ("/v2/models/m/versions/ready", Scope::Metadata, model("m")),
             ("/v2", Scope::Metadata, About::Server),
+            ("/openapi.json", Scope::Metadata, About::Server),
             ("/v2/models/a%20b", Scope::Metadata, model("a b")),
             ("/v2/models/m/versions/2/config", Scope::Metadata, model("m")),
             ("/v2/models/m/infer", Scope::Infer, model("m")),
@@ -173,6 +176,8 @@ mod tests {
             ("/v2/models/m/trace/setting", Scope::Admin, model("m")),
             ("/metrics", Scope::Metrics, About::Server),
             ("/v2/logging", Scope::Admin, About::Server),
+            // Whoever registers a region has the server open a file, and all who infer can name it.
+            ("/v2/systemsharedmemory/region/r/register", Scope::Admin, About::Server),
             ("/v2/health/live/x", Scope::Admin, About::Server),
             ("//v2/health/live", Scope::Admin, About::Server),
         ] {
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!(of("ServerReady").scope, Scope::Health);
         assert_eq!(of("RepositoryModelLoad").scope, Scope::Repository);
         assert_eq!(of("LogSettings").scope, Scope::Admin);
+        assert_eq!(of("SystemSharedMemoryRegister").scope, Scope::Admin);
         assert_eq!(of_grpc("/other.Service/ServerReady").scope, Scope::Admin);
         assert_eq!(of_grpc("ServerReady").scope, Scope::Admin);
     }

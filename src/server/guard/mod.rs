@@ -86,6 +86,16 @@ impl Guard {
         Ok(Some(Self { refused: refused.clone(), auth_file: auth_file.clone(), keys, limits }))
     }
 
+    /// Whether clients need a key.
+    pub(super) fn needs_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// The groups of calls that `door` takes from nobody. Health is never among them.
+    pub(super) fn refused_at(&self, door: Door) -> Vec<Scope> {
+        self.refused.iter().filter(|(refused, _)| *refused == door).map(|(_, scope)| *scope).collect()
+    }
+
     /// Lets a call in, or not. Gives who it is from.
     ///
     /// # Errors

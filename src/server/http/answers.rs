@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::model::TensorSpec;
 use crate::protocol::proto::ModelStatistics;
 use crate::repository::IndexLine;
+use crate::shared_memory;
 
-/// The extensions that this server speaks, by the names V2 gives them.
-pub(in super::super) const EXTENSIONS: [&str; 9] = [
+/// The extensions that every server of ours speaks, by the names V2 gives them.
+const EXTENSIONS: [&str; 9] = [
     "binary_tensor_data",
     "classification",
     "logging",
@@ -25,6 +26,11 @@ pub(in super::super) const EXTENSIONS: [&str; 9] = [
     "trace",
 ];
 
+/// The extensions that this server speaks.
+pub(in super::super) fn extensions(doors: &Doors) -> Vec<&'static str> {
+    EXTENSIONS.into_iter().chain(doors.regions.as_ref().map(|_| shared_memory::EXTENSION)).collect()
+}
+
 pub(in super::super) const SERVER_NAME: &str = "tensorgate";
 pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -32,7 +38,7 @@ pub(in super::super) const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: &'static [&'static str],
+    extensions: Vec<&'static str>,
 }
 
 /// KServe's list of models.
@@ -117,7 +123,7 @@ pub(super) struct UnloadAnswer<'a> {
 pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBody>> {
     match route {
         Route::Server => {
-            let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: &EXTENSIONS };
+            let metadata = ServerMetadata { name: SERVER_NAME, version: SERVER_VERSION, extensions: extensions(doors) };
             Ok(as_json(StatusCode::OK, &metadata))
         }
         Route::Alive => Ok(as_json(StatusCode::OK, &Alive { status: "alive" })),
@@ -140,17 +146,9 @@ pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBo
             let model_stats = models.iter().map(|model| describe::statistics(model)).collect();
             Ok(as_json(StatusCode::OK, &Statistics { model_stats }))
         }
-        Route::SharedMemory { extension } => Err(no_shared_memory(extension)),
         Route::Model { model, version } => metadata(model, version.as_deref(), doors),
         _ => Err(Error::internal("a route without an answer")),
     }
-}
-
-/// Why a call of a shared memory extension is not served, over both doors.
-pub(in super::super) fn no_shared_memory(extension: &str) -> Error {
-    Error::unsupported(format!(
-        "extension '{extension}' is off: this server maps no memory of its clients, send tensors in the request"
-    ))
 }
 
 fn not_ready(doors: &Doors) -> String {
@@ -198,5 +196,9 @@ pub(super) fn index(body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>
 }
 
 pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
+    // Derived readers of objects take lists of their values too, in whichever order the members are declared.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::invalid("the body is not the JSON expected: it has to be an object"));
+    }
     serde_json::from_slice(body).map_err(|cause| Error::invalid(format!("the body is not the JSON expected: {cause}")))
 }

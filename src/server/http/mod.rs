@@ -1,12 +1,14 @@
 //! The HTTP door.
 
 mod answers;
-pub(super) use answers::{EXTENSIONS, SERVER_NAME, SERVER_VERSION, no_shared_memory};
+pub(super) use answers::{SERVER_NAME, SERVER_VERSION, extensions};
 mod coding;
 mod cors;
 mod infer;
+mod openapi;
 mod routes;
 mod settings;
+mod shared_memory;
 mod v1;
 
 use bytes::Bytes;
@@ -89,6 +91,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
             compressed(v1::predict(model, version, parts, head, body, doors).await, parts, head)
         }
         Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
+        Route::OpenApi => Ok(as_json(StatusCode::OK, &openapi::document(&openapi::Served::of(doors)))),
         Route::V1Models => Ok(v1::models(doors)),
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
         Route::Metrics => compressed(Ok(text(doors.telemetry.render())), parts, head),
@@ -108,6 +111,10 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         Route::Logging => match small(body).await {
             Ok((body, _)) => settings::logging(&parts.method, &body),
+            Err(error) => Err(error),
+        },
+        Route::SharedMemory { extension, call, region } => match small(body).await {
+            Ok((body, _)) => shared_memory::answer(extension, call, region.as_deref(), &body, doors),
             Err(error) => Err(error),
         },
         other => answers::answer(&other, doors),

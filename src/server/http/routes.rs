@@ -18,6 +18,7 @@ pub(super) enum Route {
     Live,
     Ready,
     Metrics,
+    OpenApi,
     Models,
     Model { model: String, version: Option<String> },
     Config { model: String, version: Option<String> },
@@ -29,7 +30,24 @@ pub(super) enum Route {
     Unload { model: String },
     TraceSetting { model: Option<String> },
     Logging,
-    SharedMemory { extension: &'static str },
+    SharedMemory { extension: Memory, call: RegionCall, region: Option<String> },
+}
+
+/// Which shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(super) enum Memory {
+    System,
+    Cuda,
+}
+
+/// What is asked of a region of shared memory, or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(super) enum RegionCall {
+    Status,
+    Register,
+    Unregister,
 }
 
 impl Route {
@@ -41,8 +59,9 @@ impl Route {
             | Route::Load { .. }
             | Route::Unload { .. }
             | Route::Predict { .. }
-            | Route::Explain { .. } => "POST, OPTIONS",
-            Route::TraceSetting { .. } | Route::Logging | Route::SharedMemory { .. } => "GET, HEAD, POST, OPTIONS",
+            | Route::Explain { .. }
+            | Route::SharedMemory { call: RegionCall::Register | RegionCall::Unregister, .. } => "POST, OPTIONS",
+            Route::TraceSetting { .. } | Route::Logging => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -84,6 +103,7 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         ["v2", "health", "live"] => Route::Live,
         ["v2", "health", "ready"] => Route::Ready,
         ["metrics"] => Route::Metrics,
+        ["openapi.json"] => Route::OpenApi,
         ["v2", "repository", "index"] => Route::RepositoryIndex,
         ["v2", "repository", "models", model, "load"] if !model.is_empty() => Route::Load { model: decoded(model)? },
         ["v2", "repository", "models", model, "unload"] if !model.is_empty() => {
@@ -92,7 +112,7 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         ["v2", "trace", "setting"] => Route::TraceSetting { model: None },
         ["v2", "logging"] => Route::Logging,
         ["v2", memory @ ("systemsharedmemory" | "cudasharedmemory"), call @ ..] => {
-            return Ok(shared_memory(memory, call));
+            return shared_memory(memory, call);
         }
         _ => return Ok(None),
     };
@@ -117,10 +137,20 @@ fn of_model(model: &str, rest: &[&str]) -> Result<Option<Route>> {
 }
 
 /// `[region/{name}/]{call}` behind either kind.
-fn shared_memory(memory: &str, call: &[&str]) -> Option<Route> {
-    let extension = if memory == "systemsharedmemory" { "system_shared_memory" } else { "cuda_shared_memory" };
-    let known = matches!(call, ["status" | "unregister"] | ["region", _, "status" | "register" | "unregister"]);
-    known.then_some(Route::SharedMemory { extension })
+fn shared_memory(memory: &str, call: &[&str]) -> Result<Option<Route>> {
+    let extension = if memory == "systemsharedmemory" { Memory::System } else { Memory::Cuda };
+    let (region, call) = match call {
+        ["region", region, call] if !region.is_empty() => (Some(decoded(region)?), *call),
+        [call @ ("status" | "unregister")] => (None, *call),
+        _ => return Ok(None),
+    };
+    let call = match call {
+        "status" => RegionCall::Status,
+        "register" => RegionCall::Register,
+        "unregister" => RegionCall::Unregister,
+        _ => return Ok(None),
+    };
+    Ok(Some(Route::SharedMemory { extension, call, region }))
 }
 
 /// V1 puts the verb behind the last name.

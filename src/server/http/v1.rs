@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde::Serialize;
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{JSON, as_json, read_body, with_body};
 use crate::error::{Error, Result};
-use crate::protocol::v1;
+use crate::export::{Clock, TraceContext};
+use crate::protocol::v1::{self, events};
 use crate::server::Doors;
 use crate::server::body::ResponseBody;
 use crate::server::head::Head;
@@ -57,6 +61,8 @@ pub(super) async fn predict(
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
+    let envelope = Envelope::of(&parts.headers);
+    let body = if envelope == Envelope::Structured { events::data(&body)? } else { body };
     let trace_id = super::infer::trace_id(&parts.headers, head);
     let (mut request, form) = match doors.repository.resolve(&model, version.as_deref()) {
         Ok(ready) => {
@@ -68,5 +74,57 @@ pub(super) async fn predict(
     };
     (request.model, request.version, request.trace_id) = (model, version, trace_id);
     let response = doors.stack.clone().call(request).await?;
-    Ok(with_body(StatusCode::OK, JSON, v1::encode_predictions(&response, form)?))
+    Ok(envelope.around(response.model.as_str(), v1::encode_predictions(&response, form)?))
+}
+
+/// How a request came, and so how its answer goes (CloudEvents' HTTP binding, 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Envelope {
+    /// No event.
+    None,
+    /// The attributes are headers.
+    Binary,
+    /// The attributes stand around the data.
+    Structured,
+}
+
+impl Envelope {
+    fn of(headers: &HeaderMap) -> Self {
+        let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        if media_type.eq_ignore_ascii_case(events::STRUCTURED) {
+            Envelope::Structured
+        } else if ["ce-specversion", "ce-id", "ce-source", "ce-type"].iter().all(|name| headers.contains_key(*name)) {
+            Envelope::Binary
+        } else {
+            Envelope::None
+        }
+    }
+
+    fn around(self, model: &str, predictions: Bytes) -> Response<ResponseBody> {
+        let attributes = || events::Attributes {
+            id: TraceContext::of(None).trace.to_string(),
+            time: Clock::start().rfc_3339(Instant::now()),
+            model: model.to_owned(),
+        };
+        match self {
+            Envelope::None => with_body(StatusCode::OK, JSON, predictions),
+            Envelope::Structured => {
+                let event = events::structured(&attributes(), &predictions);
+                with_body(StatusCode::OK, HeaderValue::from_static(events::STRUCTURED), event)
+            }
+            Envelope::Binary => {
+                let mut response = with_body(StatusCode::OK, JSON, predictions);
+                for (name, value) in attributes().list() {
+                    // A model's name may hold what a header may not.
+                    let value = utf8_percent_encode(&value, CONTROLS).to_string();
+                    let name = HeaderName::try_from(format!("ce-{name}"));
+                    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+                        response.headers_mut().insert(name, value);
+                    }
+                }
+                response
+            }
+        }
+    }
 }

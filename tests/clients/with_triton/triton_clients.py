@@ -3,7 +3,7 @@
 import abc
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -203,3 +203,9 @@ class GrpcAioClient(AioClient):
 
 HTTP_CLIENTS = {"http": HttpClient, "http.aio": HttpAioClient}
 CLIENTS = HTTP_CLIENTS | {"grpc": GrpcClient, "grpc.aio": GrpcAioClient}
+
+
+def opened_client(client: Client) -> Iterator[Client]:
+    """For fixtures: the client, closed afterwards."""
+    yield client
+    client.close()

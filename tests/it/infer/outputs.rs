@@ -137,3 +137,25 @@ async fn the_sample_models_answer_their_examples() {
         }
     }
 }
+
+#[tokio::test]
+async fn no_rows_for_a_model_that_cannot_run_them_are_the_callers_mistake() {
+    let server = Server::with(&Models::new(), |config| {
+        config.repository.repositories = vec![models::sample("", "")];
+    })
+    .await;
+    let mut http = server.http().await;
+    for (model, status) in [("tickets", 400), ("iris", 200)] {
+        let mut body: Value =
+            serde_json::from_str(&std::fs::read_to_string(models::sample(model, "example.json")).unwrap()).unwrap();
+        for input in body["inputs"].as_array_mut().unwrap() {
+            input["shape"][0] = json!(0);
+            input["data"] = json!([]);
+        }
+        let answer = http.infer(model, &body).await;
+        assert_eq!(answer.status, status, "{model}: {answer:?}");
+        if status == 400 {
+            assert!(answer.error().contains("'tickets': it fails on 0 rows, expected at least 1"), "{answer:?}");
+        }
+    }
+}

@@ -72,9 +72,10 @@ struct Output {
 }
 
 #[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Parameter {
-    string_param: String,
+#[serde(rename_all = "snake_case")]
+enum Parameter {
+    StringParam(String),
+    Int64Param(i64),
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -167,7 +168,10 @@ impl Golden {
 impl Input {
     fn message(&self) -> InferInputTensor {
         let parameter = |(name, value): (&String, &Parameter)| {
-            let choice = ParameterChoice::StringParam(value.string_param.clone());
+            let choice = match value {
+                Parameter::StringParam(value) => ParameterChoice::StringParam(value.clone()),
+                Parameter::Int64Param(value) => ParameterChoice::Int64Param(*value),
+            };
             (name.clone(), InferParameter { parameter_choice: Some(choice) })
         };
         InferInputTensor {

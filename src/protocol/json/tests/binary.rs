@@ -1,5 +1,5 @@
 use super::*;
-use crate::infer::ParameterValue;
+use crate::infer::{ParameterValue, Place};
 
 fn binary_input(name: &str, datatype: &str, shape: &str, size: &str) -> String {
     format!(
@@ -66,10 +66,15 @@ fn the_encoding_of_outputs_is_taken_out_of_the_parameters() {
 }
 
 #[test]
-fn shared_memory_is_refused_as_not_served() {
+fn inputs_and_outputs_may_lie_in_shared_memory() {
     let shared = r#""parameters":{"shared_memory_region":"r","shared_memory_byte_size":4}"#;
-    let input = format!(r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"FP32",{shared}}}]}}"#);
-    refused(decode(input), Kind::Unsupported, &["input 'x'", "'shared_memory_region'"]);
-    let output = format!(r#"{{"inputs":[],"outputs":[{{"name":"y",{shared}}}]}}"#);
-    refused(decode(output), Kind::Unsupported, &["output 'y'", "shared memory"]);
+    let place = || Place { region: "r".into(), offset: 0, byte_size: 4 };
+    let input = format!(r#"{{"name":"x","shape":[1],"datatype":"FP32",{shared}}}"#);
+    let (request, _) = decode(format!(r#"{{"inputs":[{input}],"outputs":[{{"name":"y",{shared}}}]}}"#)).unwrap();
+    assert_eq!((request.inputs.len(), &request.placed[0].name[..], &request.placed[0].place), (0, "x", &place()));
+    assert_eq!(request.outputs[0].place, Some(place()));
+    let both = input.replacen("4}", r#"4},"data":[1]"#, 1);
+    refused(decode(format!(r#"{{"inputs":[{both}]}}"#)), Kind::InvalidRequest, &["input 'x'", "shared memory"]);
+    let other = input.replacen("FP32", "FP64", 1);
+    refused(decode(format!(r#"{{"inputs":[{other}]}}"#)), Kind::InvalidRequest, &["input 'x'", "8 bytes"]);
 }
