@@ -26,6 +26,11 @@ pub const MODEL_STATE: &str = "tensorgate_model_state";
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.
 pub const CONNECTIONS: &str = "tensorgate_connections";
+/// Connections that were ended early, by reason: "idle", "head_timeout", "answer_timeout", "room" (others came and the bound
+/// was met), "protocol" (an HTTP/2 client that floods or breaks the protocol).
+pub const CONNECTIONS_ENDED: &str = "tensorgate_connections_ended_total";
+/// Connections that could not be accepted for want of descriptors or memory.
+pub const ACCEPT_FAILURES: &str = "tensorgate_accept_failures_total";
 /// What was not written or sent because its queue was full or its receiver failed, by sink: "access_log", "otlp", "payload".
 pub const DROPPED: &str = "tensorgate_telemetry_dropped_total";
 

@@ -88,7 +88,7 @@ impl Services {
                 let mut inference = inference.clone();
                 // A stream may be quiet for as long as its client likes; a single message has to come in time.
                 let answered = match method {
-                    "ModelStreamInfer" => inference.call(request).await,
+                    "ModelStreamInfer" => inference.call(request.map(|body| doors.guard_messages(body))).await,
                     _ => inference.call(request.map(|body| doors.guard(body))).await,
                 };
                 match answered {
@@ -96,7 +96,7 @@ impl Services {
                     Err(never) => match never {},
                 }
             }
-            "grpc.health.v1.Health" => match self.health.clone().call(request).await {
+            "grpc.health.v1.Health" => match self.health.clone().call(request.map(|body| doors.guard(body))).await {
                 Ok(response) => closing::until_closing(response, &self.doors.drain),
                 Err(never) => match never {},
             },
@@ -129,7 +129,7 @@ impl Services {
                 .into_http::<tonic::body::Body>()
                 .map(ResponseBody::Grpc);
         };
-        match version(services).call(request).await {
+        match version(services).call(request.map(|body| self.doors.guard_messages(body))).await {
             Ok(response) => closing::until_closing(response, &self.doors.drain),
             Err(never) => match never {},
         }
@@ -138,6 +138,11 @@ impl Services {
 
 fn too_large(bytes_max: usize) -> Error {
     Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
+}
+
+/// Whether the answer to a call of `path` may wait for its own next message for as long as it likes.
+pub(super) fn may_be_quiet(path: &str) -> bool {
+    path.ends_with("/ModelStreamInfer") || path.ends_with("/Watch") || path.starts_with("/grpc.reflection.")
 }
 
 /// The answer to a call that does not reach a service.

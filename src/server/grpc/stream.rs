@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, Stream};
+use prost::Message;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};
@@ -18,6 +19,7 @@ use crate::protocol::proto::infer_parameter::ParameterChoice;
 use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use crate::protocol::status;
 use crate::server::Doors;
+use crate::server::bounds::Charge;
 use crate::server::drain::Phase;
 use crate::server::guard::Pass;
 
@@ -79,8 +81,14 @@ impl Answers {
                 Poll::Ready(Some(Ok(request))) => {
                     let permitted = self.pass.as_ref().map_or(Ok(()), |pass| pass.request(&request.model_name));
                     let (doors, deadline) = (Arc::clone(&self.doors), self.deadline);
+                    // Counted until it is answered: a client may send many before it reads what comes of them.
+                    let mut held = Charge::of(Arc::clone(&doors.buffered));
+                    let permitted = permitted.and_then(|()| held.raise(request.encoded_len()));
                     let run = answer(doors, request, permitted, deadline, self.status_for_errors);
-                    self.running.push_back(Box::pin(run));
+                    self.running.push_back(Box::pin(async move {
+                        let _held = held;
+                        run.await
+                    }));
                 }
                 // tonic's own code for a message above the limit.
                 Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
