@@ -58,6 +58,14 @@ pub struct File {
     pub payload_log_mode: Option<String>,
     pub payload_log_ratio: Option<f64>,
     pub slo: Option<String>,
+    pub trace_dir: Option<PathBuf>,
+    pub payload_log_source: Option<String>,
+    pub payload_log_service: Option<String>,
+    pub payload_log_namespace: Option<String>,
+    pub payload_log_component: Option<String>,
+    pub payload_log_endpoint: Option<String>,
+    pub payload_log_header: Vec<String>,
+    pub payload_log_annotation: Vec<String>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -119,7 +127,23 @@ impl File {
         macro_rules! fill_watch {
             ($($key:ident),* $(,)?) => { $(merged.watch.$key = merged.watch.$key.or(self.$key);)* };
         }
-        fill_watch!(access_log, otlp_endpoint, trace_ratio, payload_log, payload_log_mode, payload_log_ratio);
+        fill_watch!(
+            access_log,
+            otlp_endpoint,
+            trace_ratio,
+            trace_dir,
+            payload_log,
+            payload_log_mode,
+            payload_log_ratio
+        );
+        fill_watch!(payload_log_source, payload_log_service, payload_log_namespace);
+        fill_watch!(payload_log_component, payload_log_endpoint);
+        if merged.watch.payload_log_header.is_empty() {
+            merged.watch.payload_log_header = self.payload_log_header;
+        }
+        if merged.watch.payload_log_annotation.is_empty() {
+            merged.watch.payload_log_annotation = self.payload_log_annotation;
+        }
         macro_rules! fill_bounds {
             ($($key:ident),* $(,)?) => { $(merged.bounds.$key = merged.bounds.$key.or(self.$key);)* };
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use prost::Message;
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -27,6 +28,7 @@ use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
 use crate::protocol::status;
 use crate::repository::IndexLine;
+use crate::service;
 use reflection::{Reflection, ReflectionService};
 
 /// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
@@ -235,10 +237,14 @@ impl GrpcInferenceService for GrpcDoor {
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
         let deadline = deadline(request.metadata());
-        let mut request = proto::decode_request(request.into_inner(), &self.doors.bounds.request).map_err(refuse)?;
+        let request = request.into_inner();
+        service::note_body(|| request.encode_to_vec().into());
+        let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
         request.deadline = deadline;
         let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
-        Ok(GrpcResponse::new(proto::encode_response(response)))
+        let response = proto::encode_response(response);
+        service::note_answer(|| response.encode_to_vec().into());
+        Ok(GrpcResponse::new(response))
     }
 
     type ModelStreamInferStream = stream::Answers;

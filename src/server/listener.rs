@@ -130,32 +130,40 @@ async fn accept(listener: TcpListener, connections: Arc<Connections>, connection
     let drain = connections.drain();
     // The first of several failures is logged.
     let mut failing = false;
+    let mut last = None;
     loop {
-        let permit = tokio::select! {
-            permit = permit(&permits, &room) => permit,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = drain.reached(Phase::Closing) => break,
         };
-        let Some(permit) = permit else { break };
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    failing = false;
-                    serve(stream, peer, &connections, &room, permit);
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                connections.doors().telemetry.doors.accept_failed();
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!("cannot accept a connection: {cause}");
                 }
-                Err(cause) => {
-                    connections.doors().telemetry.doors.accept_failed();
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!("cannot accept a connection: {cause}");
-                    }
-                    // A descriptor of another's is as good as one more.
-                    room.ask();
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            () = drain.reached(Phase::Closing) => break,
+                // A descriptor of another's is as good as one more.
+                room.ask();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        // Nobody is asked to make room before there is somebody to take it.
+        let permit = tokio::select! {
+            permit = permit(&permits, &room) => permit,
+            () = drain.reached(Phase::Closing) => None,
+        };
+        match permit {
+            Some(permit) => serve(stream, peer, &connections, &room, permit),
+            None => {
+                last = Some((stream, peer));
+                break;
+            }
         }
     }
-    for (stream, peer) in completed(listener) {
+    for (stream, peer) in last.into_iter().chain(completed(listener)) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         serve(stream, peer, &connections, &room, permit);
     }

@@ -13,6 +13,7 @@ mod infer;
 mod lifecycle;
 mod metrics;
 mod parity;
+mod reload;
 mod support;
 mod surface;
 mod telemetry;

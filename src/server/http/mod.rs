@@ -155,7 +155,7 @@ async fn read_body<'a>(
 /// Keeps a body for whoever watches the call.
 fn note(body: &Bytes, doors: &Doors) {
     if doors.watch.is_some() {
-        service::note_body(body);
+        service::note_body(|| body.clone());
     }
 }
 
