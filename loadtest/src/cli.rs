@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Ceiling(Ceiling),
     /// The whole performance table: starts servers, measures, prints ratios with the ceilings.
     Bench(BenchArgs),
+    /// A server under good and malformed traffic: no panic, no growth, and what good clients see of it.
+    Soak(SoakArgs),
 }
 
 /// How the load is applied.
@@ -157,6 +159,20 @@ pub(crate) struct SessionArgs {
     /// Core to run on.
     #[arg(long)]
     pub(crate) pin: Option<usize>,
+}
+
+/// Arguments of `soak`.
+#[derive(Debug, Args)]
+pub(crate) struct SoakArgs {
+    /// How long.
+    #[arg(long, default_value = "30m", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// The server's executable.
+    #[arg(long, default_value = "target/release/tensorgate")]
+    pub(crate) server: PathBuf,
+    /// Folder of the sample models.
+    #[arg(long, default_value = "models")]
+    pub(crate) models: PathBuf,
 }
 
 /// Arguments of `bench`.

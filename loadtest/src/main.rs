@@ -10,6 +10,7 @@ mod onnx_file;
 mod payload;
 mod process;
 mod report;
+mod soak;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
         Command::Ceiling(ceiling) => serve(&ceiling),
         Command::Bench(args) => match bench::run(&args) {
             Ok(false) if args.strict => Err("a target was missed".into()),
+            result => result.map(|_| ()),
+        },
+        Command::Soak(args) => match soak::run(&args) {
+            Ok(false) => Err("the server did not hold".into()),
             result => result.map(|_| ()),
         },
     };
