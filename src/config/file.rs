@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::flags::WatchFlags;
 use super::{Fault, Flags};
 
 /// The file's content; every key is optional, an unknown one is a fault.
@@ -85,6 +86,7 @@ impl File {
     /// The flags, with this file's value for each that was not given.
     pub(super) fn under(self, flags: &Flags) -> Flags {
         let mut merged = flags.clone();
+        self.watch_under(&mut merged.watch);
         if merged.repositories.is_empty() && merged.model_repository.is_empty() && merged.model_dir.is_none() {
             merged.repositories = self.repositories;
         }
@@ -124,26 +126,6 @@ impl File {
             rate_limit,
             reload_interval
         );
-        macro_rules! fill_watch {
-            ($($key:ident),* $(,)?) => { $(merged.watch.$key = merged.watch.$key.or(self.$key);)* };
-        }
-        fill_watch!(
-            access_log,
-            otlp_endpoint,
-            trace_ratio,
-            trace_dir,
-            payload_log,
-            payload_log_mode,
-            payload_log_ratio
-        );
-        fill_watch!(payload_log_source, payload_log_service, payload_log_namespace);
-        fill_watch!(payload_log_component, payload_log_endpoint);
-        if merged.watch.payload_log_header.is_empty() {
-            merged.watch.payload_log_header = self.payload_log_header;
-        }
-        if merged.watch.payload_log_annotation.is_empty() {
-            merged.watch.payload_log_annotation = self.payload_log_annotation;
-        }
         macro_rules! fill_bounds {
             ($($key:ident),* $(,)?) => { $(merged.bounds.$key = merged.bounds.$key.or(self.$key);)* };
         }
@@ -166,5 +148,28 @@ impl File {
         );
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
         merged
+    }
+
+    fn watch_under(&self, watch: &mut WatchFlags) {
+        macro_rules! fill_watch {
+            ($($key:ident),* $(,)?) => { $(watch.$key = watch.$key.take().or(self.$key.clone());)* };
+        }
+        fill_watch!(
+            access_log,
+            otlp_endpoint,
+            trace_ratio,
+            trace_dir,
+            payload_log,
+            payload_log_mode,
+            payload_log_ratio
+        );
+        fill_watch!(payload_log_source, payload_log_service, payload_log_namespace);
+        fill_watch!(payload_log_component, payload_log_endpoint);
+        if watch.payload_log_header.is_empty() {
+            watch.payload_log_header = self.payload_log_header.clone();
+        }
+        if watch.payload_log_annotation.is_empty() {
+            watch.payload_log_annotation = self.payload_log_annotation.clone();
+        }
     }
 }
