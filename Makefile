@@ -6,7 +6,9 @@ DENY_VERSION := 0.20.2
 PYTHON ?= python3
 PORTS := --http-port 8080 --grpc-port 8081
 
-.PHONY: run build test lint bench fmt clean
+SOAK_MINUTES ?= 30
+
+.PHONY: run build test lint bench soak fmt clean
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
@@ -41,6 +43,11 @@ bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
 	cargo bench --locked --bench codec --bench rows
+
+## Good and malformed traffic for SOAK_MINUTES: no panic, no growth, good clients undisturbed
+soak: build
+	cargo build --release --locked -p loadtest
+	target/release/loadtest soak --duration $(SOAK_MINUTES)m
 
 # Unoptimised: it runs for a second, and is built in a third of the time.
 .lint/bin/cargo-deny:

@@ -19,6 +19,7 @@ mod proto;
 mod random;
 mod report;
 mod run;
+mod soak;
 mod sweep;
 mod target;
 
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
         Command::Ceiling(ceiling) => serve(&ceiling),
         Command::Bench(args) => match bench::run(&args) {
             Ok(false) if args.strict => Err("a target was missed".into()),
+            result => result.map(|_| ()),
+        },
+        Command::Soak(args) => match soak::run(&args) {
+            Ok(false) => Err("the server did not hold".into()),
             result => result.map(|_| ()),
         },
     };

@@ -29,6 +29,10 @@ pub struct BoundsFlags {
     #[arg(long, value_name = "DURATION", env = "TENSORGATE_BODY_TIMEOUT", help_heading = "Bounds")]
     pub body_timeout: Option<String>,
 
+    /// How long a client may leave an answer that is there, and 1 s more for every 64 KiB that it took [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "TENSORGATE_ANSWER_TIMEOUT", help_heading = "Bounds")]
+    pub answer_timeout: Option<String>,
+
     /// How long a connection may stay open without a request [default: 75s]
     #[arg(long, value_name = "DURATION", env = "TENSORGATE_IDLE_TIMEOUT", help_heading = "Bounds")]
     pub idle_timeout: Option<String>,

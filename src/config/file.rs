@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::flags::WatchFlags;
 use super::{Fault, Flags};
 
 /// The file's content; every key is optional, an unknown one is a fault.
@@ -29,6 +30,7 @@ pub struct File {
     pub headers_max: Option<usize>,
     pub uri_max: Option<String>,
     pub body_timeout: Option<String>,
+    pub answer_timeout: Option<String>,
     pub idle_timeout: Option<String>,
     pub streams_max: Option<u32>,
     pub resets_max: Option<usize>,
@@ -59,6 +61,14 @@ pub struct File {
     pub payload_log_mode: Option<String>,
     pub payload_log_ratio: Option<f64>,
     pub slo: Option<String>,
+    pub trace_dir: Option<PathBuf>,
+    pub payload_log_source: Option<String>,
+    pub payload_log_service: Option<String>,
+    pub payload_log_namespace: Option<String>,
+    pub payload_log_component: Option<String>,
+    pub payload_log_endpoint: Option<String>,
+    pub payload_log_header: Vec<String>,
+    pub payload_log_annotation: Vec<String>,
     pub cores: Option<usize>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -78,6 +88,7 @@ impl File {
     /// The flags, with this file's value for each that was not given.
     pub(super) fn under(self, flags: &Flags) -> Flags {
         let mut merged = flags.clone();
+        self.watch_under(&mut merged.watch);
         if merged.repositories.is_empty() && merged.model_repository.is_empty() && merged.model_dir.is_none() {
             merged.repositories = self.repositories;
         }
@@ -117,10 +128,6 @@ impl File {
             rate_limit,
             reload_interval
         );
-        macro_rules! fill_watch {
-            ($($key:ident),* $(,)?) => { $(merged.watch.$key = merged.watch.$key.or(self.$key);)* };
-        }
-        fill_watch!(access_log, otlp_endpoint, trace_ratio, payload_log, payload_log_mode, payload_log_ratio);
         macro_rules! fill_bounds {
             ($($key:ident),* $(,)?) => { $(merged.bounds.$key = merged.bounds.$key.or(self.$key);)* };
         }
@@ -131,6 +138,7 @@ impl File {
             headers_max,
             uri_max,
             body_timeout,
+            answer_timeout,
             idle_timeout,
             streams_max,
             resets_max,
@@ -143,5 +151,28 @@ impl File {
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
         fill!(shared_memory_prefix, shared_memory_regions_max);
         merged
+    }
+
+    fn watch_under(&self, watch: &mut WatchFlags) {
+        macro_rules! fill_watch {
+            ($($key:ident),* $(,)?) => { $(watch.$key = watch.$key.take().or(self.$key.clone());)* };
+        }
+        fill_watch!(
+            access_log,
+            otlp_endpoint,
+            trace_ratio,
+            trace_dir,
+            payload_log,
+            payload_log_mode,
+            payload_log_ratio
+        );
+        fill_watch!(payload_log_source, payload_log_service, payload_log_namespace);
+        fill_watch!(payload_log_component, payload_log_endpoint);
+        if watch.payload_log_header.is_empty() {
+            watch.payload_log_header = self.payload_log_header.clone();
+        }
+        if watch.payload_log_annotation.is_empty() {
+            watch.payload_log_annotation = self.payload_log_annotation.clone();
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::flags::WatchFlags;
 use super::resolve::one_of;
 use super::{Config, Fault};
-use crate::export::{AccessLog, Endpoint, PayloadMode};
+use crate::export::{AccessLog, Endpoint, PayloadMode, PayloadOrigin, TraceFiles};
 
 /// OTLP's port for HTTP, and its path for traces.
 const OTLP: (u16, &str) = (4318, "/v1/traces");
@@ -16,6 +16,13 @@ pub(super) fn watch(flags: &WatchFlags, config: &mut Config, faults: &mut Vec<Fa
         }
         watch.access_log = Some(path.clone());
     }
+    if let Some(path) = &flags.trace_dir {
+        if let Err(cause) = TraceFiles::check(path) {
+            faults.push(Fault::new("--trace-dir", format!("{}: {cause}", path.display())));
+        }
+        watch.trace_directory = Some(path.clone());
+    }
+    watch.payload_origin = origin(flags, faults);
     watch.otlp = endpoint("--otlp-endpoint", flags.otlp_endpoint.as_deref(), OTLP, faults);
     watch.payload = endpoint("--payload-log", flags.payload_log.as_deref(), (80, "/"), faults);
     ratio("--trace-ratio", flags.trace_ratio, &mut watch.trace_ratio, faults);
@@ -26,6 +33,29 @@ pub(super) fn watch(flags: &WatchFlags, config: &mut Config, faults: &mut Vec<Fa
         Some("response") => watch.payload_mode = PayloadMode::Response,
         Some(other) => faults.push(one_of("--payload-log-mode", other, &["all", "request", "response"])),
     }
+}
+
+fn origin(flags: &WatchFlags, faults: &mut Vec<Fault>) -> PayloadOrigin {
+    let usual = PayloadOrigin::default();
+    let mut origin = PayloadOrigin {
+        source: flags.payload_log_source.clone().unwrap_or(usual.source),
+        service: flags.payload_log_service.clone(),
+        namespace: flags.payload_log_namespace.clone(),
+        component: flags.payload_log_component.clone().unwrap_or(usual.component),
+        endpoint: flags.payload_log_endpoint.clone(),
+        ..PayloadOrigin::default()
+    };
+    for name in &flags.payload_log_header {
+        if let Err(fault) = origin.add_header(name) {
+            faults.push(Fault::new("--payload-log-header", fault));
+        }
+    }
+    let pairs: Option<Vec<_>> = flags.payload_log_annotation.iter().map(|given| given.split_once('=')).collect();
+    match pairs {
+        Some(pairs) => origin.annotate(&pairs),
+        None => faults.push(Fault::new("--payload-log-annotation", "has no '=', expected KEY=VALUE")),
+    }
+    origin
 }
 
 fn endpoint(key: &str, given: Option<&str>, usual: (u16, &str), faults: &mut Vec<Fault>) -> Option<Endpoint> {

@@ -26,7 +26,13 @@ pub const MODEL_STATE: &str = "tensorgate_model_state";
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.
 pub const CONNECTIONS: &str = "tensorgate_connections";
-/// What was not written or sent because its queue was full or its receiver failed, by sink: "access_log", "otlp", "payload".
+/// Connections that were ended early, by reason: "idle", "head_timeout", "answer_timeout", "room" (others came and the bound
+/// was met), "protocol" (an HTTP/2 client that floods or breaks the protocol).
+pub const CONNECTIONS_ENDED: &str = "tensorgate_connections_ended_total";
+/// Connections that could not be accepted for want of descriptors or memory.
+pub const ACCEPT_FAILURES: &str = "tensorgate_accept_failures_total";
+/// What was not written or sent because its queue was full or its receiver failed, by sink: "access_log", "otlp",
+/// "payload", "trace".
 pub const DROPPED: &str = "tensorgate_telemetry_dropped_total";
 
 /// What the process is, by the names that Prometheus' own clients use.
@@ -69,6 +75,8 @@ pub mod triton {
     pub const PENDING: &str = "nv_inference_pending_request_count";
     /// Duration of the last load, in seconds.
     pub const LOAD_SECONDS: &str = "nv_model_load_duration_secs";
+    /// The share of the machine's processor time that was used since it was last asked for, 0 to 1.
+    pub const CPU_UTILIZATION: &str = "nv_cpu_utilization";
     /// Memory of the machine.
     pub const CPU_MEMORY_TOTAL: &str = "nv_cpu_memory_total_bytes";
     /// Memory of the machine in use.

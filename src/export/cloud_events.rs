@@ -1,6 +1,7 @@
 //! Payloads as CloudEvents 1.0 over HTTP in binary mode, with the types and attributes of KServe's payload logger, so that
 //! its receivers work unmodified.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -48,6 +49,70 @@ impl PayloadMode {
     }
 }
 
+/// Where payloads come from, in the words of KServe's agent and its flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadOrigin {
+    /// `ce-source`.
+    pub source: String,
+    /// `ce-inferenceservicename`; the model's name without one.
+    pub service: Option<String>,
+    /// `ce-namespace`.
+    pub namespace: Option<String>,
+    /// `ce-component`.
+    pub component: String,
+    /// `ce-endpoint`: "default" or "canary".
+    pub endpoint: Option<String>,
+    /// `ce-annotations`, as JSON.
+    pub annotations: Option<String>,
+    /// Headers of requests that go into `ce-metadata`.
+    pub headers: Vec<HeaderName>,
+}
+
+impl Default for PayloadOrigin {
+    fn default() -> Self {
+        Self {
+            source: "tensorgate".into(),
+            service: None,
+            namespace: None,
+            component: "predictor".into(),
+            endpoint: None,
+            annotations: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl PayloadOrigin {
+    /// Has the header `name` told.
+    ///
+    /// # Errors
+    /// Where that is no name of a header.
+    pub fn add_header(&mut self, name: &str) -> Result<(), String> {
+        let header = name.parse().map_err(|_| format!("'{name}' is no name of a header"))?;
+        self.headers.push(header);
+        Ok(())
+    }
+
+    /// Has these annotations told.
+    pub fn annotate(&mut self, annotations: &[(&str, &str)]) {
+        let told: serde_json::Map<_, _> =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        self.annotations = (!told.is_empty()).then(|| serde_json::Value::from(told).to_string());
+    }
+
+    /// The headers that are told of a request, as JSON of lists by name, KServe's form.
+    pub fn metadata(&self, headers: &HeaderMap) -> Option<String> {
+        let mut told = serde_json::Map::new();
+        for name in &self.headers {
+            let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+            if !values.is_empty() {
+                told.insert(name.to_string(), values.into());
+            }
+        }
+        (!told.is_empty()).then(|| serde_json::Value::from(told).to_string())
+    }
+}
+
 /// An event.
 #[derive(Clone, Debug)]
 pub struct Payload {
@@ -57,6 +122,10 @@ pub struct Payload {
     pub id: String,
     /// The model; KServe calls it the inference service.
     pub model: String,
+    /// The request's headers that are told, see [`PayloadOrigin::metadata`].
+    pub metadata: Option<String>,
+    /// The request's span, as the distributed tracing extension has it.
+    pub traceparent: String,
     /// When it was there.
     pub at: Instant,
     /// Of `data`, where it is known.
@@ -77,16 +146,28 @@ impl Weighed for Payload {
 pub struct PayloadLog {
     /// What is sent.
     pub mode: PayloadMode,
+    /// Where it comes from.
+    pub origin: Arc<PayloadOrigin>,
     every: u64,
     queue: Queue<Payload>,
 }
 
 impl PayloadLog {
     /// Sends to `endpoint` the pairs of `ratio` (0 to 1) of the requests.
-    pub fn start(endpoint: Endpoint, mode: PayloadMode, ratio: f64, clock: Clock, dropped: DropCounter) -> Self {
-        let queue = Queue::start(QUEUE_BYTES_MAX, dropped, |receiver| send(receiver, Poster::new(endpoint), clock));
+    pub fn start(
+        endpoint: Endpoint,
+        mode: PayloadMode,
+        ratio: f64,
+        origin: PayloadOrigin,
+        clock: Clock,
+        dropped: DropCounter,
+    ) -> Self {
+        let origin = Arc::new(origin);
+        let own = Arc::clone(&origin);
+        let run = |receiver| send(receiver, Poster::new(endpoint), own, clock);
+        let queue = Queue::start(QUEUE_BYTES_MAX, dropped, run);
         // Of the range of a 64-bit number; the conversion saturates.
-        Self { mode, every: (ratio * u64::MAX as f64) as u64, queue }
+        Self { mode, origin, every: (ratio * u64::MAX as f64) as u64, queue }
     }
 
     /// Whether the pair of a request is sent.
@@ -105,11 +186,11 @@ impl PayloadLog {
     }
 }
 
-async fn send(mut receiver: Receiver<Payload>, mut poster: Poster, clock: Clock) {
+async fn send(mut receiver: Receiver<Payload>, mut poster: Poster, origin: Arc<PayloadOrigin>, clock: Clock) {
     let mut payloads = Vec::new();
     while receiver.take(&mut payloads, 1).await > 0 {
         for payload in payloads.drain(..) {
-            let headers = headers(&payload, &clock);
+            let headers = headers(&payload, &origin, &clock);
             if !poster.post(headers, joined(payload.data)).await {
                 receiver.dropped.add(1);
             }
@@ -127,7 +208,7 @@ fn joined(mut pieces: Vec<Bytes>) -> Bytes {
 }
 
 /// The attributes as headers (CloudEvents HTTP binding 1.0, 3.1).
-fn headers(payload: &Payload, clock: &Clock) -> HeaderMap {
+fn headers(payload: &Payload, origin: &PayloadOrigin, clock: &Clock) -> HeaderMap {
     let kind = match payload.kind {
         PayloadKind::Request => "org.kubeflow.serving.inference.request",
         PayloadKind::Response => "org.kubeflow.serving.inference.response",
@@ -135,14 +216,21 @@ fn headers(payload: &Payload, clock: &Clock) -> HeaderMap {
     let at = clock.rfc_3339(payload.at);
     let mut headers = HeaderMap::new();
     for (name, value) in [
-        ("ce-specversion", "1.0"),
-        ("ce-type", kind),
-        ("ce-id", &payload.id),
-        ("ce-source", "tensorgate"),
-        ("ce-time", &at),
-        ("ce-inferenceservicename", &payload.model),
-        ("ce-component", "predictor"),
+        ("ce-specversion", Some("1.0")),
+        ("ce-type", Some(kind)),
+        ("ce-id", Some(&*payload.id)),
+        ("ce-source", Some(&*origin.source)),
+        ("ce-time", Some(&*at)),
+        ("ce-recordedtime", Some(&*at)),
+        ("ce-traceparent", Some(&*payload.traceparent)),
+        ("ce-inferenceservicename", Some(origin.service.as_deref().unwrap_or(&payload.model))),
+        ("ce-namespace", origin.namespace.as_deref()),
+        ("ce-component", Some(&*origin.component)),
+        ("ce-endpoint", origin.endpoint.as_deref()),
+        ("ce-metadata", payload.metadata.as_deref()),
+        ("ce-annotations", origin.annotations.as_deref()),
     ] {
+        let Some(value) = value else { continue };
         // Names of models and ids may hold what a header may not.
         let value = HeaderValue::from_str(value).or_else(|_| HeaderValue::from_str(&percent_encoded(value)));
         if let Ok(value) = value {

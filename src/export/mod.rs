@@ -9,9 +9,11 @@ mod cloud_events;
 mod otlp;
 mod post;
 mod queue;
+mod trace_files;
 
 pub use access::{AccessLine, AccessLog};
 pub use clock::Clock;
-pub use cloud_events::{Payload, PayloadKind, PayloadLog, PayloadMode};
+pub use cloud_events::{Payload, PayloadKind, PayloadLog, PayloadMode, PayloadOrigin};
 pub use otlp::{Span, SpanId, TraceContext, TraceId, Tracer};
 pub use post::{Endpoint, EndpointFault};
+pub use trace_files::{FileTrace, TraceFiles};

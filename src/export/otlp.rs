@@ -45,7 +45,8 @@ impl fmt::Display for SpanId {
 }
 
 impl SpanId {
-    fn random() -> Self {
+    /// A new one.
+    pub fn random() -> Self {
         Self(random() | 1)
     }
 }
@@ -76,6 +77,13 @@ impl TraceContext {
     }
 }
 
+impl TraceContext {
+    /// The span `id` of this trace as `traceparent` and `traceresponse` tell it.
+    pub fn header(&self, id: SpanId, recorded: bool) -> String {
+        format!("00-{}-{id}-{:02x}", self.trace, u8::from(recorded))
+    }
+}
+
 fn parse(text: &str) -> Option<TraceContext> {
     let mut parts = text.trim().split('-');
     let hex = |text: &str, digits: usize| {
@@ -98,6 +106,8 @@ fn parse(text: &str) -> Option<TraceContext> {
 pub struct Span {
     /// Where it belongs.
     pub context: TraceContext,
+    /// Its own id.
+    pub id: SpanId,
     /// "infer".
     pub name: &'static str,
     /// When the request was there.
@@ -189,7 +199,7 @@ fn with_parts(span: &Span, clock: &Clock) -> Vec<Value> {
     const SERVER: u8 = 2;
     /// `STATUS_CODE_ERROR`.
     const ERROR: u8 = 2;
-    let own = SpanId::random();
+    let own = span.id;
     let nanos = |at: Instant| clock.since_1970(at).as_nanos().to_string();
     let one = |id: SpanId, parent: Option<SpanId>, name: &str, kind: u8, from: Instant, to: Instant| {
         let mut parent_id = String::new();
@@ -252,6 +262,7 @@ mod tests {
         let at = Instant::now();
         let span = Span {
             context: TraceContext::of(Some(PARENT)),
+            id: SpanId::random(),
             name: "infer",
             started: at,
             ended: at + Duration::from_millis(3),

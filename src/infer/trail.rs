@@ -26,8 +26,12 @@ pub struct Notes {
     pub answered: Option<Instant>,
     /// Where the time between went, for one that succeeded.
     pub timing: Option<Timing>,
-    /// The body of the request, where the door is asked for it.
+    /// Whether the bodies are asked for.
+    pub keeps: bool,
+    /// The body of the request, where it is.
     pub body: Option<Bytes>,
+    /// The message of the answer, where it is, and where the door does not see it go by.
+    pub answer: Option<Bytes>,
 }
 
 impl Trail {

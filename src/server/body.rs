@@ -1,6 +1,7 @@
 //! Bodies: request bodies read within their bound, and the one type of all response bodies.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,26 +12,59 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep};
 
 use super::bounds::{Buffered, Charge};
+use super::quiet::QuietBody;
 use super::watch::WatchedBody;
 use crate::error::{Error, Result};
 use crate::protocol::status;
 
-/// Bytes of a body that earn it another second, see [`super::Bounds::body_timeout`].
-const BYTES_A_SECOND: u64 = 64 << 10;
+/// Bytes of a body that earn it another second, see [`super::Bounds::body_timeout`]; an answer likewise.
+pub(super) const BYTES_A_SECOND: u64 = 64 << 10;
 
 /// A request body that has to come in time, and that counts towards what all of them may hold.
 pub(super) struct GuardedBody<B: AsRef<Buffered>> {
     body: Incoming,
     charge: Charge<B>,
     received: usize,
+    slow: Slowness,
+}
+
+/// Bounds the time in which something comes.
+pub(super) struct Slowness {
     patience: Duration,
-    /// Since when the client is waited for; made only for a body that is not there when it is looked for.
+    /// Since when the client is waited for; made only for what is not there when it is looked for.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Slowness {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, waiting: None }
+    }
+
+    /// Forgets the time that passed.
+    pub(super) fn over(&mut self) {
+        self.waiting = None;
+    }
+
+    /// Resolves when the `received` bytes are too few for the time since this was first asked.
+    pub(super) fn poll(&mut self, received: usize, context: &mut Context<'_>) -> Poll<Error> {
+        let patience = self.patience;
+        let (since, timer) =
+            self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(patience))));
+        loop {
+            std::task::ready!(timer.as_mut().poll(context));
+            let earned = Duration::from_secs(received as u64 / BYTES_A_SECOND);
+            let until = *since + patience + earned;
+            if until <= timer.deadline() {
+                return Poll::Ready(too_slow(received, patience));
+            }
+            timer.as_mut().reset(until);
+        }
+    }
 }
 
 impl<B: AsRef<Buffered>> GuardedBody<B> {
     pub(super) fn new(body: Incoming, buffered: B, patience: Duration) -> Self {
-        Self { body, charge: Charge::of(buffered), received: 0, patience, waiting: None }
+        Self { body, charge: Charge::of(buffered), received: 0, slow: Slowness::new(patience) }
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
@@ -38,26 +72,14 @@ impl<B: AsRef<Buffered>> GuardedBody<B> {
             Poll::Pending => {}
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Ready(Some(Err(cause))) => {
-                let error = Error::cancelled("the request body ended early").with_source(cause);
-                return Poll::Ready(Some(Err(error)));
+                return Poll::Ready(Some(Err(broken(cause))));
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.received += frame.data_ref().map_or(0, Bytes::len);
                 return Poll::Ready(Some(self.charge.raise(self.received).map(|()| frame)));
             }
         }
-        let patience = self.patience;
-        let (since, timer) =
-            self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(patience))));
-        loop {
-            std::task::ready!(timer.as_mut().poll(context));
-            let earned = Duration::from_secs(self.received as u64 / BYTES_A_SECOND);
-            let until = *since + self.patience + earned;
-            if until <= timer.deadline() {
-                return Poll::Ready(Some(Err(too_slow(self.received, self.patience))));
-            }
-            timer.as_mut().reset(until);
-        }
+        self.slow.poll(self.received, context).map(|error| Some(Err(error)))
     }
 
     /// The next data; trailers are of no use to us.
@@ -123,6 +145,19 @@ impl<B: AsRef<Buffered> + Unpin> Body for GuardedBody<B> {
     }
 }
 
+/// Why a body cannot be read to its end: its client has gone, or its chunks are none.
+pub(super) fn broken(cause: hyper::Error) -> Error {
+    let source = std::error::Error::source(&cause).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let kind = source.map(std::io::Error::kind);
+    let error = match kind {
+        Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
+            Error::invalid("the request body is no sequence of chunks, as its transfer-encoding says")
+        }
+        _ => Error::cancelled("the request body ended early"),
+    };
+    error.with_source(cause)
+}
+
 fn too_slow(received: usize, patience: Duration) -> Error {
     Error::slow_request(format!("only {received} bytes of the request body came within {patience:?} (--body-timeout)"))
 }
@@ -139,7 +174,9 @@ pub(super) enum ResponseBody {
     Segments(SmallVec<[Bytes; 2]>),
     /// A gRPC answer.
     Grpc(tonic::body::Body),
-    /// Either, counted on its way.
+    /// A stream that may be quiet.
+    Quiet(Box<QuietBody>),
+    /// Any, counted on its way.
     Watched(Box<WatchedBody>),
 }
 
@@ -169,6 +206,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Segments(segments) => Poll::Ready(segments.pop().map(|segment| Ok(Frame::data(segment)))),
             Self::Grpc(body) => Pin::new(body).poll_frame(context),
+            Self::Quiet(body) => body.poll_frame(context),
             Self::Watched(body) => body.poll_frame(context),
         }
     }
@@ -177,6 +215,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => segments.is_empty(),
             Self::Grpc(body) => body.is_end_stream(),
+            Self::Quiet(body) => body.is_end_stream(),
             Self::Watched(body) => body.is_end_stream(),
         }
     }
@@ -185,6 +224,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => SizeHint::with_exact(segments.iter().map(|segment| segment.len() as u64).sum()),
             Self::Grpc(body) => body.size_hint(),
+            Self::Quiet(body) => body.size_hint(),
             Self::Watched(body) => body.size_hint(),
         }
     }

@@ -1,7 +1,7 @@
 //! Bounds of the doors beyond the size of a body, and the memory that all bodies together may take.
 //!
 //! A refusal names the flag whose bound was met. What is far beyond (a head of hundreds of KiB, a hundred headers) hyper
-//! refuses itself, with the same status and no body.
+//! refuses itself, with the same status; over HTTP/2 without a body.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub struct Bounds {
     /// How long a request's body may take, and one second more for every 64 KiB that came: 0.5 Mbit/s is a poor mobile
     /// link. Default 60 s, nginx's time between two reads, which a client that sends byte by byte never meets.
     pub body_timeout: Duration,
+    /// How long a client may leave an answer that is there, and one second more for every 64 KiB that it took. Default 60 s,
+    /// like a request's body. A client that reads nothing would hold the answer's memory for as long as it likes.
+    pub answer_timeout: Duration,
     /// How long a connection may stay open without a request. Default 75 s, nginx's: above the 60 s of the usual load
     /// balancers in front, so that it is they who close, and no request meets a connection that is going away.
     pub idle_timeout: Duration,
@@ -55,6 +58,7 @@ impl Default for Bounds {
             headers_max: 64,
             uri_bytes_max: 8 << 10,
             body_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
             buffered_bytes_max: 1 << 30,
             streams_max: 200,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use prost::Message;
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -28,6 +29,7 @@ use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
 use crate::protocol::status;
 use crate::repository::IndexLine;
+use crate::service;
 use reflection::{Reflection, ReflectionService};
 
 /// tonic's own code for a message above the limit, OUT_OF_RANGE, which no kind of ours maps to.
@@ -89,7 +91,7 @@ impl Services {
                 let mut inference = inference.clone();
                 // A stream may be quiet for as long as its client likes; a single message has to come in time.
                 let answered = match method {
-                    "ModelStreamInfer" => inference.call(request).await,
+                    "ModelStreamInfer" => inference.call(request.map(|body| doors.guard_messages(body))).await,
                     _ => inference.call(request.map(|body| doors.guard(body))).await,
                 };
                 match answered {
@@ -97,7 +99,7 @@ impl Services {
                     Err(never) => match never {},
                 }
             }
-            "grpc.health.v1.Health" => match self.health.clone().call(request).await {
+            "grpc.health.v1.Health" => match self.health.clone().call(request.map(|body| doors.guard(body))).await {
                 Ok(response) => closing::until_closing(response, &self.doors.drain),
                 Err(never) => match never {},
             },
@@ -130,7 +132,7 @@ impl Services {
                 .into_http::<tonic::body::Body>()
                 .map(ResponseBody::Grpc);
         };
-        match version(services).call(request).await {
+        match version(services).call(request.map(|body| self.doors.guard_messages(body))).await {
             Ok(response) => closing::until_closing(response, &self.doors.drain),
             Err(never) => match never {},
         }
@@ -139,6 +141,11 @@ impl Services {
 
 fn too_large(bytes_max: usize) -> Error {
     Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
+}
+
+/// Whether the answer to a call of `path` may wait for its own next message for as long as it likes.
+pub(super) fn may_be_quiet(path: &str) -> bool {
+    path.ends_with("/ModelStreamInfer") || path.ends_with("/Watch") || path.starts_with("/grpc.reflection.")
 }
 
 /// The answer to a call that does not reach a service.
@@ -231,10 +238,14 @@ impl GrpcInferenceService for GrpcDoor {
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
         let deadline = deadline(request.metadata());
-        let mut request = proto::decode_request(request.into_inner(), &self.doors.bounds.request).map_err(refuse)?;
+        let request = request.into_inner();
+        service::note_body(|| request.encode_to_vec().into());
+        let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
         request.deadline = deadline;
         let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
-        Ok(GrpcResponse::new(proto::encode_response(response)))
+        let response = proto::encode_response(response);
+        service::note_answer(|| response.encode_to_vec().into());
+        Ok(GrpcResponse::new(response))
     }
 
     type ModelStreamInferStream = stream::Answers;

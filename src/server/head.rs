@@ -27,6 +27,8 @@ pub(super) struct Head {
     pub(super) split: bool,
     /// [`REQUEST_ID`].
     pub(super) request_id: bool,
+    /// `transfer-encoding`: over HTTP/1, the body is chunked.
+    pub(super) chunked: bool,
     /// `origin`: a script of a web page sent it.
     pub(super) origin: bool,
     /// Bytes of all names and values.
@@ -46,6 +48,7 @@ impl Head {
                 "accept-encoding" => head.accepts_encoding = true,
                 HEADER_LENGTH => head.split = true,
                 REQUEST_ID => head.request_id = true,
+                "transfer-encoding" => head.chunked = true,
                 "origin" => head.origin = true,
                 _ => {}
             }

@@ -3,16 +3,19 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::connection::{self, Connections};
 use super::drain::Phase;
 use super::reload::{self, Reload};
+use super::room::Room;
 use super::transport::Transport;
 use super::{Addresses, Doors, ServerConfig};
 
@@ -25,6 +28,14 @@ const LAST_REQUEST_WAIT: Duration = Duration::from_millis(500);
 
 /// How long to wait after an accept that failed for want of descriptors or memory, before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection that was asked to make room is waited for before another is asked.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+/// When a client of which nothing is heard is asked by the kernel whether it is there, how often, and how many times: one
+/// that vanished without a word (its machine lost power, a firewall forgot it) is let go after two minutes, also where a
+/// request of its is under way or a stream of its is quiet.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// A port that cannot be had.
 #[derive(Debug)]
@@ -78,9 +89,7 @@ impl Server {
         let mut watched: Vec<Arc<dyn Reload>> = doors.tls.iter().map(|tls| Arc::clone(tls) as _).collect();
         watched.extend(doors.guard.iter().map(|guard| Arc::clone(guard) as Arc<dyn Reload>));
         let mut background = JoinSet::new();
-        if !watched.is_empty() {
-            background.spawn(reload::watch(watched, config.reload_interval));
-        }
+        background.spawn(reload::watch(watched, config.reload_interval));
         let connections = Arc::new(Connections::new(doors, &config));
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(http, Arc::clone(&connections), config.connections_max));
@@ -116,28 +125,62 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
 }
 
 async fn accept(listener: TcpListener, connections: Arc<Connections>, connections_max: usize) {
+    let room = Arc::new(Room::default());
     let permits = Arc::new(Semaphore::new(connections_max));
     let drain = connections.drain();
+    // The first of several failures is logged.
+    let mut failing = false;
+    let mut last = None;
     loop {
-        let permit = tokio::select! {
-            // The semaphore is never closed.
-            Ok(permit) = Arc::clone(&permits).acquire_owned() => permit,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = drain.reached(Phase::Closing) => break,
         };
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => serve(stream, peer, &connections, permit),
-                Err(cause) => {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                connections.doors().telemetry.doors.accept_failed();
+                if !std::mem::replace(&mut failing, true) {
                     tracing::warn!("cannot accept a connection: {cause}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            },
-            () = drain.reached(Phase::Closing) => break,
+                // A descriptor of another's is as good as one more.
+                room.ask();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        failing = false;
+        // Nobody is asked to make room before there is somebody to take it.
+        let permit = tokio::select! {
+            permit = permit(&permits, &room) => permit,
+            () = drain.reached(Phase::Closing) => None,
+        };
+        match permit {
+            Some(permit) => serve(stream, peer, &connections, &room, permit),
+            None => {
+                last = Some((stream, peer));
+                break;
+            }
         }
     }
-    for (stream, peer) in completed(listener) {
+    for (stream, peer) in last.into_iter().chain(completed(listener)) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        serve(stream, peer, &connections, permit);
+        serve(stream, peer, &connections, &room, permit);
+    }
+}
+
+/// Waits until there may be one more connection, and asks others to go meanwhile. `None` never comes: the semaphore is never
+/// closed.
+async fn permit(permits: &Arc<Semaphore>, room: &Room) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        return Some(permit);
+    }
+    let mut free = pin!(Arc::clone(permits).acquire_owned());
+    loop {
+        room.ask();
+        if let Ok(permit) = tokio::time::timeout(ROOM_PAUSE, free.as_mut()).await {
+            return permit.ok();
+        }
     }
 }
 
@@ -157,11 +200,15 @@ fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     connections: &Arc<Connections>,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    room: &Arc<Room>,
+    permit: OwnedSemaphorePermit,
 ) {
-    let connections = Arc::clone(connections);
+    let (connections, room) = (Arc::clone(connections), Arc::clone(room));
     // Answers are written whole; waiting for more to send only delays them. It fails on a connection already reset.
     let _ = stream.set_nodelay(true);
+    let (time, interval, retries) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let open = connections.count();
     tokio::spawn(async move {
         let stream = match &connections.doors().tls {
@@ -169,7 +216,7 @@ fn serve(
             Some(tls) => tls.accept(stream).await,
         };
         if let Some(stream) = stream {
-            connection::serve(stream, peer.ip(), connections, LAST_REQUEST_WAIT).await;
+            connection::serve(stream, peer.ip(), connections, &room, LAST_REQUEST_WAIT).await;
         }
         drop((open, permit));
     });

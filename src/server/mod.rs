@@ -10,17 +10,23 @@ mod bounds;
 mod connection;
 mod describe;
 mod drain;
+mod frames;
 mod grpc;
 mod guard;
 mod head;
 mod http;
 mod listener;
+mod messages;
+mod quiet;
+mod refusal;
 mod regions;
 mod reload;
+mod room;
 mod streams;
 mod tls;
 mod transport;
 mod watch;
+mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -127,6 +133,11 @@ impl Doors {
     /// A gRPC message's body, bound to come in time and counted towards what all bodies may hold.
     fn guard(&self, body: hyper::body::Incoming) -> body::GuardedBody<Arc<bounds::Buffered>> {
         body::GuardedBody::new(body, Arc::clone(&self.buffered), self.bounds.body_timeout)
+    }
+
+    /// The same for a stream of messages.
+    fn guard_messages(&self, body: hyper::body::Incoming) -> messages::MessagesBody {
+        messages::MessagesBody::new(body, Arc::clone(&self.buffered), self.bounds.body_timeout)
     }
 
     /// Whether traffic should come here.

@@ -46,7 +46,8 @@ pub(super) trait Reload: Send + Sync {
     fn reload(&self) -> Result<(), FileFault>;
 }
 
-/// Reloads each of `things` when its files change. Runs until dropped.
+/// Reloads each of `things` when its files change. Runs until dropped. Where there are none, a SIGHUP still means this and
+/// not the end of the process.
 pub(super) async fn watch(things: Vec<Arc<dyn Reload>>, interval: Duration) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return tracing::error!("cannot listen for SIGHUP: files are not watched");
@@ -67,10 +68,14 @@ pub(super) async fn watch(things: Vec<Arc<dyn Reload>>, interval: Duration) {
             Err(cause) => return tracing::error!("files are not watched any more: {cause}"),
         }
         tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            _ = hangup.recv() => {}
+            () = tokio::time::sleep(interval), if !things.is_empty() => {}
+            _ = hangup.recv() => tracing::info!(files = ?files(&things), "SIGHUP: what is made from files is looked at"),
         }
     }
+}
+
+fn files(things: &[Arc<dyn Reload>]) -> Vec<PathBuf> {
+    things.iter().flat_map(|thing| thing.files()).collect()
 }
 
 fn look(thing: &dyn Reload, seen: &mut Option<u64>) {

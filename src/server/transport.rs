@@ -16,6 +16,16 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Transport {
+    /// The socket.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match self {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 /// Calls a method of whichever stream it is.
 macro_rules! on_stream {
     ($transport:expr, $stream:ident => $call:expr) => {

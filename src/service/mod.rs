@@ -25,7 +25,7 @@ pub use deadline::{Deadline, DeadlineLayer};
 pub use dispatch::Dispatch;
 pub use observe::{Observe, ObserveLayer};
 pub use route::{Route, RouteLayer};
-pub use watched::{note_body, watched};
+pub use watched::{note_answer, note_body, watched};
 
 /// The whole stack. Cloning is cheap: a clone for each connection.
 pub type Stack = Observe<Deadline<Route<Dispatch>>>;

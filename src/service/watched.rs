@@ -17,10 +17,19 @@ pub(super) fn current() -> Option<Arc<Trail>> {
     TRAIL.try_with(Arc::clone).ok()
 }
 
-/// Keeps the body of the call that is being polled in its trail, where it has one.
-pub fn note_body(body: &Bytes) {
-    if let Some(trail) = current() {
-        trail.notes().body = Some(body.clone());
+/// Keeps the body of the call that is being polled in its trail, where somebody asks for it.
+pub fn note_body(body: impl FnOnce() -> Bytes) {
+    if let Some(trail) = current().filter(|trail| trail.notes().keeps) {
+        let body = body();
+        trail.notes().body = Some(body);
+    }
+}
+
+/// The same for the message of its answer.
+pub fn note_answer(answer: impl FnOnce() -> Bytes) {
+    if let Some(trail) = current().filter(|trail| trail.notes().keeps) {
+        let answer = answer();
+        trail.notes().answer = Some(answer);
     }
 }
 

@@ -29,11 +29,31 @@ const GRPC: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// Why a connection was ended early, see [`names::CONNECTIONS_ENDED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// No request for too long.
+    Idle,
+    /// A head that did not end.
+    HeadTimeout,
+    /// An answer that its client did not take.
+    AnswerTimeout,
+    /// Others came, and the bound on connections or descriptors was met.
+    Room,
+    /// An HTTP/2 client that floods or breaks the protocol.
+    Protocol,
+}
+
+/// Their names, in order.
+const ENDS: [&str; 5] = ["idle", "head_timeout", "answer_timeout", "room", "protocol"];
+
 /// Counters that are found by their number: no label is looked up for a request.
 pub struct DoorMetrics {
     http: [AtomicU64; 500],
     grpc: [AtomicU64; 17],
     connections: AtomicI64,
+    ended: [AtomicU64; ENDS.len()],
+    accept_failures: AtomicU64,
 }
 
 impl Default for DoorMetrics {
@@ -42,6 +62,8 @@ impl Default for DoorMetrics {
             http: std::array::from_fn(|_| AtomicU64::new(0)),
             grpc: std::array::from_fn(|_| AtomicU64::new(0)),
             connections: AtomicI64::new(0),
+            ended: std::array::from_fn(|_| AtomicU64::new(0)),
+            accept_failures: AtomicU64::new(0),
         }
     }
 }
@@ -66,6 +88,16 @@ impl DoorMetrics {
         self.connections.fetch_add(if opened { 1 } else { -1 }, Relaxed);
     }
 
+    /// Counts a connection that was ended early.
+    pub fn ended(&self, why: ConnectionEnd) {
+        self.ended[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_failures.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn write(&self, text: &mut Text) {
         let name = names::DOOR_REQUESTS;
         text.family(name, "counter", "Requests answered at the doors");
@@ -84,5 +116,11 @@ impl DoorMetrics {
         }
         let help = "Connections open, at both ports";
         text.single(names::CONNECTIONS, "gauge", help, self.connections.load(Relaxed));
+        text.family(names::CONNECTIONS_ENDED, "counter", "Connections ended early, by reason");
+        for (reason, counter) in ENDS.iter().zip(&self.ended) {
+            text.sample(names::CONNECTIONS_ENDED, &[("reason", reason)], counter.load(Relaxed));
+        }
+        let help = "Connections that could not be accepted for want of descriptors or memory";
+        text.single(names::ACCEPT_FAILURES, "counter", help, self.accept_failures.load(Relaxed));
     }
 }

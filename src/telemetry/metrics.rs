@@ -50,6 +50,7 @@ pub struct Telemetry {
     /// Of every version, by model and version, those of its last load.
     statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     trace_settings: TraceSettings,
+    cpu: process::CpuTimes,
 }
 
 impl Default for Telemetry {
@@ -106,6 +107,7 @@ impl Telemetry {
             statistics: Mutex::default(),
             registry,
             trace_settings: TraceSettings::default(),
+            cpu: process::CpuTimes::default(),
         }
     }
 
@@ -175,7 +177,7 @@ impl Telemetry {
         let families = self.registry.gather();
         let mut text = Text::default();
         self.doors.write(&mut text);
-        process::write(&mut text);
+        process::write(&mut text, &self.cpu);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()

@@ -12,8 +12,8 @@ mod text;
 mod trace;
 mod triton;
 
-pub use doors::DoorMetrics;
+pub use doors::{ConnectionEnd, DoorMetrics};
 pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
 pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
 pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
-pub use trace::{TraceSetting, TraceSettings};
+pub use trace::{TraceSetting, TraceSettings, TraceSinks, TraceTo};

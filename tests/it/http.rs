@@ -6,8 +6,10 @@ mod ports;
 
 use http::Method;
 use serde_json::json;
+use tensorgate::contract::metrics as names;
 
 use crate::support::http::{raw, raw_to_end, request};
+use crate::support::metrics::Metrics;
 use crate::support::tensors::*;
 use crate::support::{Http, Models, Server, eventually};
 
@@ -199,19 +201,21 @@ async fn a_head_that_does_not_end_in_time_loses_its_connection() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_their_turn() {
-    let models = Models::of(&["identity_fp32"]);
+async fn connections_beyond_the_limit_wait_for_one_that_has_nothing_to_do() {
+    let models = Models::new().with_slow_identity("slow", 300, "");
     let server = Server::with(&models, |config| config.server.connections_max = 1).await;
     let mut first = server.http().await;
-    assert_eq!(first.get("/v2/health/live").await.status, 200);
-    let mut second = server.http().await;
-    let waiting = tokio::spawn(async move { second.get("/v2/health/live").await.status.as_u16() });
+    let body = json_body(&named([("x", tensor([1, 4], [1_f32, 2., 3., 4.]))]));
+    let served = tokio::spawn(async move { first.infer("slow", &body).await.status.as_u16() });
     // The other port has a limit of its own.
-    assert_eq!(Http::connect(server.grpc).await.get("/v2/health/live").await.status, 200);
-    assert!(!waiting.is_finished());
-    drop(first);
-    eventually("the second connection's turn", async || waiting.is_finished().then_some(())).await;
-    assert_eq!(waiting.await.unwrap(), 200);
+    let mut other = Http::connect(server.grpc).await;
+    eventually("the request", async || {
+        (Metrics::of(&mut other).await.sum(names::IN_FLIGHT, &[("model", "slow")]) > 0.0).then_some(())
+    })
+    .await;
+    let mut second = server.http().await;
+    assert_eq!(second.get("/v2/health/live").await.status, 200);
+    assert_eq!(served.await.unwrap(), 200, "whoever is served is not sent away for others");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Integration tests, by behaviour: a server in this process, or the real program, and clients on sockets.
 
+mod attacks;
 mod auth;
 mod batching;
 mod bounds;
@@ -13,6 +14,7 @@ mod lifecycle;
 mod metrics;
 mod openapi;
 mod parity;
+mod reload;
 mod shared_memory;
 mod support;
 mod surface;

@@ -1,6 +1,7 @@
 //! What is told about the server beside its answers: Triton's metrics, the process, the doors.
 
 mod dashboard;
+mod traces;
 mod watched;
 
 use tensorgate::contract::metrics::{self as names, process, triton};

@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Ceiling(Ceiling),
     /// The whole performance table: starts servers, measures, prints ratios with the ceilings.
     Bench(BenchArgs),
+    /// Good clients beside malformed traffic, for a long time: nothing may fail, grow or panic.
+    Soak(SoakArgs),
 }
 
 /// How connections are opened.
@@ -89,6 +91,20 @@ pub(crate) struct SessionArgs {
     /// Core to run on.
     #[arg(long)]
     pub(crate) pin: Option<usize>,
+}
+
+/// Arguments of `soak`.
+#[derive(Debug, Args)]
+pub(crate) struct SoakArgs {
+    /// How long.
+    #[arg(long, default_value = "30m", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// The server's executable.
+    #[arg(long, default_value = "target/release/tensorgate")]
+    pub(crate) server: PathBuf,
+    /// Folder of the sample models.
+    #[arg(long, default_value = "models")]
+    pub(crate) models: PathBuf,
 }
 
 /// Arguments of `bench`.

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tensorgate::app::App;
 use tensorgate::config::Config;
 use tensorgate::repository::ModelSummary;
@@ -20,10 +21,30 @@ pub(crate) fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    raise_descriptors(config.server.connections_max);
     let code = runtime.block_on(serve(config));
     // A batch that is still running was given up by everyone.
     runtime.shutdown_background();
     code
+}
+
+/// Raises the limit on descriptors to what the administrator allows: each connection takes one, and the usual soft limit of
+/// 1024 is for programs that use select(2).
+fn raise_descriptors(connections_max: usize) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(cause) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit on descriptors cannot be raised: {cause}");
+    }
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if descriptors < connections_max as u64 {
+        tracing::warn!(
+            descriptors,
+            connections_max,
+            "fewer descriptors than connections are allowed: raise the limit (ulimit -Hn, LimitNOFILE) or lower \
+             --connections-max"
+        );
+    }
 }
 
 async fn serve(config: Config) -> ExitCode {

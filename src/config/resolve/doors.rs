@@ -63,6 +63,7 @@ fn bounds(flags: &BoundsFlags, bounds: &mut Bounds, read: &mut Reading<'_>) {
     read.count("--headers-max", flags.headers_max, 1..=100, &mut bounds.headers_max);
     read.size("--uri-max", &flags.uri_max, 1..=32 << 10, "32KiB", &mut bounds.uri_bytes_max);
     read.duration("--body-timeout", &flags.body_timeout, &mut bounds.body_timeout);
+    read.duration("--answer-timeout", &flags.answer_timeout, &mut bounds.answer_timeout);
     read.duration("--idle-timeout", &flags.idle_timeout, &mut bounds.idle_timeout);
     read.count("--streams-max", flags.streams_max, 1..=u32::MAX, &mut bounds.streams_max);
     read.count("--resets-max", flags.resets_max, any.clone(), &mut bounds.resets_max);

@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic_reflection::server::Builder;
 use tower::util::BoxCloneSyncService;
 
 use crate::protocol::proto::DESCRIPTORS;
+use crate::server::messages::MessagesBody;
 
 /// A service that answers reflection.
-pub(super) type ReflectionService = BoxCloneSyncService<Request<Incoming>, Response<tonic::body::Body>, Infallible>;
+pub(super) type ReflectionService = BoxCloneSyncService<Request<MessagesBody>, Response<tonic::body::Body>, Infallible>;
 
 /// One for each version. It reads the descriptors, so it is made when first asked: most servers never are.
 #[derive(Clone)]

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, Stream};
+use http::HeaderMap;
+use prost::Message;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};
@@ -18,8 +20,11 @@ use crate::protocol::proto::infer_parameter::ParameterChoice;
 use crate::protocol::proto::{self, InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use crate::protocol::status;
 use crate::server::Doors;
+use crate::server::bounds::Charge;
 use crate::server::drain::Phase;
 use crate::server::guard::Pass;
+use crate::server::watch::Seen;
+use crate::service;
 
 /// Requests of one stream under way at once; more wait on the wire. Enough to fill half a batch of the default size, so
 /// that a client with one stream gets batches too.
@@ -47,6 +52,8 @@ pub(in super::super) struct Answers {
     pass: Option<Pass>,
     status_for_errors: bool,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
+    /// The stream's own, kept where it is watched.
+    headers: HeaderMap,
     closing: BoxFuture<'static, ()>,
     /// Set when no more requests are read: how the stream ends.
     end: Option<Result<(), Status>>,
@@ -63,13 +70,14 @@ impl Answers {
         let drain = doors.drain.clone();
         Self {
             requests,
-            doors,
             deadline,
             pass,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
             running: FuturesOrdered::new(),
+            headers: doors.watch.as_ref().map(|_| metadata.clone().into_headers()).unwrap_or_default(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
             end: None,
+            doors,
         }
     }
 
@@ -79,8 +87,18 @@ impl Answers {
                 Poll::Ready(Some(Ok(request))) => {
                     let permitted = self.pass.as_ref().map_or(Ok(()), |pass| pass.request(&request.model_name));
                     let (doors, deadline) = (Arc::clone(&self.doors), self.deadline);
+                    // Counted until it is answered: a client may send many before it reads what comes of them.
+                    let mut held = Charge::of(Arc::clone(&doors.buffered));
+                    let permitted = permitted.and_then(|()| held.raise(request.encoded_len()));
                     let run = answer(doors, request, permitted, deadline, self.status_for_errors);
-                    self.running.push_back(Box::pin(run));
+                    let seen = self.doors.watch.as_ref().map(|watch| watch.begin_message(&self.headers));
+                    self.running.push_back(Box::pin(async move {
+                        let _held = held;
+                        match seen {
+                            Some(seen) => watched(run, seen).await,
+                            None => run.await.0,
+                        }
+                    }));
                 }
                 // tonic's own code for a message above the limit.
                 Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
@@ -123,13 +141,21 @@ impl Stream for Answers {
     }
 }
 
+/// Runs one request of a stream as a call that is watched.
+async fn watched(run: impl Future<Output = (Answer, Code)>, seen: Box<Seen>) -> Answer {
+    let (answer, code) = service::watched(run, seen.trail()).await;
+    seen.answered_message(code as u16);
+    answer
+}
+
+/// An answer, and the code that it stands for.
 async fn answer(
     doors: Arc<Doors>,
     request: ModelInferRequest,
     permitted: Result<(), Error>,
     deadline: Option<Instant>,
     status_for_errors: bool,
-) -> Answer {
+) -> (Answer, Code) {
     let id = request.id.clone();
     let outcome = match permitted {
         Ok(()) => run(&doors, request, deadline).await,
@@ -137,14 +163,20 @@ async fn answer(
     };
     match outcome {
         Ok(infer_response) => {
-            Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(infer_response) })
+            let infer_response = Some(infer_response);
+            (Ok(ModelStreamInferResponse { error_message: String::new(), infer_response }), Code::Ok)
         }
-        Err(error) if status_for_errors => Err(status::to_grpc(&error)),
+        Err(error) if status_for_errors => {
+            let status = status::to_grpc(&error);
+            let code = status.code();
+            (Err(status), code)
+        }
         Err(error) => {
             // The id says which request it was.
             let parameters = final_response().into();
             let infer_response = Some(ModelInferResponse { id, parameters, ..ModelInferResponse::default() });
-            Ok(ModelStreamInferResponse { error_message: error.message().into(), infer_response })
+            let code = status::to_grpc(&error).code();
+            (Ok(ModelStreamInferResponse { error_message: error.message().into(), infer_response }), code)
         }
     }
 }
@@ -156,10 +188,12 @@ async fn run(
 ) -> Result<ModelInferResponse, Error> {
     // Acted on here; passed inward it would keep this request from sharing a batch with others.
     message.parameters.remove(EMPTY_FINAL_RESPONSE);
+    service::note_body(|| message.encode_to_vec().into());
     let mut request = proto::decode_request(message, &doors.bounds.request)?;
     request.deadline = deadline;
     let mut response = proto::encode_response(doors.stack.clone().call(request).await?);
     response.parameters.extend(final_response());
+    service::note_answer(|| response.encode_to_vec().into());
     Ok(response)
 }
 

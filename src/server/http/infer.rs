@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tower::Service;
 
-use super::{JSON, read_body};
+use super::{JSON, aside, read_body};
 use crate::error::{Error, Result};
 use crate::protocol::json;
 use crate::server::Doors;
@@ -24,7 +24,8 @@ pub(super) async fn answer(
 ) -> Result<Response<ResponseBody>> {
     let header_length = if head.split { header_length(&parts.headers)? } else { None };
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
-    let (mut request, encoding) = json::decode_request(body, header_length, &doors.bounds.request)?;
+    let (mut request, encoding) =
+        aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))?;
     request.model = model;
     request.version = version;
     request.trace_id = trace_id(&parts.headers, head);

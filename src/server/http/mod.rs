@@ -16,6 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Serialize;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Doors;
 use super::body::{GuardedBody, ResponseBody};
@@ -35,6 +36,10 @@ const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=
 
 /// Bytes of a body that is neither an inference nor a load: filters of the index, settings.
 const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that a thread does not decode at the cost of whoever else is on it: one or two milliseconds of JSON, against some
+/// tens of microseconds that moving the others takes.
+const ASIDE_BYTES: usize = 512 << 10;
 
 /// What the HTTP door does beyond answering. By default, nothing.
 #[derive(Clone, Debug, Default)]
@@ -154,15 +159,23 @@ async fn read_body<'a>(
         return Ok((body, held));
     };
     let bounds = InflateBounds { bytes_max, ratio_max: doors.bounds.decompression_ratio_max };
-    let inflated = coding::inflate(coding, &body, bounds, &mut held)?;
+    // A bomb takes as long as what it inflates to.
+    let inflated = aside(body.len() * 100, || coding::inflate(coding, &body, bounds, &mut held))?;
     note(&inflated, doors);
     Ok((inflated, held))
+}
+
+/// Does `work` on `bytes` bytes. Where that takes long, the tasks of this thread go to others meanwhile: a client with small
+/// requests must not wait for one with large ones.
+fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if bytes > ASIDE_BYTES && others() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Keeps a body for whoever watches the call.
 fn note(body: &Bytes, doors: &Doors) {
     if doors.watch.is_some() {
-        service::note_body(body);
+        service::note_body(|| body.clone());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Servers, clients and model repositories for the tests.
 
 pub(crate) mod certificates;
+pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod metrics;

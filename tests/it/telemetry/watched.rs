@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use http::{Method, StatusCode};
+use prost::Message;
 use serde_json::{Value, json};
 use tensorgate::contract::metrics as names;
 use tensorgate::export::{Endpoint, PayloadMode};
-use tensorgate::protocol::proto::ModelInferResponse;
+use tensorgate::protocol::proto::{ModelInferRequest, ModelInferResponse};
 
 use crate::support::grpc::{Outcome, call};
 use crate::support::http::request;
 use crate::support::process::{command, run_to_end};
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Posted, Receiver};
 use crate::support::tensors::*;
 use crate::support::{Http, Models, Server, eventually};
 
@@ -178,6 +179,80 @@ async fn payloads_are_events_in_pairs_as_kserve_sends_them() {
 }
 
 #[tokio::test]
+async fn payloads_of_grpc_are_the_messages_of_calls_and_of_each_request_of_a_stream() {
+    let models = Models::of(&["identity_fp32"]);
+    let sink = Receiver::answering(StatusCode::ACCEPTED).await;
+    let payload = endpoint(&sink);
+    let server = Server::with(&models, |config| config.server.watch.payload = payload).await;
+    let mut first = message("identity_fp32", &row());
+    first.id = "unary".into();
+    let answer = server.grpc().await.model_infer(first.clone()).await.unwrap().into_inner();
+    let posted = sink.posted(2).await;
+    assert_eq!(ModelInferRequest::decode(of_kind(&posted, "request").body.clone()).unwrap(), first);
+    assert_eq!(ModelInferResponse::decode(of_kind(&posted, "response").body.clone()).unwrap(), answer);
+    let requests = ["a", "b"].map(|id| ModelInferRequest { id: id.into(), ..message("identity_fp32", &row()) });
+    let mut stream = tonic::Request::new(futures_util::stream::iter(requests.clone()));
+    stream.metadata_mut().insert("ce-id", "pair".parse().unwrap());
+    let mut answers = server.grpc().await.model_stream_infer(stream).await.unwrap().into_inner();
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert_eq!(answer.error_message, "");
+    }
+    let posted = sink.posted(6).await;
+    for event in &posted {
+        assert_eq!(event.header("content-type"), "application/protobuf");
+        assert_eq!(event.header("ce-inferenceservicename"), "identity_fp32");
+    }
+    let mut ids: Vec<String> = posted[2..]
+        .iter()
+        .filter(|event| event.header("ce-type").ends_with("request"))
+        .inspect(|event| assert_eq!(event.header("ce-id"), "pair"))
+        .map(|event| ModelInferRequest::decode(event.body.clone()).unwrap().id)
+        .collect();
+    ids.sort();
+    assert_eq!(ids, ["a", "b"]);
+}
+
+fn of_kind<'a>(posted: &'a [Posted], kind: &str) -> &'a Posted {
+    let kind = format!("org.kubeflow.serving.inference.{kind}");
+    posted.iter().find(|event| event.header("ce-type") == kind).unwrap()
+}
+
+#[tokio::test]
+async fn events_tell_where_they_come_from_as_kserves_agent_does() {
+    let models = Models::of(&["identity_fp32"]);
+    let sink = Receiver::answering(StatusCode::ACCEPTED).await;
+    let payload = endpoint(&sink);
+    let server = Server::with(&models, |config| {
+        let watch = &mut config.server.watch;
+        watch.payload = payload;
+        let origin = &mut watch.payload_origin;
+        origin.source = "http://flowers.example".into();
+        (origin.service, origin.namespace) = (Some("flowers".into()), Some("garden".into()));
+        (origin.component, origin.endpoint) = ("transformer".into(), Some("canary".into()));
+        origin.add_header("X-Tenant").unwrap();
+        origin.annotate(&[("team", "bees")]);
+    })
+    .await;
+    let headers = [("x-tenant", "t1"), ("x-other", "o"), PARENT];
+    let body = json_body(&row()).to_string();
+    server.http().await.send(request(Method::POST, "/v2/models/identity_fp32/infer", &headers, body)).await;
+    for event in sink.posted(2).await {
+        for (name, value) in [
+            ("ce-source", "http://flowers.example"),
+            ("ce-inferenceservicename", "flowers"),
+            ("ce-namespace", "garden"),
+            ("ce-component", "transformer"),
+            ("ce-endpoint", "canary"),
+            ("ce-metadata", "{\"x-tenant\":[\"t1\"]}"),
+            ("ce-annotations", "{\"team\":\"bees\"}"),
+        ] {
+            assert_eq!(event.header(name), value, "{name}");
+        }
+        assert!(event.header("ce-traceparent").starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_an_error_is_no_payload_and_a_sink_that_fails_is_counted() {
     let models = Models::of(&["identity_fp32"]);
     let sink = Receiver::answering(StatusCode::SERVICE_UNAVAILABLE).await;
@@ -206,6 +281,9 @@ async fn faults_of_the_sinks_are_told_at_the_start() {
         (&["--otlp-endpoint", "https://collector"], "--otlp-endpoint: 'https://collector': https is not spoken"),
         (&["--trace-ratio", "1.5"], "--trace-ratio: is 1.5, expected 0 to 1"),
         (&["--payload-log", "sink:80"], "--payload-log: 'sink:80' is no address"),
+        (&["--trace-dir", "/no/such/directory"], "--trace-dir: /no/such/directory: No such file"),
+        (&["--payload-log-header", "no header"], "--payload-log-header: 'no header' is no name of a header"),
+        (&["--payload-log-annotation", "team"], "--payload-log-annotation: has no '='"),
         (&["--payload-log-mode", "both"], "--payload-log-mode: 'both' is unknown"),
     ] {
         let ended = run_to_end(&mut command(&[&["serve"], flags].concat())).await;
