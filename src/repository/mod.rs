@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{LoadOverrides, LoadParameter, ModelName, ModelState, Version, VersionStatus};
@@ -116,6 +117,18 @@ impl Repository {
         let control = config.control;
         let lifecycle = Lifecycle::start(config, Arc::clone(&catalog), runtimes, telemetry).await?;
         Ok(Self { catalog, lifecycle, control })
+    }
+
+    /// Whether a request for a model could be answered before `deadline`, or else within the objective, as far as its head
+    /// tells. What else is wrong with it is found out later.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`] where it could not.
+    pub fn admit(&self, name: &str, version: Option<&str>, deadline: Option<Instant>) -> Result<()> {
+        match self.resolve(name, version) {
+            Ok(model) => model.admit(deadline),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The version of `name` that answers a request: the one named, else the newest that is ready.

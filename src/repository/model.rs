@@ -109,6 +109,18 @@ impl Model {
         &self.metrics
     }
 
+    /// Whether a request that has arrived could be answered before `deadline`, or else within the objective; a refusal is
+    /// counted.
+    ///
+    /// # Errors
+    /// Those of [`Scheduler::admit`].
+    pub fn admit(&self, deadline: Option<Instant>) -> Result<()> {
+        self.scheduler.admit(1, deadline).map_err(|error| {
+            self.metrics.start_request().finish(Some(error.kind()));
+            error.within(format_args!("model '{}'", self.name))
+        })
+    }
+
     /// Runs a request that fits [`Model::signature`].
     ///
     /// # Errors

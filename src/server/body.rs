@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::bounds::{Buffered, Charge};
 use super::quiet::QuietBody;
+use super::timing::TimedBody;
 use super::watch::WatchedBody;
 use crate::error::{Error, Result};
 use crate::protocol::status;
@@ -174,6 +175,8 @@ pub(super) enum ResponseBody {
     Segments(SmallVec<[Bytes; 2]>),
     /// A gRPC answer.
     Grpc(tonic::body::Body),
+    /// One that tells in its trailers where the time went.
+    Timed(Box<TimedBody>),
     /// A stream that may be quiet.
     Quiet(Box<QuietBody>),
     /// Any, counted on its way.
@@ -206,6 +209,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Segments(segments) => Poll::Ready(segments.pop().map(|segment| Ok(Frame::data(segment)))),
             Self::Grpc(body) => Pin::new(body).poll_frame(context),
+            Self::Timed(body) => body.poll_frame(context),
             Self::Quiet(body) => body.poll_frame(context),
             Self::Watched(body) => body.poll_frame(context),
         }
@@ -215,6 +219,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => segments.is_empty(),
             Self::Grpc(body) => body.is_end_stream(),
+            Self::Timed(body) => body.is_end_stream(),
             Self::Quiet(body) => body.is_end_stream(),
             Self::Watched(body) => body.is_end_stream(),
         }
@@ -224,6 +229,7 @@ impl Body for ResponseBody {
         match self {
             Self::Segments(segments) => SizeHint::with_exact(segments.iter().map(|segment| segment.len() as u64).sum()),
             Self::Grpc(body) => body.size_hint(),
+            Self::Timed(body) => body.size_hint(),
             Self::Quiet(body) => body.size_hint(),
             Self::Watched(body) => body.size_hint(),
         }

@@ -7,23 +7,23 @@ mod reflection;
 mod stream;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use prost::Message;
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
 use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status, Streaming};
 use tower::Service;
 
 use super::Doors;
 use super::body::ResponseBody;
+use super::deadlines;
 use super::guard::{Guard, permit};
 use super::head::Head;
 use super::http::{SERVER_NAME, SERVER_VERSION, extensions as extensions_served};
 use super::regions;
+use super::timing::{self, Timed, TimedBody};
 use crate::error::Error;
 use crate::protocol::proto::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
 use crate::protocol::proto::{self, repository_index_response::ModelIndex};
@@ -95,7 +95,7 @@ impl Services {
                     _ => inference.call(request.map(|body| doors.guard(body))).await,
                 };
                 match answered {
-                    Ok(response) => response.map(ResponseBody::Grpc),
+                    Ok(response) => timed(response),
                     Err(never) => match never {},
                 }
             }
@@ -141,6 +141,14 @@ impl Services {
 
 fn too_large(bytes_max: usize) -> Error {
     Error::too_large(format!("the message is larger than {bytes_max} bytes (--body-max)"))
+}
+
+/// An answer with the trailer that tells where its time went, where there is one to tell.
+fn timed(mut response: Response<tonic::body::Body>) -> Response<ResponseBody> {
+    match response.extensions_mut().remove::<Timed>() {
+        Some(Timed(timing)) => response.map(|body| ResponseBody::Timed(Box::new(TimedBody::new(body, timing)))),
+        None => response.map(ResponseBody::Grpc),
+    }
 }
 
 /// Whether the answer to a call of `path` may wait for its own next message for as long as it likes.
@@ -237,15 +245,19 @@ impl GrpcInferenceService for GrpcDoor {
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
-        let deadline = deadline(request.metadata());
+        let deadline = deadlines::of_grpc(request.metadata().as_ref());
         let request = request.into_inner();
         service::note_body(|| request.encode_to_vec().into());
         let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
         request.deadline = deadline;
         let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
-        let response = proto::encode_response(response);
-        service::note_answer(|| response.encode_to_vec().into());
-        Ok(GrpcResponse::new(response))
+        let (timing, answered) = (response.timing, Instant::now());
+        let mut answer = GrpcResponse::new(proto::encode_response(response));
+        service::note_answer(|| answer.get_ref().encode_to_vec().into());
+        if let Some(timing) = timing::value(&timing, answered.elapsed()) {
+            answer.extensions_mut().insert(Timed(timing));
+        }
+        Ok(answer)
     }
 
     type ModelStreamInferStream = stream::Answers;
@@ -255,7 +267,7 @@ impl GrpcInferenceService for GrpcDoor {
         request: GrpcRequest<Streaming<proto::ModelInferRequest>>,
     ) -> Answer<Self::ModelStreamInferStream> {
         let (metadata, extensions, requests) = request.into_parts();
-        let deadline = deadline(&metadata);
+        let deadline = deadlines::of_grpc(metadata.as_ref());
         let pass = self.doors.guard.as_ref().and_then(|guard| Guard::pass(guard, &extensions));
         Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, Arc::clone(&self.doors))))
     }
@@ -381,21 +393,4 @@ fn model_of(field_1: &str, field_2: &str) -> String {
 
 fn some(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
-}
-
-/// The deadline of a `grpc-timeout` header: at most eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
-    let amount: u64 = digits.parse().ok()?;
-    let timeout = match unit {
-        "H" => Duration::from_secs(amount.checked_mul(3600)?),
-        "M" => Duration::from_secs(amount.checked_mul(60)?),
-        "S" => Duration::from_secs(amount),
-        "m" => Duration::from_millis(amount),
-        "u" => Duration::from_micros(amount),
-        "n" => Duration::from_nanos(amount),
-        _ => return None,
-    };
-    Instant::now().checked_add(timeout)
 }

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, StatusCode, Uri};
 
-use super::Bounds;
+use super::{Bounds, deadlines};
 
 /// The id that a proxy or client gives a request, for its logs and ours.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -29,6 +29,8 @@ pub(super) struct Head {
     pub(super) request_id: bool,
     /// `transfer-encoding`: over HTTP/1, the body is chunked.
     pub(super) chunked: bool,
+    /// A header of [`super::deadlines`].
+    pub(super) deadline: bool,
     /// `origin`: a script of a web page sent it.
     pub(super) origin: bool,
     /// Bytes of all names and values.
@@ -49,6 +51,7 @@ impl Head {
                 HEADER_LENGTH => head.split = true,
                 REQUEST_ID => head.request_id = true,
                 "transfer-encoding" => head.chunked = true,
+                deadlines::REQUEST_TIMEOUT | deadlines::ENVOY_TIMEOUT | deadlines::GRPC_TIMEOUT => head.deadline = true,
                 "origin" => head.origin = true,
                 _ => {}
             }

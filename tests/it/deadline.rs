@@ -136,6 +136,69 @@ async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_of_an_http_request_set_its_deadline() {
+    let server = serve().await;
+    let (busy, mut http) = (occupy(&server).await, server.http().await);
+    for (name, value) in
+        [("request-timeout", "50ms"), ("x-envoy-expected-rq-timeout-ms", "50"), ("grpc-timeout", "50m")]
+    {
+        let body = json_body(&row()).to_string();
+        let answer = http.send(request(Method::POST, "/v2/models/busy/infer", &[(name, value)], body)).await;
+        assert_eq!(answer.status, 504, "{name}: {answer:?}");
+    }
+    let body = json_body(&row()).to_string();
+    let headers = [("request-timeout", "soon")];
+    let answer = http.send(request(Method::POST, "/v2/models/busy/infer", &headers, body)).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.error().contains("request-timeout") && answer.error().contains("50ms"), "{answer:?}");
+    assert_eq!(busy.await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_body_is_not_read_where_its_head_says_that_there_is_no_time() {
+    let server = Server::start(&Models::new().with_slow_identity("busy", EXECUTION.as_millis() as u64, "")).await;
+    let mut http = server.http().await;
+    // No body of an inference at all: nobody looks at it.
+    let body = "x".repeat(100_000);
+    let headers = [("request-timeout", "50ms")];
+    let answer = http.send(request(Method::POST, "/v2/models/busy/infer", &headers, body)).await;
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert!(answer.error().starts_with("model 'busy': an answer is predicted in"), "{answer:?}");
+    let mut http = server.http().await;
+    let metrics = Metrics::of(&mut http).await;
+    assert_eq!(metrics.sum(names::REQUESTS, &[("model", "busy"), ("kind", "overloaded")]), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_tells_where_its_time_went_as_the_histograms_do() {
+    let server = Server::start(&Models::new().with_slow_identity("busy", 20, "")).await;
+    let mut http = server.http().await;
+    let times = |text: &str| -> Vec<f64> {
+        let time = |part: &str| part.split(";dur=").nth(1).and_then(|ms| ms.parse().ok());
+        text.split(", ").filter_map(time).collect()
+    };
+    let answer = http.infer("busy", &json_body(&row())).await;
+    let told = answer.header("server-timing").unwrap().to_owned();
+    assert!(told.starts_with("queue;dur=") && told.ends_with("batch;desc=\"rows=1\""), "{told}");
+    let over_http = times(&told);
+    let mut grpc = server.grpc().await;
+    let mut connection = Http::connect_http2(server.grpc).await;
+    let message = message("busy", &row());
+    let outcome = call::<ModelInferResponse>(&mut connection, "ModelInfer", &[], &message).await.unwrap();
+    let told = outcome.trailers.get("server-timing").unwrap().to_str().unwrap().to_owned();
+    let over_grpc = times(&told);
+    let metrics = server.metrics().await;
+    for (position, name) in [(0, names::QUEUE_SECONDS), (1, names::EXECUTE_SECONDS)] {
+        let seen = metrics.sum(&format!("{name}_sum"), &[("model", "busy")]) * 1e3;
+        let told = over_http[position] + over_grpc[position];
+        assert!((seen - told).abs() < 0.01, "{name}: {seen} at /metrics, {told} told");
+    }
+    assert!(over_http[1] >= 20.0 && over_http.len() == 3, "{over_http:?}");
+    // Clients that know nothing of it are not disturbed.
+    assert!(grpc.model_infer(message).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_that_is_met_changes_nothing() {
     let server = serve().await;
     let mut http = server.http().await;

@@ -2,15 +2,20 @@
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{JSON, aside, read_body};
 use crate::error::{Error, Result};
 use crate::protocol::json;
-use crate::server::Doors;
 use crate::server::body::ResponseBody;
 use crate::server::head::{HEADER_LENGTH, Head, REQUEST_ID};
+use crate::server::{Doors, deadlines, timing};
+
+/// A body announced to be larger is not read where its request would be refused for want of time anyway. Reading and
+/// decoding a smaller one costs less than to look its model up twice.
+const EARLY_BYTES: u64 = 64 << 10;
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -23,17 +28,27 @@ pub(super) async fn answer(
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
     let header_length = if head.split { header_length(&parts.headers)? } else { None };
+    let deadline = if head.deadline { deadlines::of_http(&parts.headers)? } else { None };
+    if body.size_hint().lower() > EARLY_BYTES {
+        doors.repository.admit(&model, version.as_deref(), deadline)?;
+    }
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
     let (mut request, encoding) =
         aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))?;
     request.model = model;
     request.version = version;
     request.trace_id = trace_id(&parts.headers, head);
+    request.deadline = deadline;
     let response = doors.stack.clone().call(request).await?;
+    let answered = Instant::now();
     let encoded = json::encode_response(&response, &encoding)?;
+    let timing = timing::value(&response.timing, answered.elapsed());
     let mut answer = Response::new(ResponseBody::segments(encoded.segments));
     *answer.status_mut() = StatusCode::OK;
     let headers = answer.headers_mut();
+    if let Some(timing) = timing {
+        headers.insert(timing::SERVER_TIMING, timing);
+    }
     match encoded.json_length {
         None => drop(headers.insert(header::CONTENT_TYPE, JSON)),
         Some(length) => {

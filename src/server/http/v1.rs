@@ -15,9 +15,9 @@ use super::{JSON, as_json, read_body, with_body};
 use crate::error::{Error, Result};
 use crate::export::{Clock, TraceContext};
 use crate::protocol::v1::{self, events};
-use crate::server::Doors;
 use crate::server::body::ResponseBody;
 use crate::server::head::Head;
+use crate::server::{Doors, deadlines, timing};
 
 #[derive(Serialize)]
 struct Models {
@@ -60,6 +60,7 @@ pub(super) async fn predict(
     body: Incoming,
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
+    let deadline = if head.deadline { deadlines::of_http(&parts.headers)? } else { None };
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
     let envelope = Envelope::of(&parts.headers);
     let body = if envelope == Envelope::Structured { events::data(&body)? } else { body };
@@ -73,8 +74,14 @@ pub(super) async fn predict(
         Err(_) => (Default::default(), v1::Form::Columns),
     };
     (request.model, request.version, request.trace_id) = (model, version, trace_id);
+    request.deadline = deadline;
     let response = doors.stack.clone().call(request).await?;
-    Ok(envelope.around(response.model.as_str(), v1::encode_predictions(&response, form)?))
+    let answered = Instant::now();
+    let predictions = v1::encode_predictions(&response, form)?;
+    let timing = timing::value(&response.timing, answered.elapsed());
+    let mut answer = envelope.around(response.model.as_str(), predictions);
+    answer.headers_mut().extend(timing.map(|timing| (timing::SERVER_TIMING, timing)));
+    Ok(answer)
 }
 
 /// How a request came, and so how its answer goes (CloudEvents' HTTP binding, 3).

@@ -31,6 +31,8 @@ pub(crate) struct Outcome<T> {
     pub(crate) code: Code,
     pub(crate) message: String,
     pub(crate) answer: Option<T>,
+    /// Headers and trailers.
+    pub(crate) trailers: http::HeaderMap,
 }
 
 /// A unary call over `connection`, which has to be HTTP/2, without tonic's client: its channel has a timer, a buffer and
@@ -55,5 +57,6 @@ pub(crate) async fn call<T: Message + Default>(
         code: Code::from(code.parse::<i32>().unwrap()),
         message: percent_encoding::percent_decode_str(message).decode_utf8().unwrap().into_owned(),
         answer: answer.body.get(5..).map(|bytes| T::decode(Bytes::copy_from_slice(bytes)).unwrap()),
+        trailers: answer.headers.clone(),
     })
 }

@@ -1,0 +1,95 @@
+//! `Server-Timing` (W3C): where the time of an inference went, told with its answer. An HTTP header; over gRPC a trailer.
+//!
+//! `queue` is the wait for a batch, `execute` the whole batch's execution, both as the histograms at `/metrics` have them;
+//! `encode` the making of the answer's bytes; all in milliseconds. `batch` describes the batch: its rows, and how much of
+//! its work was padding.
+
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::infer::Timing;
+
+/// The header, and the trailer.
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Bytes of the longest value: four numbers of at most twenty digits and the words between them.
+const LENGTH_MAX: usize = 192;
+
+/// The value for an answer that took `encode` to encode.
+pub(super) fn value(timing: &Timing, encode: Duration) -> Option<HeaderValue> {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut text = [0_u8; LENGTH_MAX];
+    let mut rest = &mut text[..];
+    write!(
+        rest,
+        "queue;dur={:.3}, execute;dur={:.3}, encode;dur={:.3}, batch;desc=\"rows={}\"",
+        ms(timing.queue),
+        ms(timing.execute),
+        ms(encode),
+        timing.batch_rows,
+    )
+    .ok()?;
+    let length = LENGTH_MAX - rest.len();
+    HeaderValue::from_bytes(&text[..length]).ok()
+}
+
+/// What an answer of the gRPC door carries to its trailers.
+#[derive(Clone)]
+pub(super) struct Timed(pub(super) HeaderValue);
+
+/// A gRPC answer with one more trailer.
+pub(super) struct TimedBody {
+    body: tonic::body::Body,
+    timing: HeaderValue,
+}
+
+impl TimedBody {
+    pub(super) fn new(body: tonic::body::Body, timing: HeaderValue) -> Self {
+        Self { body, timing }
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        Pin::new(&mut self.body).poll_frame(context).map_ok(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                trailers.insert(SERVER_TIMING, self.timing.clone());
+            }
+            frame
+        })
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_has_all_times_in_milliseconds() {
+        let timing = Timing {
+            queue: Duration::from_micros(1500),
+            execute: Duration::from_secs(2),
+            batch_rows: 8,
+            ..Timing::default()
+        };
+        let value = value(&timing, Duration::from_nanos(4600)).unwrap();
+        assert_eq!(value, "queue;dur=1.500, execute;dur=2000.000, encode;dur=0.005, batch;desc=\"rows=8\"");
+        let longest = Timing { queue: Duration::MAX, execute: Duration::MAX, batch_rows: usize::MAX, ..timing };
+        assert!(super::value(&longest, Duration::MAX).is_some());
+    }
+}
