@@ -384,7 +384,7 @@ fn some(text: &str) -> Option<&str> {
 }
 
 /// The deadline of a `grpc-timeout` header: at most eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+pub(super) fn deadline(metadata: &MetadataMap) -> Option<Instant> {
     let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok()?;
