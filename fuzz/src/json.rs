@@ -7,7 +7,6 @@ use tensorgate::protocol::json::{self, OutputEncoding};
 
 use super::tensors::{are_equal, are_whole, blames_the_client, echo, limits, through_json};
 
-
 type Decoded = Result<(InferRequest, OutputEncoding)>;
 
 /// The bytes are a body; and a member's value in a body that is right otherwise, to be skipped.
@@ -54,7 +53,8 @@ fn as_serde_json_reads_it(body: &[u8], ours: &Decoded) {
         (Err(error), Ok(value)) => {
             blames_the_client(error);
             // The bytes may close the value and go on with members that mean something.
-            let other_members = value.as_object().is_none_or(|members| members.keys().any(|key| key != "inputs" && key != "extra"));
+            let other_members =
+                value.as_object().is_none_or(|members| members.keys().any(|key| key != "inputs" && key != "extra"));
             let inputs = value["inputs"] != serde_json::json!([]);
             let twice = error.message().contains("given twice");
             assert!(other_members || inputs || twice || error.kind() == Kind::TooLarge, "serde_json reads it: {error}");

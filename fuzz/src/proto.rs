@@ -36,7 +36,8 @@ pub fn proto(data: &[u8]) {
         Ok(valid) => {
             assert_eq!(valid.inputs.len(), signature.inputs.len());
             for (spec, tensor) in signature.inputs.iter().zip(&valid.inputs) {
-                let fits = tensor.as_ref().map(|tensor| tensor.datatype() == spec.datatype && spec.accepts(tensor.shape()));
+                let fits =
+                    tensor.as_ref().map(|tensor| tensor.datatype() == spec.datatype && spec.accepts(tensor.shape()));
                 assert!(fits.unwrap_or(spec.optional));
             }
         }

@@ -33,7 +33,8 @@ fn there_and_back(request: &InferRequest, form: Form, signature: &Signature) {
     }
     let answer = v1::encode_predictions(&echo(request), form).expect("text came from text");
     let text = std::str::from_utf8(&answer).expect("JSON is text");
-    let rows_agree = |rows| request.inputs.len() == 1 || request.inputs.iter().all(|input| input.tensor.rows() == Some(rows));
+    let rows_agree =
+        |rows| request.inputs.len() == 1 || request.inputs.iter().all(|input| input.tensor.rows() == Some(rows));
     let key = match form {
         Form::Rows(rows) if rows_agree(rows) => "instances",
         _ => "inputs",
@@ -44,7 +45,9 @@ fn there_and_back(request: &InferRequest, form: Form, signature: &Signature) {
 }
 
 fn signature(model: u8) -> Signature {
-    let spec = |name: &str, datatype, dims: &[i64]| TensorSpec::new(name, datatype, dims.iter().map(|&dim| Dim::from_wire(dim)));
+    let spec = |name: &str, datatype, dims: &[i64]| {
+        TensorSpec::new(name, datatype, dims.iter().map(|&dim| Dim::from_wire(dim)))
+    };
     let inputs = match model % 4 {
         0 => vec![spec("x", DataType::Fp32, &[-1, 2])],
         1 => vec![spec("x", DataType::Bytes, &[-1])],

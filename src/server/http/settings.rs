@@ -51,11 +51,7 @@ fn trace_values((name, value): (String, Value)) -> Result<(String, Vec<String>)>
 }
 
 pub(super) fn logging(method: &Method, body: &[u8]) -> Result<Response<ResponseBody>> {
-    let settings = if *method == Method::POST {
-        change_logs(&log_changes(body)?)?
-    } else {
-        log_settings()
-    };
+    let settings = if *method == Method::POST { change_logs(&log_changes(body)?)? } else { log_settings() };
     let shown = |(name, value): (&str, LogSetting)| {
         let value = match value {
             LogSetting::Switch(on) => on.into(),
