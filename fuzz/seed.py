@@ -136,6 +136,9 @@ def numbers():
 
 
 def others():
+    write("load", "empty", "")
+    write("load", "files", '{"parameters":{"config":"{\\"backend\\":\\"onnxruntime\\"}","file:1/model.onnx":"AAEC/w==","file:labels.txt":"YQ"},"x":1}')
+    write("load", "nothing", '{"parameters":{}}')
     write("strings", "two", b"\2\2\0\0\0ab\0\0\0\0")
     write("strings", "cut", b"\1\5\0\0\0ab")
     write("strings", "none", b"\0")

@@ -53,6 +53,7 @@ corpora! {
     config_pbtxt_holds_what_it_should: "config_pbtxt",
     heads_hold_what_they_should: "head",
     json_requests_hold_what_they_should: "json",
+    load_requests_hold_what_they_should: "load",
     model_toml_holds_what_it_should: "model_toml",
     numbers_hold_what_they_should: "numbers",
     protobuf_requests_hold_what_they_should: "proto",

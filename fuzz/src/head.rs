@@ -1,4 +1,4 @@
-//! Heads of requests, and the small bodies of the trace, logging and load calls.
+//! Heads of requests, and the small bodies of the trace and logging calls.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tensorgate::export::TraceContext;
@@ -54,7 +54,7 @@ fn path_and_headers(method: &Method, uri: &Uri, headers: &HeaderMap) {
 
 fn small_body(body: &[u8]) {
     let traces = decoders::trace_changes(body);
-    for error in [traces.err(), decoders::log_changes(body).err(), decoders::load_parameters(body).err()] {
+    for error in [traces.err(), decoders::log_changes(body).err()] {
         error.iter().for_each(blames_the_client);
     }
 }

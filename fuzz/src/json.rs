@@ -38,7 +38,7 @@ fn is_beyond_serde_json(error: &serde_json::Error) -> bool {
 }
 
 /// What we take is JSON.
-fn is_json(text: &[u8]) {
+pub(crate) fn is_json(text: &[u8]) {
     if let Err(error) = serde_json::from_slice::<serde_json::Value>(text) {
         assert!(is_beyond_serde_json(&error) || has_pythons_words(text), "we read it, serde_json does not: {error}");
     }

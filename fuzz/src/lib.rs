@@ -5,6 +5,7 @@ mod binary;
 mod coding;
 mod head;
 mod json;
+mod load;
 mod numbers;
 mod proto;
 mod settings;
@@ -16,6 +17,7 @@ pub use binary::binary;
 pub use coding::coding;
 pub use head::head;
 pub use json::json;
+pub use load::load;
 pub use numbers::numbers;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
@@ -23,12 +25,13 @@ pub use strings::strings;
 pub use v1::v1;
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+pub const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
     ("head", head),
     ("json", json),
+    ("load", load),
     ("model_toml", model_toml),
     ("numbers", numbers),
     ("proto", proto),

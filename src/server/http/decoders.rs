@@ -8,7 +8,7 @@ use tonic::metadata::MetadataMap;
 
 use super::coding::{self, Coding, InflateBounds};
 use super::routes::{self, Route};
-use super::{answers, infer, settings};
+use super::{infer, settings};
 use crate::error::Result;
 use crate::server::bounds::{Bounds, Buffered, Charge};
 use crate::server::guard::{Door, Scope, scope_and_model};
@@ -122,12 +122,4 @@ pub fn trace_changes(body: &[u8]) -> Result<Vec<(String, Vec<String>)>> {
 /// `InvalidRequest` for what is no object of truth values, whole numbers and strings.
 pub fn log_changes(body: &[u8]) -> Result<Vec<(String, LogSetting)>> {
     settings::log_changes(body)
-}
-
-/// The names of the parameters that a body gives a load.
-///
-/// # Errors
-/// `InvalidRequest` for what is no object with an object of parameters.
-pub fn load_parameters(body: &[u8]) -> Result<Vec<String>> {
-    answers::load_overrides(body)
 }
