@@ -47,6 +47,7 @@ bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
 	cargo bench --locked --bench codec --bench json --bench rows --bench allocations
+	cargo bench --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 
 ## Every decoder against bytes that nobody thought of, FUZZ_SECONDS for each target. Needs rustup, for a nightly toolchain
 fuzz: .lint/bin/cargo-fuzz
@@ -63,8 +64,8 @@ fuzz: .lint/bin/cargo-fuzz
 ## Adds to the kept corpus what the last `make fuzz` found that reaches more of the code
 fuzz-keep: .lint/bin/cargo-fuzz
 	for target in $(FUZZ_TARGETS); do \
-		$(CARGO_FUZZ) run --no-cfg-fuzzing $$target -- -set_cover_merge=1 -max_len=1024 fuzz/corpus/$$target \
-			fuzz/target/corpus/$$target || exit 1; \
+		$(CARGO_FUZZ) run --no-cfg-fuzzing $$target fuzz/corpus/$$target fuzz/target/corpus/$$target -- \
+			-set_cover_merge=1 -use_counters=0 -max_len=600 || exit 1; \
 	done
 
 CARGO_FUZZ = PATH="$(CURDIR)/.lint/bin:$$PATH" cargo +$(FUZZ_TOOLCHAIN) fuzz
