@@ -24,8 +24,11 @@ pub use settings::{config_pbtxt, model_toml};
 pub use strings::strings;
 pub use v1::v1;
 
+/// Takes any bytes, and panics where something does not hold.
+pub type Target = fn(&[u8]);
+
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),

@@ -83,6 +83,6 @@ fn whole(token: &str) -> Option<Option<i128>> {
     let digits = token.bytes().take_while(|byte| !matches!(byte, b'e' | b'E')).filter(u8::is_ascii_digit).count();
     let easy = digits <= 15
         && float.abs() < 1e15
-        && (float == 0.0) == !token.split(['e', 'E']).next()?.contains(|c| matches!(c, '1'..='9'));
+        && (float == 0.0) != token.split(['e', 'E']).next()?.contains(|c| matches!(c, '1'..='9'));
     easy.then(|| (float.fract() == 0.0).then_some(float as i128))
 }

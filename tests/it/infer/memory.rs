@@ -60,7 +60,7 @@ async fn raw_contents_are_answered_from_the_memory_of_the_message_that_brought_t
     };
     // An id of the right length puts the payload where a number may be.
     let message = (1..5).map(|length| message("i".repeat(length)));
-    let message = Bytes::from(message.into_iter().find(|message| (message.len() - BYTES) % 4 == 0).unwrap());
+    let message = Bytes::from(message.into_iter().find(|message| (message.len() - BYTES).is_multiple_of(4)).unwrap());
     // The last field of the message, and so its last bytes.
     let payload = message[message.len() - BYTES..].as_ptr();
     let request =
