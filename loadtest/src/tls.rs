@@ -128,6 +128,10 @@ impl<P: Protocol> Protocol for TlsClient<P> {
     fn retired(&self) -> bool {
         self.inner.retired()
     }
+
+    fn abandon(&mut self, failure: Failure, done: &mut Vec<Done>) {
+        self.inner.abandon(failure, done);
+    }
 }
 
 #[cfg(test)]
