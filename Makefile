@@ -3,12 +3,16 @@
 ORT_VERSION := 1.31.1
 ORT := .onnxruntime/libonnxruntime.so
 DENY_VERSION := 0.20.2
+FUZZ_VERSION := 0.13.1
+FUZZ_TOOLCHAIN ?= nightly
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PYTHON ?= python3
 PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
 
-.PHONY: run build test lint bench soak fmt clean
+.PHONY: run build test lint bench fuzz fuzz-keep soak fmt clean
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
@@ -42,7 +46,32 @@ lint: .lint/bin/cargo-deny
 bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
-	cargo bench --locked --bench codec --bench rows
+	cargo bench --locked --bench codec --bench json --bench rows --bench allocations
+	cargo bench --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
+
+## Every decoder against bytes that nobody thought of, FUZZ_SECONDS for each target. Needs rustup, for a nightly toolchain
+fuzz: .lint/bin/cargo-fuzz
+	rustup toolchain list | grep -q '^$(FUZZ_TOOLCHAIN)' || rustup toolchain install $(FUZZ_TOOLCHAIN) --profile minimal
+	$(PYTHON) fuzz/seed.py fuzz/target/seeds
+	$(CARGO_FUZZ) build --no-cfg-fuzzing
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/target/corpus/$$target && \
+		$(CARGO_FUZZ) run --no-cfg-fuzzing $$target fuzz/target/corpus/$$target fuzz/corpus/$$target \
+			fuzz/target/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -malloc_limit_mb=64 \
+			-timeout=20 -print_final_stats=1 || exit 1; \
+	done
+
+## Adds to the kept corpus what the last `make fuzz` found that reaches more of the code
+fuzz-keep: .lint/bin/cargo-fuzz
+	for target in $(FUZZ_TARGETS); do \
+		$(CARGO_FUZZ) run --no-cfg-fuzzing $$target fuzz/corpus/$$target fuzz/target/corpus/$$target -- \
+			-set_cover_merge=1 -use_counters=0 -max_len=600 || exit 1; \
+	done
+
+CARGO_FUZZ = PATH="$(CURDIR)/.lint/bin:$$PATH" cargo +$(FUZZ_TOOLCHAIN) fuzz
+
+.lint/bin/cargo-fuzz:
+	cargo install --quiet --locked --debug --root .lint cargo-fuzz --version $(FUZZ_VERSION)
 
 ## Good and malformed traffic for SOAK_MINUTES: no panic, no growth, good clients undisturbed
 soak: build

@@ -28,7 +28,10 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["src", "tests", "loadtest/src"].iter().flat_map(|folder| rust_files(&root().join(folder))).collect()
+    ["src", "tests", "loadtest/src", "fuzz/src", "benches"]
+        .iter()
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .collect()
 }
 
 fn is_test(path: &Path) -> bool {

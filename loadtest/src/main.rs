@@ -22,6 +22,7 @@ mod run;
 mod soak;
 mod sweep;
 mod target;
+mod tls;
 
 use std::error::Error;
 use std::process::ExitCode;

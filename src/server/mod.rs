@@ -42,7 +42,7 @@ use crate::telemetry::Telemetry;
 pub use bounds::{Bounds, Buffered};
 pub use drain::Drain;
 pub use guard::{Door, Guard, GuardConfig, Rate, Scope};
-pub use http::{Cors, HttpConfig};
+pub use http::{Cors, HttpConfig, decoders};
 pub use listener::{BindError, Server};
 pub use reload::FileFault;
 pub use tls::{Tls, TlsConfig, TlsVersion};

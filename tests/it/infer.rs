@@ -2,5 +2,6 @@
 
 mod classes;
 mod doors;
+mod memory;
 mod outputs;
 mod versions;

@@ -20,6 +20,8 @@ pub(super) enum Against {
     Echo,
     /// ONNX Runtime in-process at its best batch size.
     Session,
+    /// The same server without TLS.
+    Plain,
 }
 
 /// One case.
@@ -64,6 +66,11 @@ pub(super) fn all() -> Vec<Case> {
     alone.name = "iris HTTP JSON, 1 connection, median latency".to_owned();
     (alone.unit, alone.target) = (Unit::Micros, Target::None);
     cases.push(alone);
+    for encoding in [Json, Binary] {
+        let case = case("identity", Door::Http(encoding), BUSY, Connect::Burst);
+        let name = format!("{} with TLS, against without", case.name);
+        cases.push(Case { name, against: Against::Plain, target: Target::Share(0.7), ..case });
+    }
     for door in [Door::Http(Binary), Door::Grpc] {
         for connect in [Connect::Burst, Connect::Spread] {
             let case = case("mlp", door, BUSY, connect);

@@ -30,6 +30,7 @@ use crate::http2::{Calls, GrpcClient};
 use crate::payload::{Echo, Encoding};
 use crate::process;
 use crate::report::Report;
+use crate::tls::Trust;
 use crate::{BODIES, DRAIN, MODEL_INFER};
 
 /// Pairs of windows for each case.
@@ -74,6 +75,8 @@ struct Bench {
     load_core: usize,
     repository: PathBuf,
     server: Process,
+    tls_server: Process,
+    trust: Trust,
     http_echo: Process,
     grpc_echo: Process,
     environment: Option<Environment>,
@@ -91,8 +94,14 @@ impl Bench {
         let repository = scratch.repository(&args.models)?;
         let http_echo = Process::echo("http", server_core, scratch.path("http-echo.log"))?;
         let grpc_echo = Process::echo("grpc", server_core, scratch.path("grpc-echo.log"))?;
-        let server = Process::server(&args.server, &repository, Some(server_core), scratch.path("server.log"))?;
+        let server = Process::server(&args.server, &repository, Some(server_core), scratch.path("server.log"), &[])?;
         server.wait_ready()?;
+        let (certificate, key) = (scratch.path("server.pem"), scratch.path("server.key"));
+        let trust = Trust::fresh(&certificate, &key)?;
+        let tls = ["--tls-cert".as_ref(), certificate.as_os_str(), "--tls-key".as_ref(), key.as_os_str()];
+        let log = scratch.path("tls-server.log");
+        let tls_server = Process::server(&args.server, &repository, Some(server_core), log, &tls)?;
+        tls_server.wait_ready_over(&trust)?;
         Ok(Self {
             rounds: if args.quick { ROUNDS_QUICK } else { ROUNDS },
             window: Duration::from_millis(if args.quick { 500 } else { 1_500 }),
@@ -101,6 +110,8 @@ impl Bench {
             load_core,
             repository,
             server,
+            tls_server,
+            trust,
             http_echo,
             grpc_echo,
             environment: None,
@@ -116,15 +127,17 @@ impl Bench {
         for _ in 0..self.rounds {
             let ceiling = match case.against {
                 Against::Session => self.session_window(case)?,
-                Against::Echo => {
-                    let report = self.echo_window(case)?;
+                Against::Echo | Against::Plain => {
+                    let plain = case.against == Against::Plain;
+                    let report = if plain { self.server_window(case)? } else { self.echo_window(case)? };
                     if report.error_count() > 0 {
                         return Err(format!("the ceiling failed: {:?}", report.errors).into());
                     }
                     figure(case.unit, &report)
                 }
             };
-            let report = self.server_window(case)?;
+            let report =
+                if case.against == Against::Plain { self.tls_window(case)? } else { self.server_window(case)? };
             if report.bytes < report.ok * least {
                 return Err("answers are too short to hold the values".into());
             }
@@ -175,11 +188,19 @@ impl Bench {
     }
 
     fn http_window(&self, case: &Case, encoding: Encoding, target: &Process) -> Result<Report, Box<dyn Error>> {
-        let (host, path) = (target.http.to_string(), infer_path(case));
-        let bodies = case.model.bodies(BODIES, encoding);
-        let requests: Arc<[_]> = bodies.iter().map(|body| http1::request(&host, &path, body, &[])).collect();
+        let requests = requests(case, encoding, target);
         let plan = self.plan(case, target.http, target.pid());
         Ok(process::on_core(self.load_core, || engine::run(&plan, || HttpClient::new(Arc::clone(&requests))))??)
+    }
+
+    /// The same requests over TLS.
+    fn tls_window(&self, case: &Case) -> Result<Report, Box<dyn Error>> {
+        let Door::Http(encoding) = case.door else { return Err("only HTTP is measured with TLS".into()) };
+        let target = &self.tls_server;
+        let requests = requests(case, encoding, target);
+        let plan = self.plan(case, target.http, target.pid());
+        let client = || self.trust.client(HttpClient::new(Arc::clone(&requests)));
+        Ok(process::on_core(self.load_core, || engine::run(&plan, client))??)
     }
 
     fn grpc_window(&self, case: &Case, messages: Vec<Vec<u8>>, target: &Process) -> Result<Report, Box<dyn Error>> {
@@ -265,6 +286,13 @@ impl Bench {
         }
         Err(format!("http {status}: {}", String::from_utf8_lossy(&answer)).into())
     }
+}
+
+/// Whole HTTP requests of a case for `target`.
+fn requests(case: &Case, encoding: Encoding, target: &Process) -> Arc<[Box<[u8]>]> {
+    let (host, path) = (target.http.to_string(), infer_path(case));
+    let bodies = case.model.bodies(BODIES, encoding);
+    bodies.iter().map(|body| http1::request(&host, &path, body, &[])).collect()
 }
 
 fn infer_path(case: &Case) -> String {

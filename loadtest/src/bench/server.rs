@@ -1,6 +1,7 @@
 //! Processes under test: started on free ports, pinned, awaited until they answer, killed when dropped.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::process;
+use crate::tls::Trust;
 
 /// How long a server may take until it is ready.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -31,17 +33,19 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the server on these repositories. Does not wait until it is ready.
+    /// Starts the server on these repositories, with `further` arguments. Does not wait until it is ready.
     pub(super) fn server(
         program: &Path,
         repository: &Path,
         core: Option<usize>,
         log: PathBuf,
+        further: &[&OsStr],
     ) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(program);
         let (http, grpc) = (free_port()?, free_port()?);
         command.arg("serve").arg(repository).args(["--log-format", "json"]);
         command.args(["--http-port", &http.port().to_string(), "--grpc-port", &grpc.port().to_string()]);
+        command.args(further);
         Self::start(command, core, http, grpc, log)
     }
 
@@ -81,6 +85,16 @@ impl Process {
     /// Waits until the V2 readiness probe says yes.
     pub(super) fn wait_ready(&self) -> Result<(), Box<dyn Error>> {
         self.wait_until(|process| get(process.http, "/v2/health/ready").is_ok_and(|(status, _)| status == 200))
+    }
+
+    /// The same over TLS.
+    pub(super) fn wait_ready_over(&self, trust: &Trust) -> Result<(), Box<dyn Error>> {
+        let ready = |process: &Self| {
+            let stream = trust.connect(process.http).ok()?;
+            let (status, _) = exchange_on(stream, &get_request(process.http, "/v2/health/ready")).ok()?;
+            (status == 200).then_some(())
+        };
+        self.wait_until(|process| ready(process).is_some())
     }
 
     /// Asks about every millisecond until `answer` is true, and tells the log if that never happens.
@@ -125,14 +139,22 @@ fn free_port() -> std::io::Result<SocketAddr> {
 
 /// A blocking GET: status and body.
 pub(super) fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), Box<dyn Error>> {
-    exchange(address, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())
+    exchange(address, &get_request(address, path))
+}
+
+fn get_request(address: SocketAddr, path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
 /// A blocking exchange on a connection of its own; the request has to ask for `Connection: close`.
 pub(super) fn exchange(address: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u8>), Box<dyn Error>> {
-    let mut stream = TcpStream::connect(address)?;
+    let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
+    exchange_on(stream, request)
+}
+
+fn exchange_on(mut stream: impl Read + Write, request: &[u8]) -> Result<(u16, Vec<u8>), Box<dyn Error>> {
     stream.write_all(request)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -23,7 +23,7 @@ const STARTS: usize = 5;
 pub(super) fn idle_memory(server: &Path, scratch: &Scratch) -> Row {
     let (case, target) = ("resident memory, no model", Target::Below(IDLE_MAX_MB));
     let measure = || -> Result<f64, Box<dyn Error>> {
-        let process = Process::server(server, &scratch.empty()?, None, scratch.path("idle.log"))?;
+        let process = Process::server(server, &scratch.empty()?, None, scratch.path("idle.log"), &[])?;
         process.wait_ready()?;
         std::thread::sleep(SETTLE);
         let bytes = resident_bytes(process.pid()).ok_or("the server is gone")?;
@@ -63,7 +63,7 @@ fn start_once(
     body: &[u8],
     labels: &Value,
 ) -> Result<f64, Box<dyn Error>> {
-    let process = Process::server(server, repository, None, scratch.path("start.log"))?;
+    let process = Process::server(server, repository, None, scratch.path("start.log"), &[])?;
     let mut request = format!(
         "POST /v2/models/digits/infer HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n",

@@ -22,7 +22,7 @@ pub(super) struct Decimal<'a> {
     negative: bool,
     /// All digits as one whole number; meaningless where there are more than [`EXACT_DIGITS`].
     mantissa: u64,
-    /// How many digits those are.
+    /// How many digits those are, without a zero before the point.
     digits: usize,
     exponent: i32,
     /// Whether there is neither a point nor an exponent.
@@ -66,10 +66,13 @@ pub(super) fn scan(text: &[u8], start: usize) -> Option<Decimal<'_>> {
     let first = start + usize::from(negative);
     let mut mantissa = 0_u64;
     let mut at = skip_digits(text, first, &mut mantissa);
-    let mut digits = at - first;
-    if digits == 0 || (digits > 1 && text[first] == b'0') {
+    let whole = at - first;
+    let starts_with_zero = text.get(first) == Some(&b'0');
+    if whole == 0 || (whole > 1 && starts_with_zero) {
         return None;
     }
+    // The zero before a point adds nothing: doubles of 17 digits are written with one, and most data are below 1.
+    let mut digits = whole - usize::from(starts_with_zero);
     let (mut exponent, mut plain) = (0, true);
     if text.get(at) == Some(&b'.') {
         plain = false;
@@ -224,7 +227,7 @@ impl Decimal<'_> {
             before_exponent.filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0')
         };
         let leading = digits().take_while(|&digit| digit == 0).count();
-        let significant = self.digits - leading;
+        let significant = digits().count() - leading;
         if significant == 0 {
             return Ok(0);
         }

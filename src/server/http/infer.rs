@@ -65,7 +65,7 @@ pub(super) fn trace_id(headers: &HeaderMap, head: Head) -> Option<String> {
     id.and_then(|id| id.to_str().ok()).map(Into::into)
 }
 
-fn header_length(headers: &HeaderMap) -> Result<Option<usize>> {
+pub(super) fn header_length(headers: &HeaderMap) -> Result<Option<usize>> {
     let Some(value) = headers.get(HEADER_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or_else(|| {

@@ -4,6 +4,7 @@ mod answers;
 pub(super) use answers::{SERVER_NAME, SERVER_VERSION, extensions};
 mod coding;
 mod cors;
+pub mod decoders;
 mod infer;
 mod openapi;
 mod routes;

@@ -19,8 +19,7 @@ pub(super) fn trace(
     model.map_or(Ok(()), |model| doors.repository.knows(model))?;
     let traces = doors.telemetry.trace_settings();
     if *method == Method::POST {
-        let changes = changes(body)?;
-        traces.change(model, changes.into_iter().map(trace_values).collect::<Result<_>>()?)?;
+        traces.change(model, trace_changes(body)?)?;
     }
     let shown = |setting: TraceSetting| {
         let value = match setting.is_list() {
@@ -30,6 +29,10 @@ pub(super) fn trace(
         (setting.name.to_owned(), value)
     };
     Ok(as_json(StatusCode::OK, &traces.of(model).into_iter().map(shown).collect::<Map<_, _>>()))
+}
+
+pub(super) fn trace_changes(body: &[u8]) -> Result<Vec<(String, Vec<String>)>> {
+    changes(body)?.into_iter().map(trace_values).collect()
 }
 
 /// A setting's values: a string, a number, or a list of them; null takes the setting back.
@@ -48,12 +51,7 @@ fn trace_values((name, value): (String, Value)) -> Result<(String, Vec<String>)>
 }
 
 pub(super) fn logging(method: &Method, body: &[u8]) -> Result<Response<ResponseBody>> {
-    let settings = if *method == Method::POST {
-        let changes: Vec<_> = changes(body)?.into_iter().map(log_value).collect::<Result<_>>()?;
-        change_logs(&changes)?
-    } else {
-        log_settings()
-    };
+    let settings = if *method == Method::POST { change_logs(&log_changes(body)?)? } else { log_settings() };
     let shown = |(name, value): (&str, LogSetting)| {
         let value = match value {
             LogSetting::Switch(on) => on.into(),
@@ -63,6 +61,10 @@ pub(super) fn logging(method: &Method, body: &[u8]) -> Result<Response<ResponseB
         (name.to_owned(), value)
     };
     Ok(as_json(StatusCode::OK, &settings.list().into_iter().map(shown).collect::<Map<_, _>>()))
+}
+
+pub(super) fn log_changes(body: &[u8]) -> Result<Vec<(String, LogSetting)>> {
+    changes(body)?.into_iter().map(log_value).collect()
 }
 
 fn log_value((name, value): (String, Value)) -> Result<(String, LogSetting)> {

@@ -8,7 +8,7 @@ use super::Coding;
 type Weight = u16;
 
 /// The coding of the answer; `None` for none.
-pub(super) fn choose(headers: &HeaderMap) -> Option<Coding> {
+pub(in crate::server::http) fn choose(headers: &HeaderMap) -> Option<Coding> {
     let (mut weights, mut identity, mut others) = ([None; Coding::ALL.len()], None, None);
     for value in headers.get_all(header::ACCEPT_ENCODING) {
         let Ok(value) = value.to_str() else { continue };

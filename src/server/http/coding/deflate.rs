@@ -12,7 +12,10 @@ use super::Coding;
 const ZSTD_LEVEL: i32 = 1;
 
 /// The segments in one body of `coding`.
-pub(super) fn compress<'a>(coding: Coding, segments: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+pub(in crate::server::http) fn compress<'a>(
+    coding: Coding,
+    segments: impl Iterator<Item = &'a Bytes> + Clone,
+) -> Bytes {
     let length: usize = segments.clone().map(Bytes::len).sum();
     let out = Vec::with_capacity(length / 2);
     let compressed = match coding {

@@ -4,8 +4,8 @@
 //! `Inference-Header-Content-Length` counts bytes of the JSON as it is once inflated, and of an answer's as it was before.
 //! gRPC compresses messages, which is tonic's work.
 
-mod accept;
-mod deflate;
+pub(super) mod accept;
+pub(super) mod deflate;
 mod inflate;
 
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -33,7 +33,7 @@ impl Coding {
     /// nothing else.
     const ALL: [Coding; 3] = [Coding::Gzip, Coding::Zstd, Coding::Deflate];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Coding::Zstd => "zstd",
             Coding::Gzip => "gzip",
@@ -42,7 +42,7 @@ impl Coding {
     }
 
     /// The coding with this name, in any case (RFC 9110, 8.4.1).
-    fn named(name: &str) -> Option<Self> {
+    pub(super) fn named(name: &str) -> Option<Self> {
         // RFC 9110, 8.4.1.3: "x-gzip" is the same.
         let name = if name.eq_ignore_ascii_case("x-gzip") { "gzip" } else { name };
         Self::ALL.into_iter().find(|coding| coding.name().eq_ignore_ascii_case(name))

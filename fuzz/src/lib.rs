@@ -1,0 +1,43 @@
+//! What has to hold of any bytes that a decoder is given: one function for each target. The fuzz targets call them, and
+//! tests/corpus.rs replays the kept corpus through them.
+
+mod binary;
+mod coding;
+mod head;
+mod json;
+mod load;
+mod numbers;
+mod proto;
+mod settings;
+mod strings;
+mod tensors;
+mod v1;
+
+pub use binary::binary;
+pub use coding::coding;
+pub use head::head;
+pub use json::json;
+pub use load::load;
+pub use numbers::numbers;
+pub use proto::proto;
+pub use settings::{config_pbtxt, model_toml};
+pub use strings::strings;
+pub use v1::v1;
+
+/// Takes any bytes, and panics where something does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target with its name, which is its corpus' too.
+pub const TARGETS: [(&str, Target); 11] = [
+    ("binary", binary),
+    ("coding", coding),
+    ("config_pbtxt", config_pbtxt),
+    ("head", head),
+    ("json", json),
+    ("load", load),
+    ("model_toml", model_toml),
+    ("numbers", numbers),
+    ("proto", proto),
+    ("strings", strings),
+    ("v1", v1),
+];
