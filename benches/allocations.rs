@@ -56,7 +56,7 @@ async fn stack(repository: &Path) -> Stack {
     let repository = Repository::open(config(repository).repository, runtimes, std::sync::Arc::clone(&telemetry));
     let repository = std::sync::Arc::new(repository.await.expect("a repository"));
     repository.settled().await;
-    service::stack(repository, telemetry, false)
+    service::stack(repository, telemetry, None, false)
 }
 
 fn json_body() -> Bytes {
