@@ -81,15 +81,10 @@ mod tests {
 
     #[test]
     fn a_value_has_all_times_in_milliseconds() {
-        let timing = Timing {
-            queue: Duration::from_micros(1500),
-            execute: Duration::from_secs(2),
-            batch_rows: 8,
-            ..Timing::default()
-        };
+        let timing = Timing { queue: Duration::from_micros(1500), execute: Duration::from_secs(2), batch_rows: 8 };
         let value = value(&timing, Duration::from_nanos(4600)).unwrap();
         assert_eq!(value, "queue;dur=1.500, execute;dur=2000.000, encode;dur=0.005, batch;desc=\"rows=8\"");
-        let longest = Timing { queue: Duration::MAX, execute: Duration::MAX, batch_rows: usize::MAX, ..timing };
+        let longest = Timing { queue: Duration::MAX, execute: Duration::MAX, batch_rows: usize::MAX };
         assert!(super::value(&longest, Duration::MAX).is_some());
     }
 }

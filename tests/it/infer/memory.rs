@@ -32,7 +32,7 @@ async fn answer(mut request: InferRequest) -> InferResponse {
     let repository = Arc::new(repository);
     repository.settled().await;
     request.model = "identity".into();
-    service::stack(repository, telemetry, false).call(request).await.unwrap()
+    service::stack(repository, telemetry, None, false).call(request).await.unwrap()
 }
 
 #[tokio::test]
