@@ -142,8 +142,8 @@ impl Scheduler {
     /// [`crate::error::Kind::Overloaded`] where it could not.
     pub fn admit(&self, rows: usize, deadline: Option<Instant>) -> Result<()> {
         let now = Instant::now();
-        let (_, slack) = self.due(now, rows, deadline);
-        self.inbox.admit(now, rows, slack).map_err(|refusal| refused(refusal, slack))
+        let (due, slack) = self.due(now, rows, deadline);
+        self.inbox.admit(now, rows, slack).map_err(|refusal| refused(refusal, due, slack))
     }
 
     /// Queues `request` and waits for its outputs. Dropping the future takes the request out of the queue.
@@ -169,7 +169,7 @@ impl Scheduler {
         self.metrics.queue_depth.inc();
         if let Err(refusal) = self.inbox.submit(job, slack) {
             self.metrics.queue_depth.dec();
-            return Err(refused(refusal, slack));
+            return Err(refused(refusal, due, slack));
         }
         let mut waiting = Waiting { inbox: &self.inbox, answered: false };
         let outcome = answer.await;
@@ -187,9 +187,13 @@ impl Scheduler {
     }
 }
 
-fn refused(refusal: Refusal, slack: Duration) -> Error {
+fn refused(refusal: Refusal, due: Due, slack: Duration) -> Error {
     let Refusal { answer_in, retry_after } = refusal;
-    let message = format!("an answer is predicted in {answer_in:.1?}, more than the {slack:.1?} that the request has");
+    let bound = match due {
+        Due::Deadline(_) => "the request's deadline",
+        Due::Objective(_) => "the model's latency objective",
+    };
+    let message = format!("an answer is predicted in {answer_in:.1?}, beyond {bound} in {slack:.1?}");
     Error::overloaded(message).with_retry_after(retry_after)
 }
 

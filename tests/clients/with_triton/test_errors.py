@@ -49,7 +49,7 @@ MISTAKES = {
     "an unknown model": Mistake(IRIS.example(), ("'irish'",), "irish", "unknown"),
     "an unknown version": Mistake(IRIS.example(), ("'iris'", "'9'", "1, 2"), kind="unknown", call={"version": "9"}),
     "no version at all": Mistake(IRIS.example(), ("'iris'", "'new'"), kind="unknown", call={"version": "new"}),
-    "no time": Mistake(IRIS.example(), ("'iris'", "deadline"), kind="late", call={"more": {"timeout": 1}}),
+    "no time": Mistake(IRIS.example(), ("'iris'", "deadline"), kind="overloaded", call={"more": {"timeout": 1}}),
 }
 
 

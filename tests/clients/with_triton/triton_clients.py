@@ -24,7 +24,7 @@ STATUSES = {
     "unknown": ("404", "StatusCode.NOT_FOUND"),
     "conflict": ("409", "StatusCode.FAILED_PRECONDITION"),
     "unavailable": ("503", "StatusCode.UNAVAILABLE"),
-    "late": ("504", "StatusCode.DEADLINE_EXCEEDED"),
+    "overloaded": ("429", "StatusCode.RESOURCE_EXHAUSTED"),
 }
 
 
