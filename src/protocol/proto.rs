@@ -47,7 +47,18 @@ use model_infer_response::InferOutputTensor;
 /// # Errors
 /// `InvalidRequest` where datatype, shape and contents do not fit together; `TooLarge` for a shape beyond any machine and
 /// for more than `limits` allow.
-pub fn decode_request(message: ModelInferRequest, limits: &Limits) -> Result<InferRequest> {
+pub fn decode_request(mut message: ModelInferRequest, limits: &Limits) -> Result<InferRequest> {
+    // Names are repeated in messages to the caller.
+    limits.check_string("the model's name", &message.model_name)?;
+    limits.check_string("the model's version", &message.model_version)?;
+    let model = std::mem::take(&mut message.model_name);
+    match decode_content(message, limits) {
+        Ok(request) => Ok(InferRequest { model, ..request }),
+        Err(error) => Err(error.within(format_args!("model '{model}'"))),
+    }
+}
+
+fn decode_content(message: ModelInferRequest, limits: &Limits) -> Result<InferRequest> {
     check_limits(&message, limits)?;
     let ModelInferRequest { model_name, model_version, id, parameters, inputs, outputs, raw_input_contents } = message;
     let (in_message, placed) = split_placed(inputs, limits)?;

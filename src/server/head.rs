@@ -31,6 +31,8 @@ pub(super) struct Head {
     pub(super) chunked: bool,
     /// A header of [`super::deadlines`].
     pub(super) deadline: bool,
+    /// How many `host` headers there are.
+    pub(super) hosts: usize,
     /// `origin`: a script of a web page sent it.
     pub(super) origin: bool,
     /// Bytes of all names and values.
@@ -52,6 +54,7 @@ impl Head {
                 REQUEST_ID => head.request_id = true,
                 "transfer-encoding" => head.chunked = true,
                 deadlines::REQUEST_TIMEOUT | deadlines::ENVOY_TIMEOUT | deadlines::GRPC_TIMEOUT => head.deadline = true,
+                "host" => head.hosts += 1,
                 "origin" => head.origin = true,
                 _ => {}
             }

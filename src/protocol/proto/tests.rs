@@ -32,7 +32,7 @@ fn typed_contents_become_the_same_bytes_as_raw_ones() {
 fn a_number_that_does_not_fit_is_refused_not_wrapped() {
     let contents = InferTensorContents { int_contents: vec![1, 300], ..Default::default() };
     let message = refusal(message("INT8", &[2], contents));
-    assert_eq!(message, "input 'x': element 1 of int_contents: value 300 does not fit i8");
+    assert_eq!(message, "model 'm': input 'x': element 1 of int_contents: value 300 does not fit i8");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod v1;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -60,6 +60,11 @@ pub(super) async fn answer(
 ) -> Response<ResponseBody> {
     let (parts, body) = request.into_parts();
     let mut response = match (refusal, head.refusal(&parts.headers, &parts.uri, &doors.bounds)) {
+        // RFC 9112, section 3.2.
+        (None, None) if parts.version == Version::HTTP_11 && head.hosts != 1 => {
+            let message = format!("the request has {} host headers, expected one, as HTTP/1.1 asks for", head.hosts);
+            refused(StatusCode::BAD_REQUEST, &message)
+        }
         (None, None) => routed(&parts, head, body, doors).await,
         (_, Some((status, message))) => refused(status, &message),
         (Some(error), None) => failed(&error),

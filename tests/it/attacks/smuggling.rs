@@ -105,3 +105,17 @@ async fn chunked_requests_keep_their_connection_where_their_end_is_beyond_doubt(
         assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains("connection: close"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_request_of_no_host_or_of_two_is_refused() {
+    let server = serve(|_| {}).await;
+    for hosts in ["", "host: x\r\nhost: y\r\n"] {
+        let head = format!("GET /v2 HTTP/1.1\r\n{hosts}connection: close\r\n\r\n");
+        let answer = raw(server.http, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("host headers"), "{hosts:?}: {answer}");
+    }
+    // HTTP/1.0 has none.
+    let answer = raw(server.http, b"GET /v2 HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    others_are_served(&server).await;
+}
