@@ -125,7 +125,7 @@ impl Page<'_> {
         let goodput = Frame {
             title: "Goodput by offered rate",
             labels: (x, "good answers per second"),
-            diagonal: Some("all that is offered"),
+            diagonal: Some("all offered"),
             size,
             upright,
             dots: true,
