@@ -12,7 +12,7 @@ PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
 
-.PHONY: run build test lint bench fuzz fuzz-keep soak fmt clean
+.PHONY: run build test lint bench picture fuzz fuzz-keep soak fmt clean
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
@@ -48,6 +48,11 @@ bench: build
 	target/release/loadtest bench
 	cargo bench --locked --bench codec --bench json --bench rows --bench allocations
 	cargo bench --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
+
+## The picture of the README: goodput and latency by load under three objectives. Needs a machine that does nothing else
+picture: build
+	cargo build --release --locked -p loadtest
+	target/release/loadtest picture --svg loadtest/slo.svg
 
 ## Every decoder against bytes that nobody thought of, FUZZ_SECONDS for each target. Needs rustup, for a nightly toolchain
 fuzz: .lint/bin/cargo-fuzz

@@ -6,11 +6,11 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::cli::load::CompareArgs;
-use crate::html::{Page, Point};
+use crate::html::{Curve, Page, Point};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::report::text::millis;
-use crate::run::{Run, about, label, prepare, rates, shown};
+use crate::run::{Run, about, check_picture, label, prepare, rates, shown, write};
 use crate::target::Target;
 
 /// What is compared: its name, how it is taken from a report, how it is written.
@@ -111,6 +111,7 @@ impl Turns {
 
 /// Compares and shows.
 pub(crate) fn run(args: &CompareArgs) -> Result<(), Box<dyn Error>> {
+    check_picture(&args.output, &args.rate)?;
     prepare(&args.load)?;
     if ![0, 1, args.servers.len()].contains(&args.load.pid.len()) {
         return Err(format!("{} --pid for {} servers", args.load.pid.len(), args.servers.len()).into());
@@ -126,10 +127,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), Box<dyn Error>> {
         all.extend(alternate(args, &targets, asked, &mut progress)?);
     }
     let figures = figures(&all, args.servers.len());
-    if let Some(file) = &args.output.html {
-        let page = page(args, &all, &figures).render();
-        std::fs::write(file, page).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    write(&args.output, &page(args, &all, &figures))?;
     if args.output.json {
         println!("{}", serde_json::to_string(&serde_json::json!({"figures": figures, "turns": all}))?);
     } else {
@@ -208,7 +206,7 @@ fn table(figures: &[Figure]) -> String {
 fn page<'a>(args: &CompareArgs, all: &'a [Turns], figures: &[Figure]) -> Page<'a> {
     let servers: Vec<String> = args.servers.iter().map(|(name, _)| name.clone()).collect();
     let curve =
-        |name: &String| (name.clone(), all.iter().filter(|turns| turns.server == *name).map(Turns::point).collect());
+        |name: &String| Curve::new(name, all.iter().filter(|turns| turns.server == *name).map(Turns::point).collect());
     let named = |turns: &'a Turns| Some((format!("{}, {}", turns.server, label(turns.asked)), turns.middle()?));
     let line = |figure: &Figure| {
         let names = [label(figure.asked), figure.measure.to_owned(), figure.server.clone()];

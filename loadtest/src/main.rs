@@ -13,6 +13,7 @@ mod http2;
 mod inputs;
 mod onnx_file;
 mod payload;
+mod picture;
 mod process;
 mod progress;
 mod proto;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             Ok(false) if args.strict => Err("a target was missed".into()),
             result => result.map(|_| ()),
         },
+        Command::Picture(args) => picture::run(&args),
         Command::Soak(args) => match soak::run(&args) {
             Ok(false) => Err("the server did not hold".into()),
             result => result.map(|_| ()),

@@ -2,60 +2,62 @@
 //!
 //! Rows rotate because one row sent again and again flatters tree models: branch predictors and caches learn it.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use prost::Message;
-use serde_json::json;
+use serde_json::{Number, json};
 
 use crate::proto::{InferInputTensor, ModelInferRequest};
 use crate::random::Random;
 
-/// What the values of a model's input look like.
+/// Words that the tokens of a transformer are taken from.
+pub(crate) const VOCABULARY: u32 = 1_000;
+/// Tokens of one row of the transformer.
+const TOKENS: i64 = 32;
+
+/// What the values of an input look like, and so its datatype.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Values {
-    /// 0.0 to 7.9 with one decimal, as in the iris measurements.
+    /// FP32, 0.0 to 7.9 with one decimal, as in the iris measurements.
     Tenths,
-    /// Whole numbers 0 to 16, as in the digits images.
+    /// FP32, whole numbers 0 to 16, as in the digits images.
     Pixels,
-    /// -1 to 1 with four decimals.
+    /// FP32, -1 to 1 with four decimals.
     Signed,
+    /// INT64, words of the vocabulary.
+    Tokens,
+    /// INT64, all 1: a mask that hides nothing.
+    Ones,
 }
 
-/// A model with one FP32 input, and how to make rows for it.
+/// An input of a model, and how to make rows for it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ModelSpec {
-    /// Name in the repository.
+pub(crate) struct Field {
+    /// Its name.
     pub(crate) name: String,
-    /// Name of its input.
-    pub(crate) input: String,
     /// Shape of one row, with its leading 1.
     pub(crate) shape: Vec<i64>,
     values: Values,
 }
 
-impl ModelSpec {
-    /// A known model by its name, or any other as `NAME:INPUT:1x512`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let known = |input: &str, shape: &[i64], values| {
-            Ok(Self { name: text.to_owned(), input: input.to_owned(), shape: shape.to_vec(), values })
-        };
-        match text {
-            "identity" => return known("x", &[1, 4], Values::Tenths),
-            "iris" => return known("features", &[1, 4], Values::Tenths),
-            "mlp" | "compute" => return known("x", &[1, 512], Values::Signed),
-            "digits" => return known("image", &[1, 1, 8, 8], Values::Pixels),
-            _ => {}
-        }
-        let parts: Vec<_> = text.split(':').collect();
-        let [name, input, shape] = parts[..] else {
-            return Err(format!("{text}: not identity, iris, mlp, digits, compute or NAME:INPUT:1x512"));
-        };
-        let shape: Result<Vec<i64>, _> = shape.split('x').map(str::parse).collect();
-        match shape {
-            Ok(shape) if shape.iter().all(|dim| *dim > 0) => {
-                Ok(Self { name: name.to_owned(), input: input.to_owned(), shape, values: Values::Signed })
-            }
-            _ => Err(format!("{text}: a shape is written as 1x512")),
-        }
+impl Field {
+    fn new(name: &str, shape: &[i64], values: Values) -> Self {
+        Self { name: name.to_owned(), shape: shape.to_vec(), values }
+    }
+
+    /// An FP32 input of any numbers.
+    pub(crate) fn numbers(name: &str, shape: &[i64]) -> Self {
+        Self::new(name, shape, Values::Signed)
+    }
+
+    /// An INT64 input of ones, which are good as tokens and as masks.
+    pub(crate) fn ones(name: &str, shape: &[i64]) -> Self {
+        Self::new(name, shape, Values::Ones)
+    }
+
+    fn datatype(&self) -> &'static str {
+        if matches!(self.values, Values::Tokens | Values::Ones) { "INT64" } else { "FP32" }
     }
 
     /// Elements of one row.
@@ -64,51 +66,144 @@ impl ModelSpec {
     }
 
     /// `count` rows behind each other, the same on every call.
-    pub(crate) fn rows(&self, count: usize) -> Vec<f32> {
-        let mut random = Random::new(0x7465_6e73_6f72);
-        let value = |random: &mut Random| match self.values {
-            Values::Tenths => random.below(80) as f32 / 10.0,
-            Values::Pixels => random.below(17) as f32,
-            Values::Signed => (random.below(20_001) as f32 - 10_000.0) / 10_000.0,
+    fn column(&self, count: usize) -> Column {
+        let random = &mut Random::new(0x7465_6e73_6f72);
+        let elements = 0..count * self.row_len();
+        match self.values {
+            Values::Tenths => Column::Floats(elements.map(|_| random.below(80) as f32 / 10.0).collect()),
+            Values::Pixels => Column::Floats(elements.map(|_| random.below(17) as f32).collect()),
+            Values::Signed => {
+                Column::Floats(elements.map(|_| (random.below(20_001) as f32 - 10_000.0) / 10_000.0).collect())
+            }
+            Values::Tokens => Column::Integers(elements.map(|_| i64::from(random.below(VOCABULARY))).collect()),
+            Values::Ones => Column::Integers(elements.map(|_| 1).collect()),
+        }
+    }
+}
+
+/// The values of an input, one row behind the other.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Column {
+    /// FP32.
+    Floats(Vec<f32>),
+    /// INT64.
+    Integers(Vec<i64>),
+}
+
+impl Column {
+    /// Some of the values as raw little-endian bytes.
+    fn bytes(&self, range: Range<usize>) -> Vec<u8> {
+        match self {
+            Self::Floats(values) => little_endian(&values[range]),
+            Self::Integers(values) => values[range].iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    /// Some of the values as JSON numbers.
+    fn numbers(&self, range: Range<usize>) -> Vec<Number> {
+        match self {
+            Self::Floats(values) => values[range].iter().map(|value| decimal(*value)).collect(),
+            Self::Integers(values) => values[range].iter().map(|value| Number::from(*value)).collect(),
+        }
+    }
+}
+
+/// A model, and how to make rows for it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ModelSpec {
+    /// Name in the repository.
+    pub(crate) name: String,
+    /// Its inputs in the order of the model.
+    pub(crate) inputs: Vec<Field>,
+}
+
+impl ModelSpec {
+    /// A known model by its name, or any other with one FP32 input as `NAME:INPUT:1x512`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let known = |inputs: Vec<Field>| Ok(Self { name: text.to_owned(), inputs });
+        match text {
+            "identity" => return known(vec![Field::new("x", &[1, 4], Values::Tenths)]),
+            "iris" => return known(vec![Field::new("features", &[1, 4], Values::Tenths)]),
+            "mlp" | "compute" => return known(vec![Field::new("x", &[1, 512], Values::Signed)]),
+            "wide" => return known(vec![Field::new("x", &[1, 256], Values::Signed)]),
+            "digits" => return known(vec![Field::new("image", &[1, 1, 8, 8], Values::Pixels)]),
+            "minilm" => {
+                let field = |name, values| Field::new(name, &[1, TOKENS], values);
+                return known(vec![field("input_ids", Values::Tokens), field("attention_mask", Values::Ones)]);
+            }
+            _ => {}
+        }
+        let parts: Vec<_> = text.split(':').collect();
+        let [name, input, shape] = parts[..] else {
+            return Err(format!("{text}: not identity, iris, mlp, digits, compute, wide, minilm or NAME:INPUT:1x512"));
         };
-        (0..count * self.row_len()).map(|_| value(&mut random)).collect()
+        let shape: Result<Vec<i64>, _> = shape.split('x').map(str::parse).collect();
+        match shape {
+            Ok(shape) if shape.iter().all(|dim| *dim > 0) => {
+                Ok(Self { name: name.to_owned(), inputs: vec![Field::numbers(input, &shape)] })
+            }
+            _ => Err(format!("{text}: a shape is written as 1x512")),
+        }
+    }
+
+    /// `count` rows of each input, the same on every call.
+    pub(crate) fn columns(&self, count: usize) -> Vec<Column> {
+        self.inputs.iter().map(|input| input.column(count)).collect()
     }
 
     /// The bodies of `count` single-row requests.
     pub(crate) fn bodies(&self, count: usize, encoding: Encoding) -> Vec<HttpBody> {
-        self.rows(count).chunks(self.row_len()).map(|row| self.body(row, encoding)).collect()
+        let columns = self.columns(count);
+        (0..count).map(|row| self.body(&columns, row, encoding)).collect()
     }
 
-    fn body(&self, row: &[f32], encoding: Encoding) -> HttpBody {
-        let Encoding::Binary = encoding else {
-            let data: Vec<serde_json::Number> = row.iter().map(|value| decimal(*value)).collect();
-            let input = json!({"name": self.input, "shape": self.shape, "datatype": "FP32", "data": data});
-            return HttpBody { bytes: json!({"inputs": [input]}).to_string().into_bytes(), json_length: None };
-        };
-        let input = json!({
-            "name": self.input, "shape": self.shape, "datatype": "FP32",
-            "parameters": {"binary_data_size": row.len() * 4},
-        });
-        let request = json!({"inputs": [input], "parameters": {"binary_data_output": true}});
+    fn body(&self, columns: &[Column], row: usize, encoding: Encoding) -> HttpBody {
+        let (mut inputs, mut raw) = (Vec::new(), Vec::new());
+        for (field, column) in self.inputs.iter().zip(columns) {
+            let length = field.row_len();
+            let range = row * length..(row + 1) * length;
+            let mut input = json!({"name": field.name, "shape": field.shape, "datatype": field.datatype()});
+            if encoding == Encoding::Binary {
+                let bytes = column.bytes(range);
+                input["parameters"] = json!({"binary_data_size": bytes.len()});
+                raw.extend_from_slice(&bytes);
+            } else {
+                input["data"] = column.numbers(range).into();
+            }
+            inputs.push(input);
+        }
+        if encoding == Encoding::Json {
+            return HttpBody { bytes: json!({"inputs": inputs}).to_string().into_bytes(), json_length: None };
+        }
+        let request = json!({"inputs": inputs, "parameters": {"binary_data_output": true}});
         let mut bytes = request.to_string().into_bytes();
         let json_length = Some(bytes.len());
-        bytes.extend_from_slice(&little_endian(row));
+        bytes.extend_from_slice(&raw);
         HttpBody { bytes, json_length }
     }
 
     /// The messages of `count` single-row calls.
     pub(crate) fn messages(&self, count: usize) -> Vec<Vec<u8>> {
-        let message = |row: &[f32]| ModelInferRequest {
+        let columns = self.columns(count);
+        let input = |field: &Field| InferInputTensor {
+            name: field.name.clone(),
+            datatype: field.datatype().to_owned(),
+            shape: field.shape.clone(),
+        };
+        let raw = |row: usize| {
+            let part = |(field, column): (&Field, &Column)| {
+                let length = field.row_len();
+                Bytes::from(column.bytes(row * length..(row + 1) * length))
+            };
+            self.inputs.iter().zip(&columns).map(part).collect()
+        };
+        let message = |row: usize| ModelInferRequest {
             model_name: self.name.clone(),
-            inputs: vec![InferInputTensor {
-                name: self.input.clone(),
-                datatype: "FP32".to_owned(),
-                shape: self.shape.clone(),
-            }],
-            raw_input_contents: vec![Bytes::from(little_endian(row))],
+            inputs: self.inputs.iter().map(input).collect(),
+            raw_input_contents: raw(row),
             ..ModelInferRequest::default()
         };
-        self.rows(count).chunks(self.row_len()).map(|row| message(row).encode_to_vec()).collect()
+        (0..count).map(|row| message(row).encode_to_vec()).collect()
     }
 }
 
@@ -150,9 +245,9 @@ pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
 }
 
 /// An FP32 with its own shortest decimals; going through f64 would print digits that it does not have.
-fn decimal(value: f32) -> serde_json::Number {
+fn decimal(value: f32) -> Number {
     let shortest = value.to_string().parse().ok();
-    shortest.and_then(serde_json::Number::from_f64).unwrap_or_else(|| serde_json::Number::from(0))
+    shortest.and_then(Number::from_f64).unwrap_or_else(|| Number::from(0))
 }
 
 #[cfg(test)]
@@ -162,7 +257,8 @@ mod tests {
     #[test]
     fn the_encodings_carry_the_same_rows_and_rows_differ() {
         let spec = ModelSpec::parse("iris").unwrap();
-        let rows = spec.rows(64);
+        let columns = spec.columns(64);
+        let [Column::Floats(rows)] = &columns[..] else { panic!("iris has one input of numbers") };
         let json = spec.bodies(64, Encoding::Json);
         let binary = spec.bodies(64, Encoding::Binary);
         let messages = spec.messages(64);
@@ -184,6 +280,25 @@ mod tests {
     }
 
     #[test]
+    fn a_transformer_gets_tokens_of_its_vocabulary_and_a_mask_in_every_encoding() {
+        let spec = ModelSpec::parse("minilm").unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&spec.bodies(2, Encoding::Json)[1].bytes).unwrap();
+        let data = |index: usize| {
+            let data = json["inputs"][index]["data"].as_array().unwrap();
+            data.iter().map(|value| value.as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        assert!(data(0).iter().all(|token| (0..i64::from(VOCABULARY)).contains(token)));
+        assert_eq!(data(1), [1; 32]);
+        assert_eq!(json["inputs"][0]["datatype"], "INT64");
+        let raw = |values: Vec<i64>| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let binary = &spec.bodies(2, Encoding::Binary)[1];
+        assert_eq!(binary.bytes[binary.json_length.unwrap()..], [raw(data(0)), raw(data(1))].concat());
+        let message = ModelInferRequest::decode(&spec.messages(2)[1][..]).unwrap();
+        assert_eq!(message.raw_input_contents, [raw(data(0)), raw(data(1))]);
+        assert_eq!(message.inputs[1].name, "attention_mask");
+    }
+
+    #[test]
     fn decimals_stay_short() {
         let text = String::from_utf8(ModelSpec::parse("iris").unwrap().bodies(1, Encoding::Json).remove(0).bytes);
         let text = text.unwrap();
@@ -193,7 +308,7 @@ mod tests {
     #[test]
     fn a_model_is_named_or_described() {
         let spec = ModelSpec::parse("m:in:1x3x2").unwrap();
-        assert_eq!((spec.name.as_str(), spec.input.as_str(), spec.row_len()), ("m", "in", 6));
+        assert_eq!((spec.name.as_str(), spec.inputs[0].name.as_str(), spec.inputs[0].row_len()), ("m", "in", 6));
         for wrong in ["unknown", "m:in", "m:in:1x-1", "m:in:", "m:in:1x0"] {
             assert!(ModelSpec::parse(wrong).is_err(), "{wrong}");
         }

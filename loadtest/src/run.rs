@@ -1,12 +1,13 @@
 //! `loadtest run`: one server, in a closed loop or at one or more rates.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::cli::load::{LoadArgs, OutputArgs, RequestArgs, RunArgs};
 use crate::cli::parse::Url;
-use crate::html::{Page, Point};
+use crate::html::{Curve, Page, Point};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::report::text::{HEADING, millis, row};
@@ -27,6 +28,7 @@ pub(crate) struct Run {
 
 /// Measures and shows.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
+    check_picture(&args.output, &args.rate)?;
     prepare(&args.load)?;
     let target = Target::new(&args.url, &args.request, args.load.concurrency, args.load.pid.first().copied())?;
     let (mut progress, mut runs) = (Progress::new(), Vec::new());
@@ -37,15 +39,31 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
         progress.clear();
         runs.push(Run { asked, seed, report: report? });
     }
-    if let Some(file) = &args.output.html {
-        std::fs::write(file, page(args, &runs).render()).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    write(&args.output, &page(args, &runs))?;
     show(&runs, &args.output)
 }
 
 /// Before any load: the core to run on.
 pub(crate) fn prepare(load: &LoadArgs) -> std::io::Result<()> {
     load.pin.map_or(Ok(()), process::pin)
+}
+
+/// Refuses a picture of a curve that would have less than two points.
+pub(crate) fn check_picture(output: &OutputArgs, rates: &[f64]) -> Result<(), String> {
+    match (&output.svg, rates) {
+        (Some(_), [] | [_]) => Err("--svg draws curves over several rates: --rate 500,1000,2000".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes what is wanted as files.
+pub(crate) fn write(output: &OutputArgs, page: &Page<'_>) -> Result<(), String> {
+    let write = |file: &Option<PathBuf>, text: &dyn Fn() -> String| match file {
+        Some(file) => std::fs::write(file, text()).map_err(|error| format!("{}: {error}", file.display())),
+        None => Ok(()),
+    };
+    write(&output.html, &|| page.render())?;
+    write(&output.svg, &|| page.figure())
 }
 
 /// The rates to measure at; `None` stands for what needs none.
@@ -116,7 +134,7 @@ fn page<'a>(args: &RunArgs, runs: &'a [Run]) -> Page<'a> {
         about: about(&shown(&args.url), &args.request, &args.load, open),
         facts: if let [run] = runs { facts(&run.report) } else { Vec::new() },
         slo_ms: args.slo.map(|slo| slo.as_secs_f64() * 1e3),
-        curves: vec![("server".to_owned(), runs.iter().map(|run| Point::of(run.asked, &run.report)).collect())],
+        curves: vec![Curve::new("server", runs.iter().map(|run| Point::of(run.asked, &run.report)).collect())],
         runs: named.clone(),
         table: named,
         ..Page::default()

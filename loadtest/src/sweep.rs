@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::cli::load::SweepArgs;
 use crate::engine::protocol::Failure;
-use crate::html::{Page, Point};
+use crate::html::{Curve, Page, Point};
 use crate::progress::Progress;
 use crate::report::text::{HEADING, row};
-use crate::run::{Run, about, facts, label, prepare, shown};
+use crate::run::{Run, about, facts, label, prepare, shown, write};
 use crate::target::Target;
 
 /// No server is asked for less or for more, in requests per second.
@@ -97,10 +97,7 @@ pub(crate) fn run(args: &SweepArgs) -> Result<(), Box<dyn Error>> {
     sweep.steps.sort_by(|a, b| a.asked.unwrap_or(0.0).total_cmp(&b.asked.unwrap_or(0.0)));
     let slo_ms = args.slo.as_secs_f64() * 1e3;
     let found = Found { slo_ms, share: args.share, best, steps: sweep.steps };
-    if let Some(file) = &args.output.html {
-        let page = page(args, &found).render();
-        std::fs::write(file, page).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    write(&args.output, &page(args, &found))?;
     if args.output.json {
         println!("{}", serde_json::to_string(&found)?);
     } else {
@@ -220,8 +217,8 @@ fn page<'a>(args: &SweepArgs, found: &'a Found) -> Page<'a> {
         facts: large,
         slo_ms: Some(found.slo_ms),
         best: found.best.map(|rate| (rate, label(Some(rate)))),
-        curves: vec![(
-            "server".to_owned(),
+        curves: vec![Curve::new(
+            "server",
             found.steps.iter().map(|step| Point::of(step.asked, &step.report)).collect(),
         )],
         runs: drawn.map(|step| (name(step), &step.report)).collect(),

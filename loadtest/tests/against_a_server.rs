@@ -214,11 +214,17 @@ fn a_closed_loop_needs_no_rate_and_refusals_are_a_class_of_their_own() {
 }
 
 #[test]
-fn several_rates_make_a_table_and_a_page() {
-    let file = page("run.html");
-    let line = format!("run http://{} {FIXED} --rate 100,200 --slo 1s --html {}", serve(), file.display());
-    let text = loadtest(&line).unwrap();
+fn several_rates_make_a_table_a_page_and_a_picture_and_one_makes_no_picture() {
+    let (file, picture) = (page("run.html"), page("run.svg"));
+    let address = serve();
+    let files = format!("--html {} --svg {}", file.display(), picture.display());
+    let text = loadtest(&format!("run http://{address} {FIXED} --rate 100,200 --slo 1s {files}")).unwrap();
     assert_eq!(text.lines().count(), 3, "{text}");
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("Goodput by offered rate"), "{svg}");
+    let refusal =
+        loadtest(&format!("run http://{address} {FIXED} --rate 100 --svg {}", picture.display())).unwrap_err();
+    assert!(refusal.contains("--rate 500,1000,2000"), "{refusal}");
     let html = std::fs::read_to_string(file).unwrap();
     assert!(html.contains("Latency by offered rate") && html.contains("Outcomes over time: 200/s"));
 }

@@ -1,4 +1,4 @@
-//! The folders that the measured servers serve: copies of sample models, the identity, the compute-bound model.
+//! The folders that the measured servers serve: copies of sample models, the identity, models made here.
 
 use std::error::Error;
 use std::fs;
@@ -16,43 +16,48 @@ shape = [-1, 4]
 "#;
 
 /// A folder under the system's temporary one, removed when dropped.
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A fresh folder for this process.
-    pub(super) fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("tensorgate-bench-{}", std::process::id()));
+    /// A fresh folder of this process for this purpose.
+    pub(crate) fn new(purpose: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("tensorgate-{purpose}-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
 
     /// A path in it.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// A repository with the models of the throughput cases. Sample models that are missing are left out.
-    pub(super) fn repository(&self, samples: &Path) -> Result<PathBuf, Box<dyn Error>> {
-        let root = self.path("repository");
-        let identity = root.join("identity");
-        fs::create_dir_all(&identity)?;
-        fs::write(identity.join("model.toml"), IDENTITY)?;
-        let compute = root.join("compute/1");
-        fs::create_dir_all(&compute)?;
-        fs::write(compute.join("model.onnx"), onnx_file::compute_bound())?;
-        for model in ["iris", "mlp"] {
-            if samples.join(model).exists() {
-                copy(&samples.join(model), &root.join(model))?;
-            }
+    /// A repository of its own with these models: the identity, those that are made here, and samples. Samples that are
+    /// missing are left out.
+    pub(crate) fn repository(&self, name: &str, models: &[&str], samples: &Path) -> Result<PathBuf, Box<dyn Error>> {
+        let root = self.path(name);
+        fs::create_dir_all(&root)?;
+        for model in models {
+            let folder = root.join(model);
+            let made: fn() -> Vec<u8> = match *model {
+                "identity" => {
+                    fs::create_dir_all(&folder)?;
+                    fs::write(folder.join("model.toml"), IDENTITY)?;
+                    continue;
+                }
+                "compute" => onnx_file::compute_bound,
+                "wide" => onnx_file::wide,
+                "minilm" => onnx_file::transformer,
+                sample => {
+                    let from = samples.join(sample);
+                    if from.exists() {
+                        copy(&from, &folder)?;
+                    }
+                    continue;
+                }
+            };
+            fs::create_dir_all(folder.join("1"))?;
+            fs::write(folder.join("1/model.onnx"), made())?;
         }
-        Ok(root)
-    }
-
-    /// A repository with one sample model.
-    pub(super) fn only(&self, samples: &Path, model: &str) -> Result<PathBuf, Box<dyn Error>> {
-        let root = self.path(&format!("only-{model}"));
-        let from = samples.join(model);
-        copy(&from, &root.join(model)).map_err(|error| format!("{}: {error}", from.display()))?;
         Ok(root)
     }
 

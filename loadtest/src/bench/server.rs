@@ -21,20 +21,20 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const PORTS: (u16, u16) = (20_000, 32_000);
 
 /// A running process that serves on loopback.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     /// When it was started.
-    pub(super) started: Instant,
+    pub(crate) started: Instant,
     /// Its HTTP port; for the gRPC echo, its only port.
-    pub(super) http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Its gRPC port.
-    pub(super) grpc: SocketAddr,
+    pub(crate) grpc: SocketAddr,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts the server on these repositories, with `further` arguments. Does not wait until it is ready.
-    pub(super) fn server(
+    pub(crate) fn server(
         program: &Path,
         repository: &Path,
         core: Option<usize>,
@@ -78,12 +78,12 @@ impl Process {
     }
 
     /// The process's number.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until the V2 readiness probe says yes.
-    pub(super) fn wait_ready(&self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn wait_ready(&self) -> Result<(), Box<dyn Error>> {
         self.wait_until(|process| get(process.http, "/v2/health/ready").is_ok_and(|(status, _)| status == 200))
     }
 

@@ -11,6 +11,10 @@ use super::server::{Process, exchange};
 use super::table::{Row, Target, Unit};
 use crate::process::resident_bytes;
 
+/// How the table calls the two.
+pub(super) const MEMORY: &str = "resident memory, no model";
+pub(super) const START: &str = "process start to the first right digit";
+
 /// Targets of the project.
 const IDLE_MAX_MB: f64 = 40.0;
 const START_MAX_MS: f64 = 150.0;
@@ -21,7 +25,7 @@ const STARTS: usize = 5;
 
 /// Resident memory of a server with no model.
 pub(super) fn idle_memory(server: &Path, scratch: &Scratch) -> Row {
-    let (case, target) = ("resident memory, no model", Target::Below(IDLE_MAX_MB));
+    let (case, target) = (MEMORY, Target::Below(IDLE_MAX_MB));
     let measure = || -> Result<f64, Box<dyn Error>> {
         let process = Process::server(server, &scratch.empty()?, None, scratch.path("idle.log"), &[])?;
         process.wait_ready()?;
@@ -35,9 +39,9 @@ pub(super) fn idle_memory(server: &Path, scratch: &Scratch) -> Row {
 
 /// Time from process start to the first right answer of the digits model.
 pub(super) fn first_answer(server: &Path, models: &Path, scratch: &Scratch) -> Row {
-    let (case, target) = ("process start to the first right digit", Target::Below(START_MAX_MS));
+    let (case, target) = (START, Target::Below(START_MAX_MS));
     let measure = || -> Result<f64, Box<dyn Error>> {
-        let repository = scratch.only(models, "digits")?;
+        let repository = scratch.repository("only-digits", &["digits"], models)?;
         let read = |file: &str| -> Result<Vec<u8>, Box<dyn Error>> {
             let path = models.join("digits").join(file);
             std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()).into())

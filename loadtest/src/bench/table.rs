@@ -43,22 +43,40 @@ pub(super) enum Target {
     None,
 }
 
+/// A figure with what the process that reached it used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Figure {
+    /// In the row's unit.
+    pub(super) value: f64,
+    /// CPU microseconds per request, where they could be observed.
+    pub(super) cpu_us: Option<f64>,
+    /// How much of one core that was, 0 to 1.
+    pub(super) busy: Option<f64>,
+}
+
+impl Figure {
+    /// A figure of which nothing else is known.
+    pub(super) fn bare(value: f64) -> Self {
+        Self { value, cpu_us: None, busy: None }
+    }
+}
+
 /// A pair of windows measured next to each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pair {
     /// The server's figure.
-    pub(super) server: f64,
+    pub(super) server: Figure,
     /// The ceiling's figure.
-    pub(super) ceiling: f64,
-    /// Server CPU microseconds per request, where they could be observed.
-    pub(super) cpu_us: Option<f64>,
+    pub(super) ceiling: Figure,
 }
 
-/// The pair with the middle ratio. Neighbouring windows share what the machine is going through, so their ratio is
-/// steadier than that of two medians taken apart.
-pub(super) fn median(unit: Unit, mut pairs: Vec<Pair>) -> Option<Pair> {
-    pairs.sort_by(|a, b| unit.ratio(a.server, a.ceiling).total_cmp(&unit.ratio(b.server, b.ceiling)));
-    pairs.get(pairs.len() / 2).copied()
+/// The pair with the middle ratio, and the least and the greatest ratio. Neighbouring windows share what the machine is
+/// going through, so their ratio is steadier than that of two medians taken apart.
+pub(super) fn median(unit: Unit, mut pairs: Vec<Pair>) -> Option<(Pair, (f64, f64))> {
+    let ratio = |pair: &Pair| unit.ratio(pair.server.value, pair.ceiling.value);
+    pairs.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+    let middle = *pairs.get(pairs.len() / 2)?;
+    Some((middle, (ratio(pairs.first()?), ratio(pairs.last()?))))
 }
 
 /// One line.
@@ -72,19 +90,30 @@ pub(super) struct Row {
     pub(super) server: Result<f64, String>,
     /// The ceiling's figure.
     pub(super) ceiling: Option<f64>,
-    /// See [`Pair::cpu_us`].
-    pub(super) cpu_us: Option<f64>,
+    /// The least and the greatest ratio of all pairs.
+    pub(super) spread: Option<(f64, f64)>,
+    /// CPU microseconds per request: the server's, and the ceiling's.
+    pub(super) cpu_us: (Option<f64>, Option<f64>),
     /// What has to be reached.
     pub(super) target: Target,
     /// Failed requests over all windows. A figure with failures meets no target.
     pub(super) errors: Vec<String>,
+    /// What a reader has to know of the figures.
+    pub(super) notes: Vec<String>,
 }
 
 impl Row {
     /// A line without figures, because something was missing or went wrong.
     pub(super) fn failed(case: &str, unit: Unit, target: Target, reason: String) -> Self {
-        let (case, errors) = (case.to_owned(), Vec::new());
-        Self { case, unit, server: Err(reason), ceiling: None, cpu_us: None, target, errors }
+        let (case, errors, notes) = (case.to_owned(), Vec::new(), Vec::new());
+        let cpu_us = (None, None);
+        Self { case, unit, server: Err(reason), ceiling: None, spread: None, cpu_us, target, errors, notes }
+    }
+
+    /// A line of a figure and its ceiling, and the least and greatest ratio of their parts.
+    pub(super) fn of(case: &str, unit: Unit, target: Target, figures: (f64, f64), spread: Option<(f64, f64)>) -> Self {
+        let (server, ceiling) = (Ok(figures.0), Some(figures.1));
+        Self { server, ceiling, spread, ..Self::failed(case, unit, target, String::new()) }
     }
 
     fn ratio(&self) -> Option<f64> {
@@ -103,7 +132,8 @@ impl Row {
 
     /// The heading of the table.
     pub(super) fn heading() -> &'static str {
-        "| case | server | ceiling | ratio | target | met? | server CPU us/request |\n|---|---|---|---|---|---|---|"
+        "| case | server | ceiling | ratio | its spread | target | met? | server CPU us/request | ceiling CPU us/request |\n\
+         |---|---|---|---|---|---|---|---|---|"
     }
 }
 
@@ -112,19 +142,26 @@ impl fmt::Display for Row {
         let figure = |figure: Option<f64>| figure.map_or("-".to_owned(), |figure| self.unit.show(figure));
         let server = self.server.as_ref().map_or_else(|reason| format!("n/a: {reason}"), |it| self.unit.show(*it));
         let ratio = self.ratio().map_or("-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
+        let spread = self.spread.filter(|_| self.server.is_ok());
+        let spread =
+            spread.map_or("-".to_owned(), |(low, high)| format!("{:.1} to {:.1} %", low * 100.0, high * 100.0));
         let target = match self.target {
             Target::Share(share) => format!(">= {:.0} %", share * 100.0),
             Target::Below(limit) => format!("< {}", self.unit.show(limit)),
             Target::None => "-".to_owned(),
         };
         let met = self.met().map_or("-", |met| if met { "yes" } else { "NO" });
-        let cpu = self.cpu_us.map_or("-".to_owned(), |cpu| format!("{cpu:.2}"));
+        let cpu = |cpu: Option<f64>| cpu.map_or("-".to_owned(), |cpu| format!("{cpu:.2}"));
         let server = server.replace(['\n', '|'], " ");
-        write!(f, "| {} | {server} | {} | {ratio} | {target} | {met} | {cpu} |", self.case, figure(self.ceiling))?;
-        for error in &self.errors {
-            write!(f, "\n| - failures: {error} | | | | | | |")?;
-        }
-        Ok(())
+        let ceiling = figure(self.ceiling);
+        let (cpu, ceiling_cpu) = (cpu(self.cpu_us.0), cpu(self.cpu_us.1));
+        let case = &self.case;
+        write!(f, "| {case} | {server} | {ceiling} | {ratio} | {spread} | {target} | {met} | {cpu} | {ceiling_cpu} |")?;
+        let marked = |mark: &'static str, lines: &[String]| -> Vec<String> {
+            lines.iter().map(|line| format!("\n| - {mark}{line} | | | | | | | | |")).collect()
+        };
+        let further = [marked("failures: ", &self.errors), marked("", &self.notes)].concat();
+        f.write_str(&further.concat())
     }
 }
 
@@ -139,10 +176,10 @@ mod tests {
 
     #[test]
     fn the_median_is_the_pair_with_the_middle_ratio() {
-        let pair = |server, ceiling| Pair { server, ceiling, cpu_us: None };
+        let pair = |server, ceiling| Pair { server: Figure::bare(server), ceiling: Figure::bare(ceiling) };
         let pairs = vec![pair(50.0, 100.0), pair(90.0, 100.0), pair(30.0, 50.0)];
-        assert_eq!(median(Unit::PerSecond, pairs.clone()), Some(pair(30.0, 50.0)));
-        assert_eq!(median(Unit::Micros, pairs), Some(pair(30.0, 50.0)));
+        assert_eq!(median(Unit::PerSecond, pairs.clone()), Some((pair(30.0, 50.0), (0.5, 0.9))));
+        assert_eq!(median(Unit::Micros, pairs), Some((pair(30.0, 50.0), (100.0 / 90.0, 2.0))));
         assert_eq!(median(Unit::Micros, vec![]), None);
     }
 
@@ -157,8 +194,18 @@ mod tests {
         let absent = Row::failed("case", Unit::PerSecond, Target::Share(0.4), "gone".to_owned());
         assert_eq!(absent.met(), Some(false));
         assert!(absent.to_string().contains("n/a: gone"));
-        assert!(
-            row(40.0, Target::Share(0.4)).to_string().starts_with("| case | 40 /s | 100 /s | 40.0 % | >= 40 % | yes")
-        );
+        let shown = Row { spread: Some((0.39, 0.41)), ..row(40.0, Target::Share(0.4)) }.to_string();
+        assert!(shown.starts_with("| case | 40 /s | 100 /s | 40.0 % | 39.0 to 41.0 % | >= 40 % | yes"), "{shown}");
+    }
+
+    #[test]
+    fn every_line_of_a_row_has_the_columns_of_the_heading() {
+        let columns = |line: &str| line.matches('|').count();
+        let wanted = columns(Row::heading().lines().next().unwrap());
+        let (errors, notes) = (vec!["3 http 500".to_owned()], vec!["a note".to_owned()]);
+        let row = Row { errors, notes, ..row(40.0, Target::None) };
+        let lines = [Row::heading().to_owned(), row.to_string()].join("\n");
+        assert!(lines.lines().all(|line| columns(line) == wanted), "{lines}");
+        assert_eq!(lines.lines().count(), 5);
     }
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
-use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{TensorRef, ValueType};
+use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use crate::payload::ModelSpec;
+use crate::payload::{Column, Field, ModelSpec};
+use crate::report::latencies::Latencies;
 
 /// Distinct rows that batches are taken from in the bench.
 pub(crate) const ROWS: usize = 2048;
@@ -19,10 +20,30 @@ pub(crate) const BATCHES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// A loaded model with rows to feed it.
 pub(crate) struct Driver {
     session: Session,
+    inputs: Vec<Input>,
+    rows: usize,
+    next: usize,
+}
+
+/// An input of it: its rows, one behind the other.
+struct Input {
+    name: String,
     shape: Vec<i64>,
     row_len: usize,
-    rows: Vec<f32>,
-    next: usize,
+    column: Column,
+}
+
+impl Input {
+    /// A view of `count` rows from `first` on.
+    fn rows(&mut self, first: usize, count: usize) -> Result<SessionInputValue<'_>, ort::Error> {
+        let range = first * self.row_len..(first + count) * self.row_len;
+        self.shape[0] = count as i64;
+        let shape = &self.shape[..];
+        Ok(match &self.column {
+            Column::Floats(values) => TensorRef::from_array_view((shape, &values[range]))?.into(),
+            Column::Integers(values) => TensorRef::from_array_view((shape, &values[range]))?.into(),
+        })
+    }
 }
 
 impl Driver {
@@ -38,22 +59,24 @@ impl Driver {
             .with_optimization_level(GraphOptimizationLevel::All)?
             .commit_from_file(model)?;
         let spec = spec.cloned().map_or_else(|| describe(&session), Ok)?;
-        let rows = spec.rows(rows.max(BATCHES[BATCHES.len() - 1]));
-        Ok(Self { session, row_len: spec.row_len(), shape: spec.shape, rows, next: 0 })
+        let rows = rows.max(BATCHES[BATCHES.len() - 1]);
+        let columns = spec.columns(rows);
+        let inputs = spec.inputs.into_iter().zip(columns).map(|(field, column)| {
+            let row_len = field.row_len();
+            Input { name: field.name, shape: field.shape, row_len, column }
+        });
+        Ok(Self { session, inputs: inputs.collect(), rows, next: 0 })
     }
 
     /// Runs the next `batch` rows.
     fn step(&mut self, batch: usize) -> Result<(), ort::Error> {
-        let length = batch * self.row_len;
-        if self.next + length > self.rows.len() {
+        if self.next + batch > self.rows {
             self.next = 0;
         }
-        let data = &self.rows[self.next..self.next + length];
-        self.next += length;
-        self.shape[0] = batch as i64;
-        let input = TensorRef::from_array_view((&self.shape[..], data))?;
-        let outputs = self.session.run(ort::inputs![input])?;
+        let outputs = run(&mut self.session, &mut self.inputs, self.next, batch)?;
         std::hint::black_box(outputs.len());
+        drop(outputs);
+        self.next += batch;
         Ok(())
     }
 
@@ -71,11 +94,41 @@ impl Driver {
         Ok(count as f64 / start.elapsed().as_secs_f64())
     }
 
+    /// The two batch sizes with the most rows per second, after `each` at every size that ends within it.
+    pub(crate) fn best(&mut self, each: Duration) -> Result<Vec<usize>, ort::Error> {
+        let mut rates: Vec<(f64, usize)> = Vec::new();
+        for batch in BATCHES {
+            // A slow model gains nothing from batches that take longer than they are measured.
+            let longest = rates.last().map_or(0.0, |(rate, _)| batch as f64 / rate);
+            if longest > each.as_secs_f64() {
+                break;
+            }
+            match self.measure(batch, each) {
+                Ok(rate) => rates.push((rate, batch)),
+                // A model may be exported for one row only.
+                Err(_) if batch > 1 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        rates.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(rates.iter().take(2).map(|(_, batch)| *batch).collect())
+    }
+
+    /// The median time of a single row over a window, in microseconds.
+    pub(crate) fn alone(&mut self, window: Duration) -> Result<f64, ort::Error> {
+        let mut latencies = Latencies::new();
+        let start = Instant::now();
+        while start.elapsed() < window {
+            let begin = Instant::now();
+            self.step(1)?;
+            latencies.record(begin.elapsed().as_nanos() as u64);
+        }
+        Ok(latencies.quantile_us(0.5))
+    }
+
     /// Name and values of the first FP32 output for the first row.
     pub(crate) fn first_answer(&mut self) -> Result<(String, Vec<f32>), Box<dyn Error>> {
-        self.shape[0] = 1;
-        let input = TensorRef::from_array_view((&self.shape[..], &self.rows[..self.row_len]))?;
-        let outputs = self.session.run(ort::inputs![input])?;
+        let outputs = run(&mut self.session, &mut self.inputs, 0, 1)?;
         let floats = |(name, value): (&str, ort::value::ValueRef<'_>)| {
             let values = value.try_extract_tensor::<f32>().ok()?.1.to_vec();
             Some((name.to_owned(), values))
@@ -84,20 +137,42 @@ impl Driver {
     }
 }
 
+/// Runs `count` rows from `first` on.
+fn run<'s>(
+    session: &'s mut Session,
+    inputs: &mut [Input],
+    first: usize,
+    count: usize,
+) -> Result<SessionOutputs<'s>, ort::Error> {
+    let mut values = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let name = input.name.clone();
+        values.push((name, input.rows(first, count)?));
+    }
+    session.run(values)
+}
+
 /// Loads the library. ONNX Runtime allows this once in a process.
 pub(crate) fn environment() -> Result<Environment, Box<dyn Error>> {
     Ok(ort::init_from(library()?)?.with_telemetry(false).build()?)
 }
 
-/// The model's first input as a spec, for models that we have no preset for.
+/// The model's inputs as a spec, for models that we have no preset for.
 fn describe(session: &Session) -> Result<ModelSpec, Box<dyn Error>> {
-    let input = session.inputs().first().ok_or("the model has no input")?;
-    let ValueType::Tensor { shape, .. } = input.dtype() else {
-        return Err("the first input is no tensor".into());
+    let field = |input: &Outlet| {
+        let name = input.name();
+        let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
+            return Err(format!("input '{name}' is no tensor"));
+        };
+        let shape: Vec<i64> = shape.iter().map(|dim| (*dim).max(1)).collect();
+        match ty {
+            TensorElementType::Float32 => Ok(Field::numbers(name, &shape)),
+            TensorElementType::Int64 => Ok(Field::ones(name, &shape)),
+            other => Err(format!("input '{name}' is {other}; only FP32 and INT64 are made up")),
+        }
     };
-    let dims: Vec<String> = shape.iter().map(|dim| (*dim).max(1).to_string()).collect();
-    // A preset knows what values suit its input; any other gets values from -1 to 1.
-    Ok(ModelSpec::parse(&format!("model:{}:{}", input.name(), dims.join("x")))?)
+    let inputs = session.inputs().iter().map(field).collect::<Result<_, _>>()?;
+    Ok(ModelSpec { name: "model".to_owned(), inputs })
 }
 
 /// `libonnxruntime.so` by `ORT_DYLIB_PATH`, else in `.onnxruntime/` up from the working directory.

@@ -107,6 +107,9 @@ pub(crate) struct OutputArgs {
     /// Also write a report as one HTML file that needs nothing else.
     #[arg(long)]
     pub(crate) html: Option<PathBuf>,
+    /// Also write goodput and latency by offered rate as one SVG file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// Arguments of `run`.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::load::{CompareArgs, RunArgs, SweepArgs};
-use self::parse::duration;
+use self::parse::{duration, span};
+use crate::arrivals::Arrivals;
 
 /// Load generator for V2 inference servers, with the ceilings to compare them against.
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Ceiling(Ceiling),
     /// The whole performance table: starts servers, measures, prints ratios with the ceilings.
     Bench(BenchArgs),
+    /// What the latency objective does, as one SVG file: servers of one model that differ in nothing but it.
+    Picture(PictureArgs),
     /// Good clients beside malformed traffic, for a long time: nothing may fail, grow or panic.
     Soak(SoakArgs),
 }
@@ -125,6 +128,32 @@ pub(crate) struct BenchArgs {
     /// Fail if a target is missed.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// Arguments of `picture`.
+#[derive(Debug, Args)]
+pub(crate) struct PictureArgs {
+    /// The objectives.
+    #[arg(long, value_delimiter = ',', default_value = "20ms,50ms,200ms", value_parser = span)]
+    pub(crate) slo: Vec<Duration>,
+    /// The file.
+    #[arg(long, default_value = "loadtest/slo.svg")]
+    pub(crate) svg: PathBuf,
+    /// Each window.
+    #[arg(long, default_value = "2s", value_parser = span)]
+    pub(crate) duration: Duration,
+    /// Windows of each objective at each load, in turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) turns: u64,
+    /// As for `run`.
+    #[arg(long, default_value = "poisson", value_parser = Arrivals::parse)]
+    pub(crate) arrivals: Arrivals,
+    /// Fixes the arrivals.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The server's executable.
+    #[arg(long, default_value = "target/release/tensorgate")]
+    pub(crate) server: PathBuf,
 }
 
 #[cfg(test)]

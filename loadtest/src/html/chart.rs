@@ -1,4 +1,4 @@
-//! Charts as inline SVG; colours are variables of the page, so that they follow its light or dark.
+//! Charts as SVG. Colours are classes, which the style around a chart defines for light and dark.
 
 use std::fmt::Write;
 
@@ -8,12 +8,42 @@ use crate::report::latencies::Bin;
 use crate::report::outcome::Class;
 use crate::report::timeline::Slot;
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 42.0;
+/// Room behind the last point of a curve.
+const MARGIN: f64 = 1.02;
+/// Room above the highest point where a curve is held against a diagonal that leaves the chart.
+const HEADROOM: f64 = 1.12;
+
+/// How large a chart is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// From edge to edge.
+    pub(super) width: f64,
+    /// From edge to edge.
+    pub(super) height: f64,
+}
+
+impl Size {
+    /// Of a card of the page.
+    const CARD: Self = Self { width: 640.0, height: 300.0 };
+
+    fn right(self) -> f64 {
+        self.width - RIGHT
+    }
+
+    fn bottom(self) -> f64 {
+        self.height - BOTTOM
+    }
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self::CARD
+    }
+}
 
 /// A curve.
 pub(super) struct Line {
@@ -27,6 +57,17 @@ pub(super) struct Line {
     pub(super) points: Vec<(f64, f64)>,
 }
 
+/// A dashed line with a name.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    /// Where.
+    pub(super) at: f64,
+    /// What it is.
+    pub(super) name: String,
+    /// As of a curve.
+    pub(super) colour: Option<usize>,
+}
+
 /// What a chart says around its curves.
 #[derive(Default)]
 pub(super) struct Frame<'a> {
@@ -34,41 +75,61 @@ pub(super) struct Frame<'a> {
     pub(super) title: &'a str,
     /// What lies to the right, and upwards.
     pub(super) labels: (&'a str, &'a str),
+    /// Its size.
+    pub(super) size: Size,
     /// Values above zero on a logarithmic scale.
     pub(super) logarithmic: bool,
-    /// A dashed line at this y, with its name.
-    pub(super) level: Option<(f64, String)>,
-    /// A dashed line at this x, with its name.
-    pub(super) upright: Option<(f64, String)>,
-    /// Straight between points, or in steps.
+    /// Lines across.
+    pub(super) levels: Vec<Mark>,
+    /// A line upright.
+    pub(super) upright: Option<Mark>,
+    /// Names the dashed line on which y is x.
+    pub(super) diagonal: Option<&'a str>,
+    /// A dot on each point.
     pub(super) dots: bool,
 }
 
+/// A drawn chart.
+pub(super) struct Chart<'a> {
+    /// Above it.
+    pub(super) title: &'a str,
+    /// What lies upwards.
+    pub(super) label: &'a str,
+    /// Name and class of each colour, and whether it is dashed.
+    pub(super) legend: Vec<(String, String, bool)>,
+    /// Its size.
+    pub(super) size: Size,
+    /// The elements.
+    pub(super) body: String,
+}
+
+/// The class of a colour.
 fn colour(index: Option<usize>) -> String {
-    index.map_or("var(--muted)".to_owned(), |index| format!("var(--s{})", index % 6))
+    index.map_or("note".to_owned(), |index| format!("s{}", index % 6))
 }
 
-/// Names with their colours, and whether their curves are dashed.
-fn legend<'a>(entries: impl Iterator<Item = (&'a str, String, bool)>) -> String {
-    let entry = |(name, colour, dashed): (&str, String, bool)| {
-        let class = if dashed { " class=\"dashed\"" } else { "" };
-        format!("<span><i{class} style=\"color:{colour}\"></i>{}</span>", escape(name))
-    };
-    format!("<div class=\"legend\">{}</div>", entries.map(entry).collect::<String>())
-}
-
-fn card(title: &str, legend: &str, label: &str, body: &str) -> String {
-    format!(
-        "<section class=\"card\"><h2>{title}</h2>{legend}<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
-         aria-label=\"{title}\"><text x=\"{LEFT}\" y=\"10\">{label}</text>{body}</svg></section>\n",
-        title = escape(title),
-        label = escape(label),
-    )
+impl Chart<'_> {
+    /// As a card of the page.
+    pub(super) fn card(&self) -> String {
+        let entry = |(name, colour, dashed): &(String, String, bool)| {
+            let dashed = if *dashed { " dashed" } else { "" };
+            format!("<span><i class=\"{colour}{dashed}\"></i>{}</span>", escape(name))
+        };
+        let (title, label) = (escape(self.title), escape(self.label));
+        let Size { width, height } = self.size;
+        format!(
+            "<section class=\"card\"><h2>{title}</h2><div class=\"legend\">{}</div>\
+             <svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">\
+             <text x=\"{LEFT}\" y=\"10\">{label}</text>{}</svg></section>\n",
+            self.legend.iter().map(entry).collect::<String>(),
+            self.body
+        )
+    }
 }
 
 /// Grid, axes and their numbers.
-fn axes(x: &Scale, y: &Scale, x_label: &str) -> String {
-    let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+fn axes(size: Size, x: &Scale, y: &Scale, x_label: &str) -> String {
+    let (bottom, right) = (size.bottom(), size.right());
     let mut svg = String::new();
     for tick in y.ticks() {
         let at = y.at(tick);
@@ -96,66 +157,86 @@ fn axes(x: &Scale, y: &Scale, x_label: &str) -> String {
         svg,
         "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>\
          <text x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-        HEIGHT - 6.0,
+        size.height - 6.0,
         escape(x_label)
     );
     svg
 }
 
 /// Curves over a common x.
-pub(super) fn lines(frame: &Frame<'_>, lines: &[Line]) -> String {
+pub(super) fn lines<'a>(frame: &Frame<'a>, lines: &[Line]) -> Chart<'a> {
+    let size = frame.size;
     let points = || lines.iter().flat_map(|line| line.points.iter());
-    let values = || points().map(|point| point.1).chain(frame.level.as_ref().map(|level| level.0));
+    let values = || points().map(|point| point.1).chain(frame.levels.iter().map(|level| level.at));
     let (low, high) = (values().filter(|y| *y > 0.0).fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
-    let x = Scale::linear(points().map(|point| point.0).fold(0.0, f64::max), LEFT, WIDTH - RIGHT);
-    let (bottom, top) = (HEIGHT - BOTTOM, TOP + 4.0);
-    let y =
-        if frame.logarithmic { Scale::logarithmic(low, high, bottom, top) } else { Scale::linear(high, bottom, top) };
-    let mut svg = axes(&x, &y, frame.labels.0);
-    svg += &marks(frame, &x, &y);
-    for line in lines {
-        let path: Vec<String> =
-            line.points.iter().map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py))).collect();
-        let (stroke, dash) = (colour(line.colour), if line.dashed { " dash" } else { "" });
-        let _ = write!(svg, "<polyline class=\"curve{dash}\" stroke=\"{stroke}\" points=\"{}\"/>", path.join(" "));
-        for (px, py) in line.points.iter().filter(|_| frame.dots && !line.dashed) {
-            let _ = write!(
-                svg,
-                "<circle r=\"3.5\" fill=\"{stroke}\" cx=\"{:.1}\" cy=\"{:.1}\"><title>{}: {} at {}</title></circle>",
-                x.at(*px),
-                y.at(*py),
-                escape(&line.name),
-                short(*py),
-                short(*px)
-            );
-        }
+    let x = Scale::exact(points().map(|point| point.0).fold(0.0, f64::max) * MARGIN, LEFT, size.right());
+    let (bottom, top) = (size.bottom(), TOP + 4.0);
+    let y = match (frame.logarithmic, frame.diagonal) {
+        (true, _) => Scale::logarithmic(low, high, bottom, top),
+        (false, Some(_)) => Scale::exact(high * HEADROOM, bottom, top),
+        (false, None) => Scale::linear(high, bottom, top),
+    };
+    let mut body = axes(size, &x, &y, frame.labels.0);
+    body += &marks(frame, &x, &y);
+    if frame.diagonal.is_some() {
+        // As far as both axes go.
+        let (to_x, to_y) = (x.at(x.high().min(y.high())), y.at(x.high().min(y.high())));
+        let _ = write!(
+            body,
+            "<path class=\"curve dash note\" d=\"M{:.1} {:.1}L{to_x:.1} {to_y:.1}\"/>",
+            x.at(0.0),
+            y.at(0.0)
+        );
     }
-    let legend = legend(lines.iter().map(|line| (line.name.as_str(), colour(line.colour), line.dashed)));
-    card(frame.title, &legend, frame.labels.1, &svg)
+    for line in lines {
+        body += &curve(frame, line, &x, &y);
+    }
+    let diagonal = frame.diagonal.map(|name| (name.to_owned(), colour(None), true));
+    let legend = lines.iter().map(|line| (line.name.clone(), colour(line.colour), line.dashed)).chain(diagonal);
+    Chart { title: frame.title, label: frame.labels.1, legend: legend.collect(), size, body }
+}
+
+fn curve(frame: &Frame<'_>, line: &Line, x: &Scale, y: &Scale) -> String {
+    let path: Vec<String> = line.points.iter().map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py))).collect();
+    let (colour, dash) = (colour(line.colour), if line.dashed { " dash" } else { "" });
+    let mut svg = format!("<polyline class=\"curve{dash} {colour}\" points=\"{}\"/>", path.join(" "));
+    for (px, py) in line.points.iter().filter(|_| frame.dots && !line.dashed) {
+        let _ = write!(
+            svg,
+            "<circle class=\"dot {colour}\" r=\"3.5\" cx=\"{:.1}\" cy=\"{:.1}\"><title>{}: {} at {}</title></circle>",
+            x.at(*px),
+            y.at(*py),
+            escape(&line.name),
+            short(*py),
+            short(*px)
+        );
+    }
+    svg
 }
 
 fn marks(frame: &Frame<'_>, x: &Scale, y: &Scale) -> String {
-    let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+    let (bottom, right) = (frame.size.bottom(), frame.size.right());
     let mut svg = String::new();
-    if let Some((value, name)) = &frame.level {
-        let at = y.at(*value);
+    for Mark { at, name, colour: index } in &frame.levels {
+        let (at, colour) = (y.at(*at), colour(*index));
         let _ = write!(
             svg,
-            "<line class=\"mark\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            LEFT + 6.0,
-            at + 14.0,
+            "<line class=\"mark {colour}\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text class=\"{colour}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            right - 4.0,
+            // Above the line, since the curves come from below; below it where there is no room.
+            if at > TOP + 16.0 { at - 5.0 } else { at + 14.0 },
             escape(name)
         );
     }
-    if let Some((value, name)) = &frame.upright {
-        let at = x.at(*value);
+    if let Some(Mark { at, name, colour: index }) = &frame.upright {
+        let (at, colour) = (x.at(*at), colour(*index));
         // On the side where there is more space.
-        let (text, anchor) = if at > WIDTH / 2.0 { (at - 6.0, "end") } else { (at + 6.0, "start") };
+        let (text, anchor) = if at > frame.size.width / 2.0 { (at - 6.0, "end") } else { (at + 6.0, "start") };
         let _ = write!(
             svg,
-            "<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text x=\"{text:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            "<line class=\"mark {colour}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
+             <text class=\"{colour}\" x=\"{text:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
             TOP + 10.0,
             escape(name)
         );
@@ -164,7 +245,8 @@ fn marks(frame: &Frame<'_>, x: &Scale, y: &Scale) -> String {
 }
 
 /// Latency histograms on a logarithmic scale, as shares, so that runs of different size compare.
-pub(super) fn histogram(title: &str, runs: &[(&str, &[Bin])], slo_ms: Option<f64>) -> String {
+pub(super) fn histogram<'a>(title: &'a str, runs: &[(&str, &[Bin])], slo_ms: Option<f64>) -> Chart<'a> {
+    let size = Size::CARD;
     let bins = || runs.iter().flat_map(|(_, bins)| bins.iter());
     let low = bins().map(|bin| bin.from_us / 1e3).fold(f64::INFINITY, f64::min);
     let high = bins().map(|bin| bin.to_us / 1e3).chain(slo_ms).fold(0.0, f64::max);
@@ -176,9 +258,9 @@ pub(super) fn histogram(title: &str, runs: &[(&str, &[Bin])], slo_ms: Option<f64
         })
         .collect();
     let most = shares.iter().flatten().copied().fold(0.0, f64::max);
-    let bottom = HEIGHT - BOTTOM;
-    let (x, y) = (Scale::logarithmic(low, high, LEFT, WIDTH - RIGHT), Scale::linear(most, bottom, TOP + 4.0));
-    let mut svg = axes(&x, &y, "latency, ms");
+    let bottom = size.bottom();
+    let (x, y) = (Scale::logarithmic(low, high, LEFT, size.right()), Scale::linear(most, bottom, TOP + 4.0));
+    let mut svg = axes(size, &x, &y, "latency, ms");
     for (index, ((name, bins), shares)) in runs.iter().zip(&shares).enumerate() {
         let mut path = String::new();
         for (bin, share) in bins.iter().zip(shares) {
@@ -189,25 +271,21 @@ pub(super) fn histogram(title: &str, runs: &[(&str, &[Bin])], slo_ms: Option<f64
         if let Some(last) = bins.last() {
             let _ = write!(path, "L{:.1},{bottom}", x.at(last.to_us / 1e3));
         }
-        let stroke = colour(Some(index));
-        let _ = write!(
-            svg,
-            "<path d=\"{path}\" fill=\"{stroke}\" fill-opacity=\"0.16\" stroke=\"{stroke}\" stroke-width=\"1.75\">\
-             <title>{}</title></path>",
-            escape(name)
-        );
+        let colour = colour(Some(index));
+        let _ = write!(svg, "<path class=\"area {colour}\" d=\"{path}\"><title>{}</title></path>", escape(name));
     }
-    let upright = slo_ms.map(|slo| (slo, format!("SLO {slo} ms")));
+    let upright = slo_ms.map(|at| Mark { at, name: format!("SLO {at} ms"), colour: None });
     svg += &marks(&Frame { upright, ..Frame::default() }, &x, &y);
-    let legend = legend(runs.iter().enumerate().map(|(index, (name, _))| (*name, colour(Some(index)), false)));
-    card(title, &legend, "share of answers, %", &svg)
+    let legend = runs.iter().enumerate().map(|(index, (name, _))| ((*name).to_owned(), colour(Some(index)), false));
+    Chart { title, label: "share of answers, %", legend: legend.collect(), size, body: svg }
 }
 
 /// Outcomes over time, stacked, in requests per second.
-pub(super) fn timeline(title: &str, slots: &[Slot], most: f64) -> String {
+pub(super) fn timeline<'a>(title: &'a str, slots: &[Slot], most: f64) -> Chart<'a> {
+    let size = Size::CARD;
     let end = slots.last().map_or(1.0, |slot| slot.at + slot.seconds);
-    let (x, y) = (Scale::exact(end, LEFT, WIDTH - RIGHT), Scale::linear(most, HEIGHT - BOTTOM, TOP + 4.0));
-    let mut svg = axes(&x, &y, "seconds into the window");
+    let (x, y) = (Scale::exact(end, LEFT, size.right()), Scale::linear(most, size.bottom(), TOP + 4.0));
+    let mut svg = axes(size, &x, &y, "seconds into the window");
     for slot in slots.iter().filter(|slot| slot.seconds > 0.0) {
         let (from, to) = (x.at(slot.at), x.at(slot.at + slot.seconds));
         let mut below = 0.0;
@@ -220,7 +298,7 @@ pub(super) fn timeline(title: &str, slots: &[Slot], most: f64) -> String {
             below += rate;
             let _ = write!(
                 svg,
-                "<rect x=\"{from:.1}\" y=\"{high:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"var(--{name})\">\
+                "<rect class=\"slot {name}\" x=\"{from:.1}\" y=\"{high:.1}\" width=\"{:.1}\" height=\"{:.1}\">\
                  <title>{:.2} s: {rate:.0}/s {name}, p99 {:.1} ms</title></rect>",
                 // A hair of air between slots, where they are wide enough for it.
                 (to - from - if to - from > 4.0 { 0.8 } else { 0.0 }).max(0.5),
@@ -231,6 +309,6 @@ pub(super) fn timeline(title: &str, slots: &[Slot], most: f64) -> String {
             );
         }
     }
-    let legend = legend(Class::ALL.into_iter().map(|class| (class.name(), format!("var(--{})", class.name()), false)));
-    card(title, &legend, "requests per second", &svg)
+    let legend = Class::ALL.into_iter().map(|class| (class.name().to_owned(), class.name().to_owned(), false));
+    Chart { title, label: "requests per second", legend: legend.collect(), size, body: svg }
 }

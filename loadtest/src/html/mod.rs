@@ -1,11 +1,13 @@
-//! A report as one HTML file that needs nothing else: no script, no font, no picture from elsewhere.
+//! A report as one HTML file that needs nothing else: no script, no font, no picture from elsewhere; its curves also as
+//! one SVG file.
 
 mod chart;
+mod figure;
 mod scale;
 
 use std::fmt::Write;
 
-use self::chart::{Frame, Line};
+use self::chart::{Chart, Frame, Line, Mark, Size};
 use crate::report::Report;
 use crate::report::text::millis;
 use crate::report::timeline::Slot;
@@ -33,6 +35,24 @@ impl Point {
     }
 }
 
+/// The points of one server, or of one objective.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Curve {
+    /// In the legend.
+    pub(crate) name: String,
+    /// The objective in milliseconds that holds for this curve alone.
+    pub(crate) slo_ms: Option<f64>,
+    /// Ascending in what was offered.
+    pub(crate) points: Vec<Point>,
+}
+
+impl Curve {
+    /// Under the objective of the whole page.
+    pub(crate) fn new(name: &str, points: Vec<Point>) -> Self {
+        Self { name: name.to_owned(), slo_ms: None, points }
+    }
+}
+
 /// What a page shows.
 #[derive(Default)]
 pub(crate) struct Page<'a> {
@@ -47,7 +67,7 @@ pub(crate) struct Page<'a> {
     /// The rate to point out, and its name in the table.
     pub(crate) best: Option<(f64, String)>,
     /// A curve for each server.
-    pub(crate) curves: Vec<(String, Vec<Point>)>,
+    pub(crate) curves: Vec<Curve>,
     /// Runs to draw one by one.
     pub(crate) runs: Vec<(String, &'a Report)>,
     /// Lines of the table, with their first column.
@@ -86,68 +106,94 @@ impl Page<'_> {
         )
     }
 
+    /// The curves of goodput and latency as one SVG file.
+    pub(crate) fn figure(&self) -> String {
+        figure::render(&self.title, &self.about, &self.charts(figure::PANEL))
+    }
+
     fn curves(&self) -> String {
-        if self.curves.iter().all(|(_, points)| points.len() < 2) {
+        if self.curves.iter().all(|curve| curve.points.len() < 2) {
             return String::new();
         }
-        let level = self.slo_ms.map(|slo| (slo, format!("SLO {slo} ms")));
-        let upright = self.best.clone();
-        let frame = Frame { upright, dots: true, ..Frame::default() };
-        let latency = |name: String, colour, dashed, points: &[Point], which: usize| {
-            let points = points.iter().map(|point| (point.offered, point.latency[which] / 1e3)).collect();
+        self.charts(Size::default()).iter().map(Chart::card).collect()
+    }
+
+    /// Goodput and latency over what was offered.
+    fn charts(&self, size: Size) -> [Chart<'static>; 2] {
+        let upright = self.best.clone().map(|(at, name)| Mark { at, name, colour: None });
+        let x = "offered, requests per second";
+        let goodput = Frame {
+            title: "Goodput by offered rate",
+            labels: (x, "good answers per second"),
+            diagonal: Some("all offered"),
+            size,
+            upright,
+            dots: true,
+            ..Frame::default()
+        };
+        let lines = self.curves.iter().enumerate().map(|(index, curve)| {
+            let points = curve.points.iter().map(|point| (point.offered, point.goodput)).collect();
+            Line { name: curve.name.clone(), colour: Some(index), dashed: false, points }
+        });
+        let lines: Vec<Line> = lines.collect();
+        let all = self.slo_ms.map(|slo| Mark { at: slo, name: format!("SLO {slo} ms"), colour: None });
+        let own = self.curves.iter().enumerate().filter_map(|(index, curve)| {
+            let at = curve.slo_ms?;
+            Some(Mark { at, name: format!("SLO {at} ms"), colour: Some(index) })
+        });
+        let latency = Frame {
+            title: if self.by_objective() { "99 % of the answers within" } else { "Latency by offered rate" },
+            labels: (x, "latency, ms"),
+            levels: all.into_iter().chain(own).collect(),
+            logarithmic: true,
+            diagonal: None,
+            upright: goodput.upright.clone(),
+            ..goodput
+        };
+        [chart::lines(&goodput, &lines), chart::lines(&latency, &self.latencies())]
+    }
+
+    /// Whether curves differ in their objective.
+    fn by_objective(&self) -> bool {
+        self.curves.iter().any(|curve| curve.slo_ms.is_some())
+    }
+
+    /// Of one server three quantiles, of several two, of several objectives the one that the objective is about.
+    fn latencies(&self) -> Vec<Line> {
+        let line = |name: String, colour, dashed, points: &[Point], which: usize| {
+            let answered = points.iter().filter(|point| point.latency[which] > 0.0);
+            let points = answered.map(|point| (point.offered, point.latency[which] / 1e3)).collect();
             Line { name, colour: Some(colour), dashed, points }
         };
-        let latencies: Vec<Line> = match &self.curves[..] {
-            [(_, points)] => ["p50", "p99", "p99.9"]
-                .into_iter()
-                .enumerate()
-                .map(|(which, name)| latency(name.to_owned(), which, false, points, which))
-                .collect(),
-            many => many
-                .iter()
-                .enumerate()
-                .flat_map(|(index, (name, points))| {
-                    [(1, false), (0, true)].map(|(which, dashed)| {
-                        let quantile = if dashed { "p50" } else { "p99" };
-                        latency(format!("{name} {quantile}"), index, dashed, points, which)
-                    })
+        let curves = self.curves.iter().enumerate();
+        if self.by_objective() {
+            return curves.map(|(index, curve)| line(curve.name.clone(), index, false, &curve.points, 1)).collect();
+        }
+        if let [Curve { points, .. }] = &self.curves[..] {
+            let quantiles = ["p50", "p99", "p99.9"].into_iter().enumerate();
+            return quantiles.map(|(which, name)| line(name.to_owned(), which, false, points, which)).collect();
+        }
+        curves
+            .flat_map(|(index, Curve { name, points, .. })| {
+                [(1, false), (0, true)].map(|(which, dashed)| {
+                    let quantile = if dashed { "p50" } else { "p99" };
+                    line(format!("{name} {quantile}"), index, dashed, points, which)
                 })
-                .collect(),
-        };
-        let labels = ("offered, requests per second", "latency, ms");
-        let title = "Latency by offered rate";
-        let mut cards = chart::lines(&Frame { title, labels, level, logarithmic: true, ..frame }, &latencies);
-
-        let goodput = self.curves.iter().enumerate().map(|(index, (name, points))| {
-            let points = points.iter().map(|point| (point.offered, point.goodput)).collect();
-            Line { name: name.clone(), colour: Some(index), dashed: false, points }
-        });
-        let most = self.curves.iter().flat_map(|(_, points)| points).map(|point| point.offered).fold(0.0, f64::max);
-        let ideal = Line {
-            name: "all that is offered".to_owned(),
-            colour: None,
-            dashed: true,
-            points: vec![(0.0, 0.0), (most, most)],
-        };
-        let lines: Vec<Line> = goodput.chain([ideal]).collect();
-        let labels = ("offered, requests per second", "good answers per second");
-        let upright = self.best.clone();
-        let title = "Goodput by offered rate";
-        cards += &chart::lines(&Frame { title, labels, upright, dots: true, ..Frame::default() }, &lines);
-        cards
+            })
+            .collect()
     }
 
     fn runs(&self) -> String {
         let drawn = &self.runs[..self.runs.len().min(DRAWN_MAX)];
         let histograms: Vec<_> =
             drawn.iter().map(|(name, report)| (name.as_str(), report.histogram.as_slice())).collect();
-        let mut cards = chart::histogram("Latency of answers", &histograms, self.slo_ms);
+        let mut cards = chart::histogram("Latency of answers", &histograms, self.slo_ms).card();
         let rate = |slot: &Slot| slot.outcomes.total() as f64 / slot.seconds.max(1e-9);
         let most = drawn.iter().flat_map(|(_, report)| &report.timeline).map(rate).fold(0.0, f64::max);
         for (name, report) in drawn {
             let title =
                 if drawn.len() > 1 { format!("Outcomes over time: {name}") } else { "Outcomes over time".into() };
-            cards += &chart::timeline(&title, &report.timeline, most);
+            cards += &chart::timeline(&title, &report.timeline, most).card();
         }
         cards
     }

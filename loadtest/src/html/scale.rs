@@ -30,6 +30,11 @@ impl Scale {
         Self { low: low / 1.15, high: high * 1.15, logarithmic: true, from, to }
     }
 
+    /// The value at its end.
+    pub(super) fn high(&self) -> f64 {
+        self.high
+    }
+
     /// Where a value lies; values outside lie on the edge.
     pub(super) fn at(&self, value: f64) -> f64 {
         let share = if self.logarithmic {

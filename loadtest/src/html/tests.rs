@@ -17,9 +17,13 @@ fn report(count: u64, slowest_us: u64) -> Report {
 fn assert_nested(html: &str) {
     let mut open = vec!["html", "head"];
     let body = html.split_once("</style>").unwrap().1;
+    assert_tags_close(body, &mut open);
+}
+
+fn assert_tags_close<'a>(body: &'a str, open: &mut Vec<&'a str>) {
     for tag in body.split('<').skip(1).map(|part| part.split_once('>').unwrap_or((part, "")).0) {
         if let Some(name) = tag.strip_prefix('/') {
-            assert_eq!(open.pop(), Some(name), "in {html}");
+            assert_eq!(open.pop(), Some(name), "in {body}");
         } else if !tag.ends_with('/') {
             open.push(tag.split(' ').next().unwrap());
         }
@@ -38,7 +42,7 @@ fn a_page_is_whole_and_asks_nothing_of_the_network() {
         facts: vec![("50/s".to_owned(), "held".to_owned())],
         slo_ms: Some(10.0),
         best: Some((points[0].offered, "50/s".to_owned())),
-        curves: vec![("a".to_owned(), points.clone()), ("b".to_owned(), points)],
+        curves: vec![Curve::new("a", points.clone()), Curve::new("b", points)],
         runs: named(),
         table: named(),
         further: Some((vec!["server".to_owned()], vec![vec!["a".to_owned()]])),
@@ -63,4 +67,29 @@ fn a_page_of_a_run_without_any_answer_is_drawn_too() {
     assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
     assert!(!html.contains("Goodput by offered rate"), "one point is no curve");
     assert_nested(&html);
+}
+
+#[test]
+fn a_figure_is_one_svg_file_whose_every_class_has_a_colour() {
+    let reports = [report(100, 5_000), report(200, 30_000), report(300, 30_000)];
+    let points: Vec<Point> = reports.iter().map(|report| Point::of(None, report)).collect();
+    let curve = |slo: f64| Curve { name: format!("{slo} ms & less"), slo_ms: Some(slo), points: points.clone() };
+    let page = Page { title: "a <b>".to_owned(), curves: vec![curve(10.0), curve(50.0)], ..Page::default() };
+    let svg = page.figure();
+    assert!(svg.starts_with("<svg xmlns=") && svg.contains("prefers-color-scheme: dark"));
+    for wanted in
+        ["a &lt;b&gt;", "Goodput by offered rate", "10 ms &amp; less", "SLO 50 ms", "99 % of the answers within"]
+    {
+        assert!(svg.contains(wanted), "{wanted}");
+    }
+    let (style, body) = svg.split_once("</style>").unwrap();
+    for forbidden in ["<script", "@import", "url(", "var(", "NaN", "inf"] {
+        assert!(!svg.contains(forbidden), "{forbidden}");
+    }
+    for class in
+        body.split("class=\"").skip(1).filter_map(|part| part.split_once('"')).flat_map(|(it, _)| it.split(' '))
+    {
+        assert!(style.contains(&format!(".{class}")), "no style for {class}");
+    }
+    assert_tags_close(body, &mut vec!["svg"]);
 }

@@ -35,6 +35,12 @@ impl Latencies {
         self.0.saturating_record(nanos);
     }
 
+    /// Adds all that another run recorded.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        // Both have the same bounds, so that nothing of the other lies outside.
+        let _ = self.0.add(&other.0);
+    }
+
     /// How many were recorded.
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
@@ -160,6 +166,15 @@ mod tests {
         assert!((197..=199).contains(&corrected.count()), "{}", corrected.count());
         assert!((corrected.quantile_us(0.9) - 80_000.0).abs() < 2_000.0, "{}", corrected.quantile_us(0.9));
         assert_eq!(latencies.corrected(Duration::ZERO).count(), 100);
+    }
+
+    #[test]
+    fn merged_latencies_are_those_of_both() {
+        let mut both = filled(1..=50);
+        both.merge(&filled(51..=100));
+        assert_eq!((both.count(), both.quantile_us(0.5)), (100, filled(1..=100).quantile_us(0.5)));
+        both.merge(&filled([400_000_000]));
+        assert_eq!(both.count(), 101);
     }
 
     #[test]
