@@ -10,6 +10,8 @@ pub const QUEUE_SECONDS: &str = "tensorgate_queue_seconds";
 pub const EXECUTE_SECONDS: &str = "tensorgate_execute_seconds";
 /// Rows of each executed batch, by model and version.
 pub const BATCH_ROWS: &str = "tensorgate_batch_rows";
+/// Cells of executed batches of models whose inputs are padded, by model, version and use: "useful" or "padding".
+pub const CELLS: &str = "tensorgate_cells_total";
 /// Batches that failed and were retried request by request, by model and version.
 pub const BATCH_RETRIES: &str = "tensorgate_batch_retries_total";
 /// Execution time spent on answers that nobody could use any more, by model and version.

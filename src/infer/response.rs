@@ -36,7 +36,7 @@ impl InferResponse {
 }
 
 /// Where the time of a request went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timing {
     /// From submission until its batch was dispatched.
     pub queue: Duration,
@@ -44,4 +44,6 @@ pub struct Timing {
     pub execute: Duration,
     /// Rows of that batch.
     pub batch_rows: usize,
+    /// The share of its work that was padding, from 0 to below 1.
+    pub padding: f64,
 }

@@ -16,7 +16,7 @@ use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
 use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime};
-use crate::scheduler::{BatchLimits, Batching, SchedulerConfig, WarmUp, warm_up};
+use crate::scheduler::{BatchLimits, Batching, Padded, SchedulerConfig, WarmUp, warm_up};
 
 /// A model whose single row takes longer than this on one thread is tried on all of them: its latency counts for more than
 /// the throughput that one thread an instance gives. A tenth of the default objective.
@@ -186,7 +186,7 @@ impl Attempt {
         let mut instance = model.instance()?;
         let rows_max = settings.max_batch_rows.unwrap_or_else(|| BatchLimits::default().rows_max);
         let warm_up = if settings.warm_up {
-            warm_up(instance.as_mut(), model.signature(), rows_max)?
+            warm_up(instance.as_mut(), model.signature(), &settings.pads(model.signature()), rows_max)?
         } else {
             WarmUp::skipped(model.signature())
         };
@@ -234,8 +234,13 @@ fn scheduler_config(
         delay: settings.max_queue_delay.unwrap_or_default(),
         objective: stated.unwrap_or(defaults.limits.objective),
     };
+    let padding = match &warm_up.padded {
+        Padded::Verified(padding) => Some(Arc::clone(padding)),
+        Padded::Undeclared | Padded::Off { .. } => None,
+    };
     SchedulerConfig {
         limits,
+        padding,
         queue_max: settings.queue_max.unwrap_or(defaults.queue_max),
         queue_timeout: settings.queue_timeout,
         in_place_max: defaults.in_place_max,

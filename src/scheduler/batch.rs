@@ -9,18 +9,20 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::job::Executed;
+use super::padding::{Extent, Padding, Together};
 use crate::error::{Error, Kind, Result};
 use crate::infer::{Timing, ValidRequest};
 use crate::runtime::{Instance, Interrupt};
 use crate::telemetry::{BatchSpent, ModelMetrics};
-use crate::tensor::{Tensor, concat_rows, split_rows};
+use crate::tensor::{Tensor, concat_rows, concat_rows_padded, split_rows};
 
 /// Requests that are run together.
 pub(super) struct Batch {
     requests: Vec<ValidRequest>,
     /// When each of them came.
     arrived: Vec<Instant>,
-    pub(super) rows: usize,
+    pub(super) extent: Extent,
+    padding: Option<Arc<Padding>>,
 }
 
 /// What came of a batch.
@@ -60,10 +62,13 @@ impl Stop {
 }
 
 impl Batch {
-    /// A batch of `requests`, which came at the times `arrived`.
-    pub(super) fn new(requests: Vec<ValidRequest>, arrived: Vec<Instant>) -> Self {
-        let rows = requests.iter().map(|request| request.rows).sum();
-        Self { requests, arrived, rows }
+    /// A batch of `requests`, which came at the times `arrived`; those of different lengths are padded as `padding` says.
+    pub(super) fn new(requests: Vec<ValidRequest>, arrived: Vec<Instant>, padding: Option<Arc<Padding>>) -> Self {
+        let extent = {
+            let requests: SmallVec<[&ValidRequest; 64]> = requests.iter().collect();
+            Extent::of(&requests, padding.as_deref())
+        };
+        Self { requests, arrived, extent, padding }
     }
 
     /// Runs the batch on `instance`. A batch of several that fails is retried request by request, so that a poisoned one
@@ -72,18 +77,22 @@ impl Batch {
         let started = Instant::now();
         let outcome = {
             let requests: SmallVec<[&ValidRequest; 64]> = self.requests.iter().collect();
-            execute_timed(instance, &requests)
+            execute_timed(instance, &requests, self.padding.as_deref())
         };
         let took = started.elapsed();
         metrics.execute_seconds.observe(took.as_secs_f64());
-        metrics.batch_rows.observe(self.rows as f64);
+        metrics.batch_rows.observe(self.extent.rows as f64);
         let succeeded = outcome.is_ok();
         let outcomes = match outcome {
             Ok((results, spent)) => {
-                note(&self.arrived, self.rows, started, &spent, metrics);
+                note(&self.arrived, self.extent.rows, started, &spent, metrics);
+                if self.padding.is_some() {
+                    metrics.note_cells(self.extent.useful, self.extent.work - self.extent.useful);
+                }
+                let (batch_rows, padding) = (self.extent.rows, self.extent.padding());
                 let answer = |(arrived, outputs): (&Instant, Vec<Tensor>)| {
                     let queue = started.saturating_duration_since(*arrived);
-                    Ok(Executed { outputs, timing: Timing { queue, execute: took, batch_rows: self.rows } })
+                    Ok(Executed { outputs, timing: Timing { queue, execute: took, batch_rows, padding } })
                 };
                 self.arrived.iter().zip(results).map(answer).collect()
             }
@@ -107,14 +116,14 @@ fn run_alone(
     metrics: &ModelMetrics,
 ) -> Result<Executed> {
     let started = Instant::now();
-    let outcome = execute_timed(instance, &[request]);
+    let outcome = execute_timed(instance, &[request], None);
     let took = started.elapsed();
     metrics.execute_seconds.observe(took.as_secs_f64());
     metrics.batch_rows.observe(request.rows as f64);
     let (mut results, spent) = outcome?;
     note(std::slice::from_ref(arrived), request.rows, started, &spent, metrics);
     let queue = started.saturating_duration_since(*arrived);
-    let timing = Timing { queue, execute: took, batch_rows: request.rows };
+    let timing = Timing { queue, execute: took, batch_rows: request.rows, padding: 0.0 };
     Ok(Executed { outputs: results.pop().unwrap_or_default(), timing })
 }
 
@@ -138,25 +147,35 @@ fn note(arrived: &[Instant], rows: usize, started: Instant, spent: &Spent, metri
     });
 }
 
-/// Executes `requests` together: one entry per request in the answer, each with the outputs it wants, in its order.
-pub(super) fn execute(instance: &mut dyn Instance, requests: &[&ValidRequest]) -> Result<Vec<Vec<Tensor>>> {
-    execute_timed(instance, requests).map(|(results, _)| results)
+/// Executes `requests` together, padded as `padding` says: one entry per request in the answer, each with the outputs it
+/// wants, in its order.
+pub(super) fn execute(
+    instance: &mut dyn Instance,
+    requests: &[&ValidRequest],
+    padding: Option<&Padding>,
+) -> Result<Vec<Vec<Tensor>>> {
+    execute_timed(instance, requests, padding).map(|(results, _)| results)
 }
 
-fn execute_timed(instance: &mut dyn Instance, requests: &[&ValidRequest]) -> Result<(Vec<Vec<Tensor>>, Spent)> {
-    let inputs = gather(requests)?;
+fn execute_timed(
+    instance: &mut dyn Instance,
+    requests: &[&ValidRequest],
+    padding: Option<&Padding>,
+) -> Result<(Vec<Vec<Tensor>>, Spent)> {
+    let together = padding.filter(|_| requests.len() > 1).and_then(|padding| padding.together(requests));
+    let inputs = gather(requests, together.as_ref())?;
     let wanted = union_of_outputs(requests);
     let gathered = Instant::now();
     // A runtime is foreign code: a panic in it fails this batch, not the server.
     let executed = catch_unwind(AssertUnwindSafe(|| instance.execute(&inputs, &wanted)));
     let outputs = executed.unwrap_or_else(|_| Err(Error::execution("the runtime panicked")))?;
     let executed = Instant::now();
-    let results = scatter(requests, &wanted, outputs)?;
+    let results = scatter(requests, &wanted, outputs, together.as_ref())?;
     Ok((results, Spent { gathered, executed, scattered: Instant::now() }))
 }
 
-/// Joins the rows of each input. A single request's tensors are taken as they are, and copied only if they are unaligned.
-fn gather(requests: &[&ValidRequest]) -> Result<SmallVec<[Option<Tensor>; 4]>> {
+/// Joins the rows of each input, padded where their lengths differ. A single request's tensors are taken as they are, and copied only if they are unaligned.
+fn gather(requests: &[&ValidRequest], together: Option<&Together<'_>>) -> Result<SmallVec<[Option<Tensor>; 4]>> {
     let (first, others) = requests.split_first().ok_or_else(|| Error::internal("an empty batch"))?;
     if others.is_empty() {
         return Ok(first.inputs.iter().map(|input| input.clone().map(Tensor::aligned)).collect());
@@ -167,7 +186,11 @@ fn gather(requests: &[&ValidRequest]) -> Result<SmallVec<[Option<Tensor>; 4]>> {
         }
         let parts: SmallVec<[&Tensor; 64]> =
             requests.iter().filter_map(|request| request.inputs[position].as_ref()).collect();
-        concat_rows(&parts).map(Some).map_err(|cause| Error::new(Kind::Internal, cause.to_string()))
+        let joined = match together.and_then(|together| together.element(position)) {
+            Some(element) => concat_rows_padded(&parts, element),
+            None => concat_rows(&parts),
+        };
+        joined.map(Some).map_err(|cause| Error::new(Kind::Internal, cause.to_string()))
     };
     (0..first.inputs.len()).map(join).collect()
 }
@@ -183,8 +206,14 @@ fn union_of_outputs(requests: &[&ValidRequest]) -> SmallVec<[usize; 8]> {
     union
 }
 
-/// Gives each request its rows of the outputs that it wants. The parts share the outputs' bytes.
-fn scatter(requests: &[&ValidRequest], union: &[usize], outputs: Vec<Tensor>) -> Result<Vec<Vec<Tensor>>> {
+/// Gives each request its rows of the outputs that it wants. The parts share the outputs' bytes, but for those that are cut
+/// back from the batch's length to their own.
+fn scatter(
+    requests: &[&ValidRequest],
+    union: &[usize],
+    outputs: Vec<Tensor>,
+    together: Option<&Together<'_>>,
+) -> Result<Vec<Vec<Tensor>>> {
     if requests.len() == 1 {
         // One request's union is its own list, in its order.
         return Ok(vec![outputs]);
@@ -196,9 +225,12 @@ fn scatter(requests: &[&ValidRequest], union: &[usize], outputs: Vec<Tensor>) ->
         let parts = split_rows(&output, rows).map_err(|_| {
             Error::execution(format!("an output of shape {} does not have the rows of its batch", output.shape()))
         })?;
-        for ((request, result), part) in requests.iter().zip(&mut results).zip(parts) {
+        for (owner, ((request, result), part)) in requests.iter().zip(&mut results).zip(parts).enumerate() {
             if let Some(place) = request.outputs.iter().position(|wanted| wanted == position) {
-                result[place] = Some(part);
+                result[place] = Some(match together {
+                    Some(together) => together.cut_back(*position, owner, part)?,
+                    None => part,
+                });
             }
         }
     }

@@ -16,7 +16,9 @@ use super::batch::{Batch, Ran, Stop};
 use super::cores::Share;
 use super::inbox::{Contents, Inbox};
 use super::job::{Job, Ticket};
+use super::padding::Padding;
 use super::planner::{Next, Planner, Shed};
+use super::queue::Item;
 use crate::error::Error;
 use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
@@ -32,7 +34,8 @@ pub(super) struct Finished {
 struct Running {
     number: u64,
     tickets: Vec<Ticket>,
-    rows: usize,
+    /// In the curve's units.
+    work: usize,
     stop: Arc<Stop>,
 }
 
@@ -54,6 +57,7 @@ pub(super) struct Dispatcher {
     started: u64,
     instances: usize,
     joining: bool,
+    padding: Option<Arc<Padding>>,
     in_place_max: Duration,
     /// What batches on threads of their own take cores from; `None` for a model that was given instances by hand.
     share: Option<Share>,
@@ -82,6 +86,7 @@ impl Dispatcher {
             running: Vec::new(),
             started: 0,
             joining: config.limits.rows_max > 1,
+            padding: config.padding.clone(),
             in_place_max: config.in_place_max,
             share,
             metrics,
@@ -123,10 +128,14 @@ impl Dispatcher {
             self.finish(finished);
         }
         self.contents.finished = finished;
-        let largest = if self.joining { self.planner.outlook(now).largest } else { usize::MAX };
         for job in self.contents.jobs.drain(..) {
             let (arrived, due, class) = (job.ticket.arrived, job.ticket.due, job.ticket.class);
-            let parts = if job.request.rows > largest { job.split(largest) } else { SmallVec::from_buf([job]) };
+            let parts = if self.joining && job.request.rows > 1 {
+                let largest = self.planner.largest(job.unit());
+                job.split(largest)
+            } else {
+                SmallVec::from_buf([job])
+            };
             // The request counted once when it was submitted.
             self.metrics.queue_depth.add(parts.len() as i64 - 1);
             for part in parts {
@@ -154,8 +163,8 @@ impl Dispatcher {
         self.idle.push(instance);
         self.give_cores_back(true, ran.busy);
         if let Some(position) = self.running.iter().position(|running| running.number == number) {
-            let Running { tickets, rows, .. } = self.running.swap_remove(position);
-            self.answer(tickets, rows, ran);
+            let Running { tickets, work, .. } = self.running.swap_remove(position);
+            self.answer(tickets, work, ran);
         }
     }
 
@@ -170,7 +179,8 @@ impl Dispatcher {
         if let Some(share) = self.share.as_ref().filter(|_| self.planner.is_empty()) {
             share.renounce();
         }
-        self.inbox.publish(self.planner.outlook(Instant::now()), self.planner.rows_ahead());
+        let outlook = self.planner.outlook(Instant::now());
+        self.inbox.publish(outlook, self.planner.rows_ahead(), self.planner.unit());
         wake_at
     }
 
@@ -210,23 +220,23 @@ impl Dispatcher {
         self.metrics.queue_depth.sub(jobs.len() as i64);
         let arrived = jobs.iter().map(|job| job.ticket.arrived).collect();
         let (requests, tickets): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.request, job.ticket)).unzip();
-        let batch = Batch::new(requests, arrived);
-        let rows = batch.rows;
+        let batch = Batch::new(requests, arrived, self.padding.clone());
+        let work = batch.extent.work;
         // A model of unknown pace may be a slow one, and would keep this thread's connections waiting.
         let curve = self.planner.curve();
-        let short = !curve.is_empty() && curve.centre(rows) <= self.in_place_max;
+        let short = !curve.is_empty() && curve.centre(work) <= self.in_place_max;
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
         let alone = self.planner.is_empty() || self.instances == 1;
         if !has_cores || short && alone {
             let ran = batch.run(instance.as_mut(), &self.metrics, &Stop::default());
             self.idle.push(instance);
             self.give_cores_back(has_cores, ran.busy);
-            self.answer(tickets, rows, ran);
+            self.answer(tickets, work, ran);
             return;
         }
         self.started += 1;
         let (number, stop) = (self.started, Arc::new(Stop::new(instance.interrupt())));
-        self.running.push(Running { number, tickets, rows, stop: Arc::clone(&stop) });
+        self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop) });
         let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
         tokio::task::spawn_blocking(move || {
             let ran = batch.run(instance.as_mut(), &metrics, &stop);
@@ -242,8 +252,8 @@ impl Dispatcher {
     }
 
     /// Gives each caller its outcome, after the planner has learned from the batch.
-    fn answer(&mut self, tickets: Vec<Ticket>, rows: usize, ran: Ran) {
-        self.planner.finished(rows, ran.took);
+    fn answer(&mut self, tickets: Vec<Ticket>, work: usize, ran: Ran) {
+        self.planner.finished(work, ran.took);
         let all = tickets.len().max(1);
         let mut useless = 0_usize;
         for (ticket, outcome) in tickets.into_iter().zip(ran.outcomes) {

@@ -32,6 +32,8 @@ pub(super) struct Contents {
     outlook: Outlook,
     /// Rows in the dispatcher's queue then, and those that have come in since.
     rows_ahead: usize,
+    /// Work of such a row, see [`Contents::typical_rows`].
+    unit: usize,
 }
 
 impl Contents {
@@ -46,7 +48,13 @@ impl Contents {
             abandoned: false,
             outlook,
             rows_ahead: 0,
+            unit: 1,
         }
+    }
+
+    /// As how many rows of the typical length `rows` rows of `unit` work each count: what is promised is in such rows.
+    fn typical_rows(&self, rows: usize, unit: usize) -> usize {
+        if unit == self.unit { rows } else { (rows * unit).div_ceil(self.unit) }
     }
 }
 
@@ -65,17 +73,19 @@ impl Inbox {
         decision
     }
 
-    /// How long a request of `rows` rows takes on a machine that has nothing else to do.
-    pub(super) fn alone(&self, rows: usize) -> Duration {
-        self.lock().outlook.alone(rows)
+    /// How long a request of `rows` rows takes on a machine that has nothing else to do; `unit` is the work of one of its
+    /// rows, `None` for a typical one.
+    pub(super) fn alone(&self, rows: usize, unit: Option<usize>) -> Duration {
+        let contents = self.lock();
+        contents.outlook.alone(unit.map_or(rows, |unit| contents.typical_rows(rows, unit)))
     }
 
     /// Puts `job` in, if it can be answered within `slack`; where nobody will take it out any more it is dropped, which its
     /// caller notices.
     pub(super) fn submit(&self, job: Job, slack: Duration) -> Result<(), Refusal> {
-        let rows = job.rows();
         let mut contents = self.lock();
-        contents.offered += rows as u64;
+        contents.offered += job.rows() as u64;
+        let rows = contents.typical_rows(job.rows(), job.unit());
         contents.outlook.admit(job.ticket.arrived, rows, contents.rows_ahead, slack)?;
         if !contents.abandoned {
             contents.rows_ahead += rows;
@@ -129,11 +139,13 @@ impl Inbox {
         std::mem::swap(&mut contents.finished, &mut into.finished);
     }
 
-    /// What requests are admitted by from now on: `outlook`, with `rows_ahead` rows waiting in the dispatcher's queue.
-    pub(super) fn publish(&self, outlook: Outlook, rows_ahead: usize) {
+    /// What requests are admitted by from now on: `outlook`, with `rows_ahead` rows waiting in the dispatcher's queue, both
+    /// in rows of `unit` work.
+    pub(super) fn publish(&self, outlook: Outlook, rows_ahead: usize, unit: usize) {
         let mut contents = self.lock();
-        contents.outlook = outlook;
-        contents.rows_ahead = rows_ahead + contents.jobs.iter().map(Item::rows).sum::<usize>();
+        (contents.outlook, contents.unit) = (outlook, unit);
+        let came = contents.jobs.iter().map(|job| contents.typical_rows(job.rows(), job.unit())).sum::<usize>();
+        contents.rows_ahead = rows_ahead + came;
     }
 
     /// Waits until something has come in since the last wait.

@@ -7,6 +7,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::padding::Fit;
 use super::planner::Due;
 use super::queue::{Item, Priority};
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub struct Executed {
 /// A request that waits or runs.
 pub(super) struct Job {
     pub(super) request: ValidRequest,
+    /// What its lengths fit to, where the model is padded.
+    pub(super) fit: Option<Fit>,
     pub(super) ticket: Ticket,
 }
 
@@ -49,16 +52,25 @@ impl Item for Job {
         self.request.rows.max(1)
     }
 
-    /// Same inputs given, alike behind dimension 0, same parameters. Datatypes are the signature's, so they are alike.
+    fn unit(&self) -> usize {
+        self.fit.as_ref().map_or(1, Fit::unit)
+    }
+
+    /// Same inputs given, alike behind dimension 0 but for what is padded, same parameters. Datatypes are the signature's, so
+    /// they are alike.
     fn joins(&self, other: &Job) -> bool {
-        let alike = |ours: &Option<Tensor>, theirs: &Option<Tensor>| match (ours, theirs) {
+        let fits = self.fit.as_ref().zip(other.fit.as_ref());
+        let alike = |(position, (ours, theirs)): (usize, (&Option<Tensor>, &Option<Tensor>))| match (ours, theirs) {
             (None, None) => true,
-            (Some(ours), Some(theirs)) => ours.shape().get(1..) == theirs.shape().get(1..),
+            (Some(ours), Some(theirs)) => match fits {
+                Some((fit, other)) => fit.alike(other, position, ours.shape(), theirs.shape()),
+                None => ours.shape().get(1..) == theirs.shape().get(1..),
+            },
             _ => false,
         };
         self.request.rows_agree
             && other.request.rows_agree
-            && self.request.inputs.iter().zip(&other.request.inputs).all(|(ours, theirs)| alike(ours, theirs))
+            && self.request.inputs.iter().zip(&other.request.inputs).enumerate().all(alike)
             && self.ticket.parameters == other.ticket.parameters
     }
 }
@@ -66,13 +78,14 @@ impl Item for Job {
 impl Job {
     pub(super) fn new(
         request: ValidRequest,
+        fit: Option<Fit>,
         parameters: Parameters,
         arrived: Instant,
         due: Due,
         class: Priority,
         reply: oneshot::Sender<Result<Executed>>,
     ) -> Self {
-        Self { request, ticket: Ticket { parameters, arrived, due, class, reply: Reply::Whole(reply) } }
+        Self { request, fit, ticket: Ticket { parameters, arrived, due, class, reply: Reply::Whole(reply) } }
     }
 
     /// Parts of at most `rows_max` rows of a request that has more, each to wait and run like a request of its own, while
@@ -88,14 +101,14 @@ impl Job {
         let Ok(inputs) = self.request.inputs.iter().map(split).collect::<Result<SmallVec<[_; 2]>, _>>() else {
             return smallvec![self];
         };
-        let Job { request, ticket } = self;
+        let Job { request, fit, ticket } = self;
         let Reply::Whole(reply) = ticket.reply else { return SmallVec::new() };
         let assembly = Arc::new(Assembly::new(reply, sizes().count()));
         let part = |(position, rows): (usize, usize)| {
             let inputs = inputs.iter().map(|parts| parts.as_ref().map(|parts| parts[position].clone())).collect();
             let request = ValidRequest { inputs, outputs: request.outputs.clone(), rows, rows_agree: true };
             let reply = Reply::Part(Arc::clone(&assembly), position);
-            Job { request, ticket: Ticket { parameters: ticket.parameters.clone(), reply, ..ticket } }
+            Job { request, fit: fit.clone(), ticket: Ticket { parameters: ticket.parameters.clone(), reply, ..ticket } }
         };
         sizes().enumerate().map(part).collect()
     }
@@ -172,6 +185,7 @@ fn join(parts: Vec<Executed>) -> Result<Executed> {
         queue: parts.iter().map(|part| part.timing.queue).max().unwrap_or_default(),
         execute: parts.iter().map(|part| part.timing.execute).sum::<Duration>(),
         batch_rows: parts.iter().map(|part| part.timing.batch_rows).max().unwrap_or_default(),
+        padding: parts.iter().map(|part| part.timing.padding).fold(0.0, f64::max),
     };
     Ok(Executed { outputs: (0..outputs).map(joined).collect::<Result<_>>()?, timing })
 }

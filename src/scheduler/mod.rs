@@ -13,6 +13,7 @@ pub mod curve;
 mod dispatcher;
 mod inbox;
 mod job;
+mod padding;
 pub mod planner;
 pub mod policy;
 pub mod queue;
@@ -37,10 +38,12 @@ pub use curve::Curve;
 use inbox::Inbox;
 pub use job::Executed;
 use job::Job;
+use padding::Fit;
+pub use padding::Padding;
 use planner::{Due, Planner};
 pub use policy::BatchLimits;
 pub use queue::Priority;
-pub use warm_up::{Batching, WarmUp, warm_up};
+pub use warm_up::{Batching, Padded, WarmUp, warm_up};
 
 /// An objective that somebody stated is stretched to this many times what a request takes alone, where it takes that long:
 /// half of it for the request before.
@@ -67,6 +70,8 @@ pub struct SchedulerConfig {
     pub threads: usize,
     /// Whether somebody stated the objective in `limits`: then a model that is too slow for it sheds what comes too late.
     pub objective_stated: bool,
+    /// How requests of different lengths are joined, where that was declared and verified.
+    pub padding: Option<Arc<Padding>>,
 }
 
 impl Default for SchedulerConfig {
@@ -79,6 +84,7 @@ impl Default for SchedulerConfig {
             queue_timeout: None,
             threads: 1,
             objective_stated: false,
+            padding: None,
         }
     }
 }
@@ -100,6 +106,7 @@ pub struct Scheduler {
     queue_timeout: Option<Duration>,
     objective: Duration,
     stretch: u32,
+    padding: Option<Arc<Padding>>,
 }
 
 /// Resolves once a scheduler has answered all its requests and given up its instances.
@@ -130,9 +137,10 @@ impl Scheduler {
             // Nobody may be waiting for the end.
             let _ = stopping.send(());
         });
-        let SchedulerConfig { limits, queue_max, queue_timeout, objective_stated, .. } = config;
+        let SchedulerConfig { limits, queue_max, queue_timeout, objective_stated, padding, .. } = config;
         let stretch = if objective_stated { STRETCH_STATED } else { STRETCH_DEFAULT };
-        (Self { inbox, metrics, queue_max, queue_timeout, objective: limits.objective, stretch }, stopped)
+        let objective = limits.objective;
+        (Self { inbox, metrics, queue_max, queue_timeout, objective, stretch, padding }, stopped)
     }
 
     /// Whether a request of `rows` rows that arrives now could be answered before `deadline`, or else within the objective:
@@ -142,7 +150,7 @@ impl Scheduler {
     /// [`crate::error::Kind::Overloaded`] where it could not.
     pub fn admit(&self, rows: usize, deadline: Option<Instant>) -> Result<()> {
         let now = Instant::now();
-        let (due, slack) = self.due(now, rows, deadline);
+        let (due, slack) = self.due(now, rows, None, deadline);
         self.inbox.admit(now, rows, slack).map_err(|refusal| refused(refusal, due, slack))
     }
 
@@ -163,9 +171,11 @@ impl Scheduler {
                 .with_retry_after(Duration::from_secs(1)));
         }
         let now = Instant::now();
-        let (due, slack) = self.due(now, request.rows.max(1), deadline);
+        let fit = self.padding.as_ref().map(|padding| Fit::of(padding, &request));
+        let unit = fit.as_ref().map(Fit::unit);
+        let (due, slack) = self.due(now, request.rows.max(1), unit, deadline);
         let (reply, answer) = oneshot::channel();
-        let job = Job::new(request, parameters, now, due, priority, reply);
+        let job = Job::new(request, fit, parameters, now, due, priority, reply);
         self.metrics.queue_depth.inc();
         if let Err(refusal) = self.inbox.submit(job, slack) {
             self.metrics.queue_depth.dec();
@@ -177,12 +187,12 @@ impl Scheduler {
         outcome.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
     }
 
-    /// When a request of `rows` rows is due, and how long that is from `now`.
-    fn due(&self, now: Instant, rows: usize, deadline: Option<Instant>) -> (Due, Duration) {
+    /// When a request of `rows` rows of `unit` work each is due, and how long that is from `now`.
+    fn due(&self, now: Instant, rows: usize, unit: Option<usize>, deadline: Option<Instant>) -> (Due, Duration) {
         if let Some(deadline) = deadline.or_else(|| self.queue_timeout.map(|timeout| now + timeout)) {
             return (Due::Deadline(deadline), deadline.saturating_duration_since(now));
         }
-        let slack = self.objective.max(self.inbox.alone(rows) * self.stretch);
+        let slack = self.objective.max(self.inbox.alone(rows, unit) * self.stretch);
         (Due::Objective(now + slack), slack)
     }
 }

@@ -19,6 +19,9 @@ const OVERLOADED: f64 = 0.9;
 /// How much longer than the objective a late request may take, in objectives.
 const LATE_MAX: u32 = 10;
 
+/// Share of a request in the mean work of a row: some twenty requests are remembered.
+const UNIT_SHARE: f64 = 0.05;
+
 /// When a request has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -57,6 +60,8 @@ pub struct Planner<T> {
     instances: usize,
     /// When each running batch is predicted to end.
     running: SmallVec<[Instant; 8]>,
+    /// Work of one row as it lately was in the mean; 0 before the first. Always 1 where work is rows.
+    unit: f64,
 }
 
 impl<T: Item> Planner<T> {
@@ -65,7 +70,7 @@ impl<T: Item> Planner<T> {
     pub fn new(now: Instant, limits: BatchLimits, instances: usize, curve: Curve) -> Self {
         let queue = Queue::new(limits.rows_max > 1);
         let arrivals = Arrivals::new(now);
-        Self { queue, curve, arrivals, limits, instances: instances.max(1), running: SmallVec::new() }
+        Self { queue, curve, arrivals, limits, instances: instances.max(1), running: SmallVec::new(), unit: 0.0 }
     }
 
     /// What was learned.
@@ -80,7 +85,7 @@ impl<T: Item> Planner<T> {
 
     /// Whether all that waits is predicted to run within `limit`.
     pub fn is_brief(&self, limit: Duration) -> bool {
-        !self.curve.is_empty() && self.curve.centre(self.queue.rows_ahead()) <= limit
+        !self.curve.is_empty() && self.curve.centre(self.queue.work_ahead()) <= limit
     }
 
     /// Requests that wait.
@@ -88,9 +93,19 @@ impl<T: Item> Planner<T> {
         self.queue.len()
     }
 
-    /// Rows that go before one that arrives now.
+    /// Rows of [`Planner::unit`] work that go before one that arrives now.
     pub fn rows_ahead(&self) -> usize {
-        self.queue.rows_ahead()
+        self.queue.work_ahead().div_ceil(self.unit())
+    }
+
+    /// Work of a typical row, in the curve's units: what the outlook's rows are.
+    pub fn unit(&self) -> usize {
+        (self.unit.round() as usize).max(1)
+    }
+
+    /// Rows of the largest batch that the objective allows, of rows of `unit` work each.
+    pub fn largest(&self, unit: usize) -> usize {
+        policy::largest(&self.curve, &self.limits, &self.load(), unit)
     }
 
     /// `rows` more rows were offered since the last call, admitted or not.
@@ -104,7 +119,8 @@ impl<T: Item> Planner<T> {
             Due::Deadline(at) => (at, true),
             Due::Objective(at) => (at, false),
         };
-        let rows = item.rows();
+        let (rows, unit) = (item.rows(), item.unit() as f64);
+        self.unit += (unit - self.unit) * if self.unit > 0.0 { UNIT_SHARE } else { 1.0 };
         self.queue.push(item, Entry { deadline, arrived, rows, firm }, class);
     }
 
@@ -154,11 +170,11 @@ impl<T: Item> Planner<T> {
             false => late.push((entry, item)),
         });
         let mut batch = Vec::with_capacity(dispatch.requests);
-        let mut work = 0;
+        let (mut rows, mut unit) = (0, 1);
         let lanes = std::iter::once((dispatch.lane, dispatch.requests)).chain(dispatch.fill.iter().copied());
         for (lane, count) in lanes {
             self.queue.take(lane, count, |entry, item| {
-                work += entry.rows * item.unit();
+                (rows, unit) = (rows + entry.rows, item.unit().max(unit));
                 batch.push(item);
             });
         }
@@ -168,7 +184,7 @@ impl<T: Item> Planner<T> {
         }
         self.put_behind(now, late);
         if !batch.is_empty() {
-            self.running.push(now + self.curve.centre(work));
+            self.running.push(now + self.curve.centre(rows * unit));
         }
         batch
     }
@@ -200,23 +216,25 @@ impl<T: Item> Planner<T> {
     /// What can be promised to requests that arrive at `now`.
     pub fn outlook(&self, now: Instant) -> Outlook {
         let load = self.load();
-        let largest = policy::largest(&self.curve, &self.limits, &load, 1);
+        let unit = self.unit();
+        let largest = policy::largest(&self.curve, &self.limits, &load, unit);
         let soonest = self.running.iter().min().copied();
         Outlook {
             free_at: soonest.filter(|_| self.running.len() >= self.instances).unwrap_or(now),
             rows_per_second: load.rows_per_second,
             largest,
-            single: self.curve.centre(1),
-            full: self.curve.centre(largest),
-            full_upper: self.curve.upper(largest),
+            single: self.curve.centre(unit),
+            full: self.curve.centre(largest * unit),
+            full_upper: self.curve.upper(largest * unit),
             instances: self.instances,
         }
     }
 
     /// Whether the version is asked for more than it can do.
     fn overloaded(&self, load: &Load) -> bool {
-        let largest = policy::largest(&self.curve, &self.limits, load, 1);
-        let takes = self.curve.centre(largest).as_secs_f64().max(1e-9);
+        let unit = self.unit();
+        let largest = policy::largest(&self.curve, &self.limits, load, unit);
+        let takes = self.curve.centre(largest * unit).as_secs_f64().max(1e-9);
         load.rows_per_second > OVERLOADED * self.instances as f64 * largest as f64 / takes
     }
 

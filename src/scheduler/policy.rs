@@ -11,8 +11,9 @@
 //!
 //! A head that is too late for the target makes room when there are enough others to fill it (the sliding window of
 //! Nexus, SOSP 2019): without this, one late request shrinks the batch, which makes the next ones late, until every batch
-//! is tiny. Nobody waits for company while an instance is free, but where a person pinned a `max_queue_delay`: a batch
-//! that starts at once leaves a fuller one behind it.
+//! is tiny. Where requests of different lengths are padded to share a batch, those of about one length are a lane, and lanes
+//! of other lengths fill its batch up as long as one batch of all is quicker than two. Nobody waits for company while an
+//! instance is free, but where a person pinned a `max_queue_delay`: a batch that starts at once leaves a fuller one behind it.
 
 use std::time::Duration;
 
@@ -66,9 +67,9 @@ pub struct Entry {
 pub struct LaneView<'a> {
     /// The class of all of them.
     pub class: Priority,
-    /// Lanes of one group may share a batch.
+    /// Lanes of one group may share a batch; every row of it then takes the work of the largest.
     pub group: u64,
-    /// Work of one row, in the curve's units.
+    /// Work of one row at most, in the curve's units.
     pub unit: usize,
     /// Rows of all of them.
     pub rows: usize,
@@ -130,6 +131,10 @@ const FILLER_SHARE: u32 = 8;
 /// How much longer a batch may take for the sake of such work.
 const FILLER_COST: f64 = 1.05;
 
+/// A batch of different lengths is at most this many times as large as what is in it: where nearly all would be padding,
+/// memory runs out before time shows it.
+const PADDED_MAX: usize = 4;
+
 /// Sizes considered for the target: steps of a half and a third.
 const SIZES: [usize; 20] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
 
@@ -148,8 +153,9 @@ pub fn plan<'a>(
     let sight = Sight { now, curve, limits, load, unit: lane.unit };
     let target = sight.target(&lane);
     let head = lane.entries.at(0);
+    let grouped = lanes.clone().enumerate().filter(|(_, view)| view.group == lane.group);
     if limits.delay > Duration::ZERO
-        && let Some(until) = sight.wait(&lane, head)
+        && let Some(until) = sight.wait(grouped.clone().map(|(_, view)| view.rows).sum(), head)
     {
         return Plan::WaitUntil(until);
     }
@@ -158,12 +164,16 @@ pub fn plan<'a>(
     let mut fill = SmallVec::new();
     if requests > 0 && limits.rows_max > 1 {
         let slack = sight.slack(lane.entries.at(hopeless));
-        let mut rows = rows;
-        for (other, view) in lanes.enumerate().filter(|(other, view)| *other != position && view.group == lane.group) {
-            let (count, added) = sight.filling(view, rows, target, slack);
+        let mut batch = Forming { rows, unit: lane.unit, useful: rows * lane.unit, slack };
+        let mut others: SmallVec<[(usize, LaneView<'_>); 8]> =
+            grouped.filter(|(other, _)| *other != position).collect();
+        // Nearest in length first, so that a batch spans no more lengths than it needs.
+        others.sort_by_key(|(_, view)| view.unit.abs_diff(lane.unit));
+        for (other, view) in others {
+            let (count, filled) = sight.filling(view, batch, target);
             if count > 0 {
                 fill.push((other, count));
-                rows += added;
+                batch = filled;
             }
         }
     }
@@ -186,7 +196,20 @@ pub fn largest(curve: &Curve, limits: &BatchLimits, load: &Load, unit: usize) ->
     good
 }
 
+/// A batch to which requests of other lanes are added.
+#[derive(Clone, Copy)]
+struct Forming {
+    rows: usize,
+    /// Work of each of its rows, padded.
+    unit: usize,
+    /// Its work without padding.
+    useful: usize,
+    /// The least of its requests.
+    slack: Duration,
+}
+
 /// Everything that a decision looks at.
+#[derive(Clone, Copy)]
 struct Sight<'a> {
     now: Instant,
     curve: &'a Curve,
@@ -240,10 +263,10 @@ impl Sight<'_> {
         })
     }
 
-    /// How long a lane that is not full waits for company, where a person said so and the deadline lets it.
-    fn wait(&self, lane: &LaneView<'_>, head: Entry) -> Option<Instant> {
-        let full = lane.rows >= largest(self.curve, self.limits, self.load, self.unit);
-        let latest = head.deadline.checked_sub(self.upper(lane.rows + 1)).unwrap_or(self.now);
+    /// How long `rows` rows that fill no batch wait for company, where a person said so and the deadline lets it.
+    fn wait(&self, rows: usize, head: Entry) -> Option<Instant> {
+        let full = rows >= largest(self.curve, self.limits, self.load, self.unit);
+        let latest = head.deadline.checked_sub(self.upper(rows + 1)).unwrap_or(self.now);
         let due = (head.arrived + self.limits.delay).min(latest);
         (!full && due > self.now).then_some(due)
     }
@@ -283,21 +306,41 @@ impl Sight<'_> {
         (count, rows)
     }
 
-    /// How many requests at the head of another lane join a batch of `rows` rows that has `slack`, and their rows.
-    fn filling(&self, lane: LaneView<'_>, rows: usize, target: usize, slack: Duration) -> (usize, usize) {
-        let (rows_max, longest) = if lane.class.is_filler() {
-            (self.limits.rows_max, slack.min(self.upper(rows).mul_f64(FILLER_COST)))
-        } else {
-            (target, slack)
+    /// How many requests at the head of another lane join `batch`, and what it is then.
+    fn filling(&self, lane: LaneView<'_>, batch: Forming, target: usize) -> (usize, Forming) {
+        let sight = Sight { unit: batch.unit.max(lane.unit), ..*self };
+        let alike = lane.unit == batch.unit;
+        let (rows_max, longest) = match lane.class.is_filler() {
+            true => (self.limits.rows_max, batch.slack.min(self.upper_of(batch).mul_f64(FILLER_COST))),
+            false if alike => (target, batch.slack),
+            false => (largest(self.curve, self.limits, self.load, sight.unit), batch.slack),
         };
-        let (mut count, mut added) = (0, 0);
-        for entry in lane.entries.from(0) {
-            let together = rows + added + entry.rows;
-            if together > rows_max || self.upper(together) > longest.min(self.slack(entry)) {
+        let (mut taken, mut filled) = (0, batch);
+        let mut together = Forming { unit: sight.unit, ..batch };
+        for (count, entry) in lane.entries.from(0).enumerate() {
+            together.rows += entry.rows;
+            together.useful += entry.rows * lane.unit;
+            together.slack = together.slack.min(self.slack(entry));
+            if together.rows > rows_max || sight.upper(together.rows) > longest.min(together.slack) {
                 break;
             }
-            (count, added) = (count + 1, added + entry.rows);
+            if alike || self.pays(batch, together, lane.unit) {
+                (taken, filled) = (count + 1, together);
+            }
         }
-        (count, added)
+        (taken, filled)
+    }
+
+    /// Whether `together`, which is `batch` and rows of `unit` work, is quicker than the two one after the other, by as much
+    /// as a larger batch has to be. Where nothing is known yet, nothing pays.
+    fn pays(&self, batch: Forming, together: Forming, unit: usize) -> bool {
+        let takes = |work: usize| self.curve.centre(work).as_secs_f64();
+        let apart = takes(batch.rows * batch.unit) + takes((together.rows - batch.rows) * unit);
+        let work = together.rows * together.unit;
+        takes(work) < KNEE * apart && work <= PADDED_MAX * together.useful
+    }
+
+    fn upper_of(&self, batch: Forming) -> Duration {
+        self.curve.upper(batch.rows * batch.unit)
     }
 }

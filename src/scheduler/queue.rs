@@ -12,7 +12,7 @@ pub trait Item {
     /// Rows on dimension 0, at least 1.
     fn rows(&self) -> usize;
 
-    /// Work of one row, in the curve's units: 1, or its padded length where requests of different lengths are joined.
+    /// Work of one row at most, in the curve's units: 1, or its cells where requests of different lengths are joined.
     fn unit(&self) -> usize {
         1
     }
@@ -24,7 +24,7 @@ pub trait Item {
 /// A lane: the places are in order of their deadlines, of equal ones in order of arrival.
 struct Lane {
     class: Priority,
-    /// The same for lanes that differ only in their class.
+    /// The same for lanes that differ only in class and unit.
     group: u64,
     unit: usize,
     rows: usize,
@@ -84,9 +84,9 @@ impl<T: Item> Queue<T> {
         self.items.len()
     }
 
-    /// Rows that go before a request of [`Priority::NORMAL`] that arrives now.
-    pub fn rows_ahead(&self) -> usize {
-        self.lanes.iter().filter(|lane| !lane.class.is_filler()).map(|lane| lane.rows).sum()
+    /// Work that goes before a request of [`Priority::NORMAL`] that arrives now.
+    pub fn work_ahead(&self) -> usize {
+        self.lanes.iter().filter(|lane| !lane.class.is_filler()).map(|lane| lane.rows * lane.unit).sum()
     }
 
     /// Takes out the requests that were due at `now` or before and gives them to `to`.
@@ -136,11 +136,11 @@ impl<T: Item> Queue<T> {
     fn lane_for(&mut self, item: &T, class: Priority) -> usize {
         let alike = |lane: &Lane| {
             let head = lane.places.front().and_then(|place| self.items.get(place.slot));
-            !self.joining || lane.unit == item.unit() && head.is_some_and(|head| head.joins(item))
+            !self.joining || head.is_some_and(|head| head.joins(item))
         };
         let mut group = None;
         for (position, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| alike(lane)) {
-            if lane.class == class {
+            if lane.class == class && (lane.unit == item.unit() || !self.joining) {
                 return position;
             }
             group = Some(lane.group);

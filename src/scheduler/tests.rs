@@ -438,7 +438,7 @@ fn a_warm_up_finds_out_that_rows_influence_each_other() {
     }
     let spec = |name: &str| TensorSpec::new(name, DataType::Fp32, [Dim::ANY]);
     let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
-    let batching = warm_up(&mut Mean, &signature, 64).unwrap().batching;
+    let batching = warm_up(&mut Mean, &signature, &[], 64).unwrap().batching;
     assert!(matches!(&batching, Batching::Off { suspicious: true, reason } if reason.contains("'y'")), "{batching:?}");
 }
 
@@ -454,8 +454,8 @@ fn a_model_of_numbers_that_always_fails_is_not_ready_and_one_of_indices_may_be()
         inputs: vec![TensorSpec::new("x", datatype, [Dim::ANY, Dim::Fixed(2)])],
         outputs: vec![TensorSpec::new("y", datatype, [Dim::ANY])],
     };
-    let error = warm_up(&mut Failing, &signature(DataType::Fp32), 64).unwrap_err();
+    let error = warm_up(&mut Failing, &signature(DataType::Fp32), &[], 64).unwrap_err();
     assert_eq!((error.kind(), error.message()), (Kind::ModelUnavailable, "the warm-up run failed: no"));
-    let unsure = warm_up(&mut Failing, &signature(DataType::Int64), 64).unwrap();
+    let unsure = warm_up(&mut Failing, &signature(DataType::Int64), &[], 64).unwrap();
     assert_eq!(unsure.not_run.as_deref(), Some("no"));
 }

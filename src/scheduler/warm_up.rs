@@ -1,6 +1,7 @@
 //! The first runs of a model, before it is ready: they prove that it runs at all, find out whether rows may be joined, and
 //! seed the curve. Inputs are made up from the signature.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -8,12 +9,14 @@ use tokio::time::Instant;
 
 use super::batch::execute;
 use super::curve::Curve;
+use super::padding::Padding;
 use crate::error::{Error, Result};
 use crate::infer::ValidRequest;
 use crate::model::{Dim, Signature, TensorSpec};
 use crate::runtime::Instance;
-use crate::tensor::{DataType, Shape, Tensor};
+use crate::tensor::{DataType, ElementBytes, Shape, Tensor};
 
+mod lengths;
 mod synthetic;
 mod tolerance;
 
@@ -40,11 +43,27 @@ pub enum Batching {
     },
 }
 
+/// Whether requests of different lengths may be joined by padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Padded {
+    /// The settings pad no input.
+    Undeclared,
+    /// Rows alone and padded gave the same answers.
+    Verified(Arc<Padding>),
+    /// The settings pad an input, and this is why nothing is padded.
+    Off {
+        /// Why.
+        reason: String,
+    },
+}
+
 /// What the first runs showed.
 #[derive(Clone, Debug)]
 pub struct WarmUp {
     /// Whether requests may be joined.
     pub batching: Batching,
+    /// Whether those of different lengths may be.
+    pub padded: Padded,
     /// Execution times measured.
     pub curve: Curve,
     /// Why no made-up input could be run, where none could and the model may still be right: the first request is its
@@ -57,16 +76,22 @@ impl WarmUp {
     pub fn skipped(signature: &Signature) -> Self {
         let reason = "the settings switch the warm-up off, so that joining rows was not verified".into();
         let batching = Batching::Off { reason, suspicious: signature.may_batch() };
-        Self { batching, curve: Curve::default(), not_run: None }
+        Self { batching, padded: Padded::Undeclared, curve: Curve::default(), not_run: None }
     }
 }
 
-/// Runs `instance`, whose model has `signature`; `rows_max` is the most rows that a batch may be asked to have.
+/// Runs `instance`, whose model has `signature`; `pads` has one entry for each input, what it may be padded with if it may;
+/// `rows_max` is the most rows that a batch may be asked to have.
 ///
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] where the model fails on inputs that no model of this signature may refuse:
 /// numbers of fixed shape.
-pub fn warm_up(instance: &mut dyn Instance, signature: &Signature, rows_max: usize) -> Result<WarmUp> {
+pub fn warm_up(
+    instance: &mut dyn Instance,
+    signature: &Signature,
+    pads: &[Option<ElementBytes>],
+    rows_max: usize,
+) -> Result<WarmUp> {
     let mut curve = Curve::default();
     let source = match find_runnable(instance, signature) {
         Ok(source) => source,
@@ -75,20 +100,24 @@ pub fn warm_up(instance: &mut dyn Instance, signature: &Signature, rows_max: usi
         }
         Err(error) => {
             let off = Batching::Off { reason: "no made-up input could be run".into(), suspicious: false };
-            return Ok(WarmUp { batching: off, curve, not_run: Some(error.to_string()) });
+            let padded = lengths::verify(instance, signature, None, pads);
+            return Ok(WarmUp { batching: off, padded, curve, not_run: Some(error.to_string()) });
         }
     };
-    // The first run allocates; only now does a run take what runs take.
-    measure(instance, signature, &source, 1, &mut curve)?;
     let batching = if rows_max > 1 { verify(instance, signature, &source) } else { pinned() };
-    if batching == Batching::Verified {
-        for rows in [2, 8, rows_max].into_iter().filter(|&rows| rows <= rows_max) {
-            if curve.centre(rows) <= MEASURED_MAX {
-                measure(instance, signature, &source, rows, &mut curve)?;
-            }
+    let joined = (batching == Batching::Verified).then_some(&source);
+    let padded = lengths::verify(instance, signature, joined, pads);
+    let unit = match &padded {
+        Padded::Verified(padding) => padding.cells(&source.request(signature, 1, 0)),
+        Padded::Undeclared | Padded::Off { .. } => 1,
+    };
+    // The first run allocated; only now does a run take what runs take.
+    for rows in [1, 2, 8, rows_max].into_iter().filter(|&rows| rows == 1 || joined.is_some() && rows <= rows_max) {
+        if curve.centre(rows * unit) <= MEASURED_MAX {
+            measure(instance, signature, &source, rows, unit, &mut curve)?;
         }
     }
-    Ok(WarmUp { batching, curve, not_run: None })
+    Ok(WarmUp { batching, padded, curve, not_run: None })
 }
 
 fn pinned() -> Batching {
@@ -101,7 +130,7 @@ fn find_runnable(instance: &mut dyn Instance, signature: &Signature) -> Result<S
     for size in DYNAMIC_SIZES {
         for fill in Fill::ALL {
             let source = Source { fill, size };
-            match execute(instance, &[&source.request(signature, 1, 0)]) {
+            match execute(instance, &[&source.request(signature, 1, 0)], None) {
                 Ok(_) => return Ok(source),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -120,12 +149,13 @@ fn any_input_will_do(signature: &Signature) -> bool {
     })
 }
 
-/// Runs `rows` rows twice and notes the quicker time.
+/// Runs `rows` rows, each of `unit` work, twice and notes the quicker time.
 fn measure(
     instance: &mut dyn Instance,
     signature: &Signature,
     source: &Source,
     rows: usize,
+    unit: usize,
     curve: &mut Curve,
 ) -> Result<()> {
     let request = source.request(signature, rows, 0);
@@ -133,12 +163,12 @@ fn measure(
     for _ in 0..2 {
         let started = Instant::now();
         // A size that fails is one that the scheduler will retry singly; it is not measured.
-        if execute(instance, &[&request]).is_err() {
+        if execute(instance, &[&request], None).is_err() {
             return Ok(());
         }
         best = best.min(started.elapsed());
     }
-    curve.note(rows, best);
+    curve.note(rows * unit, best);
     Ok(())
 }
 
@@ -152,26 +182,38 @@ fn verify(instance: &mut dyn Instance, signature: &Signature, source: &Source) -
         let reason = "the model accepts no varied made-up rows, so that joining them cannot be verified".into();
         return Batching::Off { reason, suspicious: true };
     }
-    let off = |reason: String| Batching::Off { reason, suspicious: true };
     let rows = [source.request(signature, 1, 1), source.request(signature, 1, 2)];
-    let mut alone = Vec::with_capacity(rows.len());
-    for row in &rows {
-        match execute(instance, &[row]) {
+    match compare(instance, signature, &rows, None) {
+        Ok(()) => Batching::Verified,
+        Err(reason) => Batching::Off { reason, suspicious: true },
+    }
+}
+
+/// Runs two requests alone and together, padded as `padding` says, and compares; gives what went wrong or is different.
+fn compare(
+    instance: &mut dyn Instance,
+    signature: &Signature,
+    requests: &[ValidRequest; 2],
+    padding: Option<&Padding>,
+) -> Result<(), String> {
+    let mut alone = Vec::with_capacity(requests.len());
+    for request in requests {
+        match execute(instance, &[request], None) {
             Ok(mut outputs) => alone.push(outputs.pop().unwrap_or_default()),
-            Err(error) => return off(format!("a made-up row failed: {error}")),
+            Err(error) => return Err(format!("a made-up row failed: {error}")),
         }
     }
-    let together = match execute(instance, &[&rows[0], &rows[1]]) {
-        Ok(outputs) => outputs,
-        Err(error) => return off(format!("two rows together failed: {error}")),
-    };
+    let [one, other] = requests;
+    let together =
+        execute(instance, &[one, other], padding).map_err(|error| format!("two rows together failed: {error}"))?;
     for (alone, together) in alone.iter().zip(&together) {
         for (position, (one, both)) in alone.iter().zip(together).enumerate() {
             if !tolerance::same(one, both) {
                 let name = &signature.outputs[position].name;
-                return off(format!("output '{name}' of a row differs when the row runs with another"));
+                let how = if padding.is_some() { "is padded to the length of" } else { "runs with" };
+                return Err(format!("output '{name}' of a row differs when the row {how} another"));
             }
         }
     }
-    Batching::Verified
+    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::infer::Timing;
 /// The header, and the trailer.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Bytes of the longest value: four numbers of at most twenty digits and the words between them.
+/// Bytes of the longest value: five numbers of at most twenty digits and the words between them.
 const LENGTH_MAX: usize = 192;
 
 /// The value for an answer that took `encode` to encode.
@@ -28,11 +28,12 @@ pub(super) fn value(timing: &Timing, encode: Duration) -> Option<HeaderValue> {
     let mut rest = &mut text[..];
     write!(
         rest,
-        "queue;dur={:.3}, execute;dur={:.3}, encode;dur={:.3}, batch;desc=\"rows={}\"",
+        "queue;dur={:.3}, execute;dur={:.3}, encode;dur={:.3}, batch;desc=\"rows={} padding={:.2}\"",
         ms(timing.queue),
         ms(timing.execute),
         ms(encode),
         timing.batch_rows,
+        timing.padding,
     )
     .ok()?;
     let length = LENGTH_MAX - rest.len();
@@ -81,10 +82,15 @@ mod tests {
 
     #[test]
     fn a_value_has_all_times_in_milliseconds() {
-        let timing = Timing { queue: Duration::from_micros(1500), execute: Duration::from_secs(2), batch_rows: 8 };
+        let (queue, execute) = (Duration::from_micros(1500), Duration::from_secs(2));
+        let timing = Timing { queue, execute, batch_rows: 8, padding: 0.254 };
         let value = value(&timing, Duration::from_nanos(4600)).unwrap();
-        assert_eq!(value, "queue;dur=1.500, execute;dur=2000.000, encode;dur=0.005, batch;desc=\"rows=8\"");
-        let longest = Timing { queue: Duration::MAX, execute: Duration::MAX, batch_rows: usize::MAX };
+        assert_eq!(
+            value,
+            "queue;dur=1.500, execute;dur=2000.000, encode;dur=0.005, batch;desc=\"rows=8 padding=0.25\""
+        );
+        let longest =
+            Timing { queue: Duration::MAX, execute: Duration::MAX, batch_rows: usize::MAX, padding: f64::MIN_POSITIVE };
         assert!(super::value(&longest, Duration::MAX).is_some());
     }
 }

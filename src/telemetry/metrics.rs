@@ -27,6 +27,9 @@ const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512
 
 const BY_VERSION: [&str; 2] = ["model", "version"];
 
+/// What the cells of a batch are, as [`names::CELLS`] tells it.
+const CELL_USES: [&str; 2] = ["useful", "padding"];
+
 /// The states that [`names::MODEL_STATE`] tells apart.
 const STATES: [&str; 4] = ["LOADING", "READY", "UNLOADING", "UNAVAILABLE"];
 
@@ -38,6 +41,7 @@ pub struct Telemetry {
     queue_seconds: HistogramVec,
     execute_seconds: HistogramVec,
     batch_rows: HistogramVec,
+    cells: IntCounterVec,
     wasted_seconds: CounterVec,
     batch_retries: IntCounterVec,
     in_flight: IntGaugeVec,
@@ -75,6 +79,10 @@ impl Telemetry {
             queue_seconds: histogram(&registry, names::QUEUE_SECONDS, "Wait for a batch", &SECONDS),
             execute_seconds: histogram(&registry, names::EXECUTE_SECONDS, "One execution of a batch", &SECONDS),
             batch_rows: histogram(&registry, names::BATCH_ROWS, "Rows of an executed batch", &ROWS),
+            cells: keep(
+                &registry,
+                IntCounterVec::new(opts(names::CELLS, "Cells of padded batches"), &["model", "version", "use"]),
+            ),
             wasted_seconds: keep(
                 &registry,
                 CounterVec::new(
@@ -130,6 +138,7 @@ impl Telemetry {
             queue_seconds: self.queue_seconds.with_label_values(&labels),
             execute_seconds: self.execute_seconds.with_label_values(&labels),
             batch_rows: self.batch_rows.with_label_values(&labels),
+            cells: CELL_USES.map(|cells| self.cells.with_label_values(&[model, version, cells])),
             wasted_seconds: self.wasted_seconds.with_label_values(&labels),
             batch_retries: self.batch_retries.with_label_values(&labels),
             in_flight: self.in_flight.with_label_values(&labels),
@@ -165,6 +174,9 @@ impl Telemetry {
         drop(self.load_seconds.remove_label_values(&labels));
         for kind in Kind::ALL.iter().map(|kind| kind.name()).chain(["ok"]) {
             drop(self.requests.remove_label_values(&[model, version, kind]));
+        }
+        for cells in CELL_USES {
+            drop(self.cells.remove_label_values(&[model, version, cells]));
         }
         for state in STATES {
             drop(self.state.remove_label_values(&[model, version, state]));
@@ -216,6 +228,7 @@ pub struct ModelMetrics {
     pub execute_seconds: Histogram,
     /// See [`names::BATCH_ROWS`].
     pub batch_rows: Histogram,
+    cells: [IntCounter; 2],
     /// See [`names::WASTED_SECONDS`].
     pub wasted_seconds: Counter,
     /// See [`names::BATCH_RETRIES`].
@@ -234,6 +247,13 @@ impl ModelMetrics {
     pub fn start_request(&self) -> RequestTimer<'_> {
         self.in_flight.inc();
         RequestTimer { metrics: self, started: Instant::now(), outcome: Some(Kind::Cancelled) }
+    }
+
+    /// Counts the cells of a batch of a padded model, see [`names::CELLS`].
+    pub fn note_cells(&self, useful: usize, padding: usize) {
+        let [useful_cells, padding_cells] = &self.cells;
+        useful_cells.inc_by(useful as u64);
+        padding_cells.inc_by(padding as u64);
     }
 }
 

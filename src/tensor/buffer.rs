@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use bytes::Bytes;
 
 use super::datatype::Element;
+use super::element::ElementBytes;
 
 /// Where buffers start: a cache line, which is also the widest vector register that kernels load.
 pub const TENSOR_ALIGNMENT: usize = 64;
@@ -66,6 +67,24 @@ impl AlignedBuffer {
         // SAFETY: as in `extend`.
         unsafe { std::ptr::write_bytes(self.start.as_ptr().add(self.len), 0, count) };
         self.len += count;
+    }
+
+    /// Appends `count` elements that are all `element`; panics as [`AlignedBuffer::extend`] does.
+    pub fn extend_repeated(&mut self, element: &ElementBytes, count: usize) {
+        let element = element.as_slice();
+        let bytes = count * element.len();
+        if element.iter().all(|&byte| byte == 0) {
+            return self.extend_zeroes(bytes);
+        }
+        // Elements are of 1, 2, 4 or 8 bytes, so that whole ones fill the pattern.
+        let mut pattern = [0; TENSOR_ALIGNMENT];
+        pattern.chunks_exact_mut(element.len()).for_each(|place| place.copy_from_slice(element));
+        let mut rest = bytes;
+        while rest > 0 {
+            let next = rest.min(pattern.len());
+            self.extend(&pattern[..next]);
+            rest -= next;
+        }
     }
 
     /// The bytes written so far.

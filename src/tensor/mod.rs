@@ -7,6 +7,7 @@
 mod buffer;
 mod bytes_codec;
 mod datatype;
+mod element;
 mod rows;
 mod shape;
 #[cfg(test)]
@@ -19,7 +20,8 @@ use bytes::Bytes;
 pub use buffer::{AlignedBuffer, TENSOR_ALIGNMENT};
 pub use bytes_codec::{BytesElements, BytesEncoder};
 pub use datatype::{DataType, Element, UnknownDataType};
-pub use rows::{concat_rows, split_rows};
+pub use element::{ElementBytes, Scalar};
+pub use rows::{concat_rows, concat_rows_padded, leading_part, split_rows};
 pub use shape::Shape;
 
 /// Values of one datatype in a shape. Cloning shares the bytes.

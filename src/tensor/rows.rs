@@ -1,6 +1,6 @@
-//! Joining tensors on dimension 0 and splitting them again.
+//! Joining tensors on dimension 0 and splitting them again, padded and cut back where their other dimensions differ.
 
-use super::{AlignedBuffer, Tensor, TensorError, bytes_codec};
+use super::{AlignedBuffer, ElementBytes, Shape, Tensor, TensorError, byte_count, bytes_codec};
 
 /// Joins `parts` on dimension 0, in order. One part is shared, not copied; several are copied once into an aligned buffer.
 ///
@@ -31,6 +31,105 @@ pub fn concat_rows(parts: &[&Tensor]) -> Result<Tensor, TensorError> {
         joined.extend(&part.data);
     }
     Ok(Tensor { datatype: first.datatype, shape: first.shape.with_rows(rows), data: joined.freeze() })
+}
+
+/// Joins `parts` on dimension 0, in order, each padded behind its own elements with `element` to the longest of them in every
+/// other dimension: copied once into an aligned buffer. Parts that are alike are joined as [`concat_rows`] does.
+///
+/// # Errors
+/// [`TensorError::RowMismatch`] where the parts differ in datatype or rank, where there is none, where one is a scalar or of
+/// BYTES, and where the element is of another size; [`TensorError::ShapeOverflow`] where the whole cannot be addressed.
+pub fn concat_rows_padded(parts: &[&Tensor], element: &ElementBytes) -> Result<Tensor, TensorError> {
+    let (first, others) = parts.split_first().ok_or(TensorError::RowMismatch)?;
+    if others.iter().all(|part| part.datatype == first.datatype && part.shape.get(1..) == first.shape.get(1..)) {
+        return concat_rows(parts);
+    }
+    if first.shape.is_empty() || first.datatype.size() != Some(element.as_slice().len()) {
+        return Err(TensorError::RowMismatch);
+    }
+    let mut dims = first.shape.to_vec();
+    dims[0] = 0;
+    for part in parts {
+        if part.datatype != first.datatype || part.shape.len() != dims.len() {
+            return Err(TensorError::RowMismatch);
+        }
+        dims[0] = dims[0].checked_add(part.shape[0]).ok_or(TensorError::RowMismatch)?;
+        for (dim, &own) in dims.iter_mut().zip(part.shape.iter()).skip(1) {
+            *dim = own.max(*dim);
+        }
+    }
+    let shape = Shape::new(dims);
+    let bytes = byte_count(first.datatype, &shape)?.ok_or(TensorError::RowMismatch)?;
+    let mut joined = Padded { buffer: AlignedBuffer::with_capacity(bytes), element };
+    // Without an element there is nothing to write, and dimensions may be of any size.
+    for part in parts.iter().filter(|_| bytes > 0) {
+        for row in blocks(&part.data, part.shape[0]) {
+            joined.put(row, &part.shape[1..], &shape[1..]);
+        }
+    }
+    Ok(Tensor { datatype: first.datatype, shape, data: joined.buffer.freeze() })
+}
+
+/// What padded rows are written into.
+struct Padded<'a> {
+    buffer: AlignedBuffer,
+    element: &'a ElementBytes,
+}
+
+impl Padded<'_> {
+    /// Appends `data`, elements of the dimensions `own`, padded to the dimensions `all`.
+    fn put(&mut self, data: &[u8], own: &[usize], all: &[usize]) {
+        let (Some((&length, own_rest)), Some((&longest, all_rest))) = (own.split_first(), all.split_first()) else {
+            return self.buffer.extend(data);
+        };
+        if own_rest == all_rest {
+            self.buffer.extend(data);
+        } else {
+            blocks(data, length).for_each(|block| self.put(block, own_rest, all_rest));
+        }
+        let behind: usize = all_rest.iter().product();
+        self.buffer.extend_repeated(self.element, (longest - length) * behind);
+    }
+}
+
+/// The part of `tensor` that the dimensions `shape` have in common with it, from the start of each: what
+/// [`concat_rows_padded`] put padding behind. Copied once; shared where it is all there is.
+///
+/// # Errors
+/// [`TensorError::RowMismatch`] where a dimension of `shape` is above the tensor's, where ranks differ, and for BYTES.
+pub fn leading_part(tensor: &Tensor, shape: Shape) -> Result<Tensor, TensorError> {
+    if tensor.shape == shape {
+        return Ok(tensor.clone());
+    }
+    let within =
+        shape.len() == tensor.shape.len() && shape.iter().zip(tensor.shape.iter()).all(|(own, all)| own <= all);
+    if !within || shape.is_empty() {
+        return Err(TensorError::RowMismatch);
+    }
+    let bytes = byte_count(tensor.datatype, &shape)?.ok_or(TensorError::RowMismatch)?;
+    let mut part = AlignedBuffer::with_capacity(bytes);
+    if bytes > 0 {
+        take(&mut part, &tensor.data, &shape, &tensor.shape);
+    }
+    Ok(Tensor { datatype: tensor.datatype, shape, data: part.freeze() })
+}
+
+/// Appends to `part` what the dimensions `own` leave of `data`, elements of the dimensions `all`.
+fn take(part: &mut AlignedBuffer, data: &[u8], own: &[usize], all: &[usize]) {
+    let (Some((&length, own_rest)), Some((&longest, all_rest))) = (own.split_first(), all.split_first()) else {
+        return part.extend(data);
+    };
+    if own_rest == all_rest {
+        part.extend(&data[..data.len() / longest * length]);
+    } else {
+        blocks(data, longest).take(length).for_each(|block| take(part, block, own_rest, all_rest));
+    }
+}
+
+/// `data` in `count` equal parts, empty ones where there are no data.
+fn blocks(data: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
+    let each = data.len().checked_div(count).unwrap_or(0);
+    (0..count).map(move |block| &data[block * each..(block + 1) * each])
 }
 
 /// Splits `tensor` on dimension 0 into parts of `rows` rows each, in order; the parts share its bytes.

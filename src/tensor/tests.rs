@@ -26,6 +26,43 @@ fn a_scalar_has_one_element_and_no_rows() {
 }
 
 #[test]
+fn rows_of_different_lengths_are_padded_behind_each_dimension_and_cut_back() {
+    let (wide, high) = (fp32(&[1, 1, 3], &[1., 2., 3.]), fp32(&[1, 2, 1], &[4., 5.]));
+    let fill = Scalar::Whole(-1).element(DataType::Fp32).unwrap();
+    let joined = concat_rows_padded(&[&wide, &high], &fill).unwrap();
+    assert_eq!(joined, fp32(&[2, 2, 3], &[1., 2., 3., -1., -1., -1., 4., -1., -1., 5., -1., -1.]));
+    assert!(joined.data().as_ptr().addr().is_multiple_of(TENSOR_ALIGNMENT));
+    let both = split_rows(&joined, [1, 1]).unwrap();
+    assert_eq!(leading_part(&both[0], wide.shape().clone()), Ok(wide.clone()));
+    assert_eq!(leading_part(&both[1], high.shape().clone()), Ok(high));
+    assert_eq!(leading_part(&both[0], [1, 3, 3].into()), Err(TensorError::RowMismatch));
+}
+
+#[test]
+fn what_cannot_be_padded_is_refused() {
+    let fill = Scalar::Whole(0).element(DataType::Fp32).unwrap();
+    let words = |count| Tensor::from_byte_strings([1, count].into(), &vec!["a"; count]).unwrap();
+    for (one, other) in [
+        (words(1), words(2)),
+        (fp32(&[1, 1], &[1.]), fp32(&[1, 1, 2], &[1., 2.])),
+        (fp32(&[1, 1], &[1.]), Tensor::from_elements([1, 2].into(), &[1_i32, 2]).unwrap()),
+        (
+            Tensor::from_elements([1, 1].into(), &[1_i64]).unwrap(),
+            Tensor::from_elements([1, 2].into(), &[1_i64, 2]).unwrap(),
+        ),
+        (fp32(&[], &[1.]), fp32(&[1], &[1.])),
+    ] {
+        assert_eq!(concat_rows_padded(&[&one, &other], &fill), Err(TensorError::RowMismatch), "{one:?} {other:?}");
+    }
+    // Nothing is allocated for what cannot be addressed, and nothing is written where there is nothing.
+    let empty = |shape: [usize; 3]| Tensor::new(DataType::Fp32, shape.into(), Bytes::new()).unwrap();
+    let (high, wide) = (empty([1, 1 << 60, 0]), empty([1, 0, 1 << 60]));
+    assert!(matches!(concat_rows_padded(&[&high, &wide], &fill), Err(TensorError::ShapeOverflow(_))));
+    let joined = concat_rows_padded(&[&high, &empty([1, 1 << 61, 0])], &fill).unwrap();
+    assert_eq!(joined.elements(), 0);
+}
+
+#[test]
 fn a_zero_sized_tensor_is_a_tensor() {
     let empty = Tensor::new(DataType::Fp32, [0, 7].into(), Bytes::new()).unwrap();
     assert_eq!(empty.view::<f32>().unwrap(), [0.0_f32; 0]);
@@ -164,6 +201,39 @@ proptest! {
         let joined = concat_rows(&parts.iter().collect::<Vec<_>>()).unwrap();
         prop_assert_eq!(joined.rows(), Some(rows.iter().sum()));
         prop_assert_eq!(split_rows(&joined, rows).unwrap(), parts);
+    }
+
+    #[test]
+    fn padded_rows_come_back_unchanged_and_all_else_is_the_padding(
+        kind in 0_usize..13,
+        shapes in (1_usize..4).prop_flat_map(|rank| {
+            prop::collection::vec((0_usize..4, prop::collection::vec(0_usize..5, rank)), 1..6)
+        }),
+        fill in prop_oneof![Just(0_i64), Just(1)],
+        mut seed in any::<u64>(),
+    ) {
+        let datatype = DataType::ALL[kind];
+        let element = Scalar::Whole(fill).element(datatype).unwrap();
+        let made = |(rows, dims): &(usize, Vec<usize>)| {
+            let shape: Shape = [*rows].iter().chain(dims).copied().collect();
+            part(datatype, shape.elements().unwrap(), 1, &mut seed).reshaped(shape).unwrap()
+        };
+        let parts: Vec<Tensor> = shapes.iter().map(made).collect();
+        let joined = concat_rows_padded(&parts.iter().collect::<Vec<_>>(), &element).unwrap();
+        let rows: Vec<usize> = parts.iter().map(|part| part.rows().unwrap()).collect();
+        let mut padding = 0;
+        for (part, padded) in parts.iter().zip(split_rows(&joined, rows).unwrap()) {
+            prop_assert_eq!(&leading_part(&padded, part.shape().clone()).unwrap(), part);
+            padding += padded.elements() - part.elements();
+            // All that the part does not have is the fill.
+            let count = |tensor: &Tensor| {
+                tensor.data().chunks(element.as_slice().len()).filter(|bytes| *bytes == element.as_slice()).count()
+            };
+            prop_assert_eq!(count(&padded) - count(part), padded.elements() - part.elements());
+        }
+        let longest = |dim: usize| shapes.iter().map(|(_, dims)| dims[dim]).max().unwrap();
+        prop_assert_eq!(&joined.shape()[1..], (0..shapes[0].1.len()).map(longest).collect::<Vec<_>>());
+        prop_assert_eq!(joined.elements(), padding + parts.iter().map(Tensor::elements).sum::<usize>());
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 mod formed;
 mod limits;
+mod padding;
 mod poisoned;

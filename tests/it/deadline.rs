@@ -179,7 +179,7 @@ async fn an_answer_tells_where_its_time_went_as_the_histograms_do() {
     };
     let answer = http.infer("busy", &json_body(&row())).await;
     let told = answer.header("server-timing").unwrap().to_owned();
-    assert!(told.starts_with("queue;dur=") && told.ends_with("batch;desc=\"rows=1\""), "{told}");
+    assert!(told.starts_with("queue;dur=") && told.ends_with("batch;desc=\"rows=1 padding=0.00\""), "{told}");
     let over_http = times(&told);
     let mut grpc = server.grpc().await;
     let mut connection = Http::connect_http2(server.grpc).await;

@@ -16,7 +16,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::{Dim, Signature, TensorSpec, Version};
-use crate::tensor::DataType;
+use crate::tensor::{DataType, ElementBytes, Scalar};
 
 pub use duration::parse_duration;
 
@@ -118,6 +118,9 @@ pub struct TensorDeclaration {
     pub rows_open: bool,
     /// An input that requests may leave out.
     pub optional: bool,
+    /// For an input: the value that may stand behind a request's own in every dynamic dimension but the first, and leaves the
+    /// answers as they are, so that requests of different lengths can share a batch.
+    pub pad: Option<Scalar>,
     /// For an output: the file in the model's directory whose lines name its classes.
     pub labels: Option<String>,
 }
@@ -135,13 +138,28 @@ impl TensorDeclaration {
             _ => true,
         };
         if datatype_fits && shape_fits {
-            return None;
+            return self.pad.and_then(|pad| not_padded(spec, pad));
         }
         let datatype = self.datatype.unwrap_or(spec.datatype);
         let declared =
             TensorSpec { name: self.name.as_str().into(), datatype, shape: self.shape.clone(), optional: false };
         Some(format!("the settings declare {declared}, but the model has {spec}"))
     }
+}
+
+/// Why `pad` cannot pad `spec`.
+fn not_padded(spec: &TensorSpec, pad: Scalar) -> Option<String> {
+    let dynamic = |dims: &[Dim]| dims.iter().skip(1).any(|dim| matches!(dim, Dim::Dynamic(_)));
+    let why = if spec.datatype == DataType::Bytes {
+        "strings cannot be padded".to_owned()
+    } else if !spec.shape.as_deref().is_some_and(dynamic) {
+        "no dimension behind the first is dynamic".to_owned()
+    } else if pad.element(spec.datatype).is_none() {
+        format!("{} has no such value", spec.datatype)
+    } else {
+        return None;
+    };
+    Some(format!("the settings pad input '{}' with {pad}, but it is {spec}: {why}", spec.name))
 }
 
 fn dims_agree(declared: &[Dim], actual: &[Dim]) -> bool {
@@ -231,6 +249,15 @@ impl ModelSettings {
     /// What is wrong with the JSON, or every fault of the content, each with its field.
     pub fn from_config_json(text: &str, model_name: &str) -> Result<Parsed, Vec<Fault>> {
         triton::read_json(without_mark(text)?, model_name)
+    }
+
+    /// What each input of `signature` is padded with, if it is.
+    pub fn pads(&self, signature: &Signature) -> Vec<Option<ElementBytes>> {
+        let pad = |spec: &TensorSpec| {
+            let declaration = self.inputs.iter().find(|declaration| declaration.name == *spec.name)?;
+            declaration.pad?.element(spec.datatype)
+        };
+        signature.inputs.iter().map(pad).collect()
     }
 
     /// The declared inputs and outputs that have a datatype: the signature for an artifact that states none.

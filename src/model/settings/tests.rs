@@ -271,3 +271,41 @@ proptest! {
         prop_assert_eq!(parse_duration(&format!("{millis}ms")), Ok(Duration::from_millis(millis)));
     }
 }
+
+#[test]
+fn an_input_may_be_padded_with_a_value_that_its_datatype_has() {
+    let text = "[[inputs]]\nname = \"ids\"\npad = 1\n[[inputs]]\nname = \"mask\"\npad = false\n\
+                [[inputs]]\nname = \"audio\"\npad = -0.5\n[[inputs]]\nname = \"label\"\n";
+    let settings = parsed(text).settings;
+    let pads: Vec<_> = settings.inputs.iter().map(|input| input.pad).collect();
+    assert_eq!(pads, [Some(Scalar::Whole(1)), Some(Scalar::Bool(false)), Some(Scalar::Real(-0.5)), None]);
+    let spec = |name, datatype| TensorSpec::new(name, datatype, [Dim::ANY, Dim::ANY]);
+    let inputs = vec![spec("audio", DataType::Fp32), spec("label", DataType::Int64), spec("ids", DataType::Int64)];
+    let pads = settings.pads(&Signature { inputs, outputs: Vec::new() });
+    assert_eq!(pads, [Scalar::Real(-0.5).element(DataType::Fp32), None, Scalar::Whole(1).element(DataType::Int64)]);
+}
+
+#[test]
+fn padding_that_cannot_be_is_said_with_the_reason() {
+    let pad = |pad| TensorDeclaration { name: "x".into(), pad: Some(pad), ..TensorDeclaration::default() };
+    let spec = |datatype, dims: &[i64]| TensorSpec::new("x", datatype, dims.iter().map(|&dim| Dim::from_wire(dim)));
+    let zero = pad(Scalar::Whole(0));
+    assert_eq!(zero.disagreement(&spec(DataType::Int64, &[-1, -1])), None);
+    for (declaration, spec, why) in [
+        (&zero, spec(DataType::Bytes, &[-1, -1]), "strings cannot be padded"),
+        (&zero, spec(DataType::Int64, &[-1, 3]), "no dimension behind the first is dynamic"),
+        (&pad(Scalar::Whole(300)), spec(DataType::Uint8, &[-1, -1]), "UINT8 has no such value"),
+        (&pad(Scalar::Real(0.5)), spec(DataType::Int64, &[-1, -1]), "INT64 has no such value"),
+        (&pad(Scalar::Bool(true)), spec(DataType::Fp32, &[-1, -1]), "FP32 has no such value"),
+    ] {
+        let said = declaration.disagreement(&spec).unwrap();
+        assert!(said.starts_with("the settings pad input 'x' with ") && said.contains(why), "{said}");
+    }
+    let faults =
+        ModelSettings::from_toml("[[inputs]]\nname = \"x\"\npad = \"0\"\n[[outputs]]\nname = \"y\"\npad = 0\n");
+    let faults: Vec<String> = faults.unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(faults[0], "inputs[0].pad: expected a number, or true or false, got a string");
+    assert!(faults[1].starts_with("outputs[0].pad: unknown key"), "{faults:?}");
+    let unverified = parsed("warm_up = false\n[[inputs]]\nname = \"x\"\npad = 0\n");
+    assert!(unverified.warnings[0].starts_with("pad is not used"), "{unverified:?}");
+}

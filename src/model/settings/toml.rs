@@ -11,7 +11,7 @@ use super::{
     parse_duration,
 };
 use crate::model::{Dim, Version};
-use crate::tensor::DataType;
+use crate::tensor::{DataType, Scalar};
 
 /// Reads the text of a `model.toml`.
 pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
@@ -48,6 +48,10 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     let mut warnings = Vec::new();
     if execute_time.is_some() && settings.runtime != RuntimeChoice::Identity {
         warnings.push("execute_time is not used: it is for runtime = \"identity\"".to_owned());
+    }
+    if !settings.warm_up && settings.inputs.iter().any(|input| input.pad.is_some()) {
+        warnings
+            .push("pad is not used: with warm_up = false it is not verified, and requests are not joined".to_owned());
     }
     Ok(Parsed { settings, warnings })
 }
@@ -99,10 +103,13 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
         let name = section.take("name", |value| text_of(value).map(str::to_owned));
         let datatype = section.take("datatype", datatype);
         let shape = section.take("shape", shape);
-        // Requests may leave out inputs; class names belong to outputs.
-        let (mut optional, mut labels) = (None, None);
+        // Requests may leave out inputs, or be padded in them; class names belong to outputs.
+        let (mut optional, mut pad, mut labels) = (None, None, None);
         match list {
-            "inputs" => optional = section.take("optional", boolean),
+            "inputs" => {
+                optional = section.take("optional", boolean);
+                pad = section.take("pad", scalar);
+            }
             _ => labels = section.take("labels", |value| inner_file(text_of(value)?)),
         }
         section.refuse_unknown();
@@ -111,7 +118,7 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
         }
         let Some(name) = name else { continue };
         let optional = optional.unwrap_or(false);
-        declarations.push(TensorDeclaration { name, datatype, shape, rows_open: false, optional, labels });
+        declarations.push(TensorDeclaration { name, datatype, shape, rows_open: false, optional, pad, labels });
     }
     declarations
 }
@@ -134,6 +141,15 @@ fn text_of(value: &Value) -> Result<&str, String> {
 
 fn boolean(value: &Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| expected("true or false", value))
+}
+
+fn scalar(value: &Value) -> Result<Scalar, String> {
+    match value {
+        Value::Boolean(value) => Ok(Scalar::Bool(*value)),
+        Value::Integer(value) => Ok(Scalar::Whole(*value)),
+        Value::Float(value) => Ok(Scalar::Real(*value)),
+        _ => Err(expected("a number, or true or false", value)),
+    }
 }
 
 fn natural(value: &Value) -> Result<usize, String> {

@@ -12,7 +12,7 @@ use super::{Ended, Keeper, blocking};
 use crate::error::Error;
 use crate::model::ModelState;
 use crate::runtime::release_free_memory;
-use crate::scheduler::{Batching, Scheduler};
+use crate::scheduler::{Batching, Padded, Scheduler};
 
 impl Keeper {
     pub(super) fn note(&mut self, ended: Ended) {
@@ -98,6 +98,9 @@ fn report(id: &Id, loaded: &Loaded, took: Duration) {
     tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
         tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");
+    }
+    if let Padded::Off { reason } = &loaded.warm_up.padded {
+        tracing::warn!(%model, %version, "requests of different lengths are not padded to share a batch: {reason}");
     }
     if let Some(cause) = &loaded.warm_up.not_run {
         tracing::warn!(%model, %version, "not warmed up, no made-up input could be run: {cause}");

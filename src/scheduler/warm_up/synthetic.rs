@@ -2,7 +2,8 @@
 
 use super::{Dim, Shape, SmallVec, Tensor, TensorSpec, ValidRequest};
 use crate::model::Signature;
-use crate::tensor::{AlignedBuffer, DataType};
+use crate::scheduler::padding::{Lengths, Padding};
+use crate::tensor::{AlignedBuffer, DataType, ElementBytes};
 
 /// What values are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,21 @@ pub(super) struct Source {
     pub(super) size: usize,
 }
 
+/// An input that is padded.
+struct Padded<'a> {
+    padding: &'a Padding,
+    position: usize,
+    element: &'a ElementBytes,
+    lengths: &'a Lengths,
+    unlike: bool,
+}
+
+impl Padded<'_> {
+    fn length(&self, dim: usize) -> Option<usize> {
+        self.padding.axis(self.position, dim).map(|axis| self.lengths[axis])
+    }
+}
+
 /// A fixed sequence of numbers (splitmix64): the same model sees the same warm-up each time.
 struct Numbers(u64);
 
@@ -44,28 +60,38 @@ impl Source {
     /// A request of `rows` rows for all outputs; other `seed`s give other values. Optional inputs are left out.
     pub(super) fn request(&self, signature: &Signature, rows: usize, seed: u64) -> ValidRequest {
         let mut numbers = Numbers(seed);
-        let inputs: SmallVec<[Option<Tensor>; 2]> = signature
-            .inputs
-            .iter()
-            .map(|spec| if spec.optional { None } else { Some(self.tensor(spec, rows, &mut numbers)) })
-            .collect();
-        let rows_agree = inputs.iter().flatten().all(|tensor| tensor.rows() == Some(rows));
-        ValidRequest { inputs, outputs: (0..signature.outputs.len()).collect(), rows, rows_agree }
+        let tensor = |spec: &TensorSpec| (!spec.optional).then(|| self.tensor(spec, rows, None, &mut numbers));
+        request_of(signature, signature.inputs.iter().map(tensor).collect(), rows)
     }
 
-    fn tensor(&self, spec: &TensorSpec, rows: usize, numbers: &mut Numbers) -> Tensor {
-        let shape: Shape = match &spec.shape {
-            None => [rows].into(),
-            Some(dims) => dims
-                .iter()
-                .enumerate()
-                .map(|(position, dim)| match dim {
-                    Dim::Fixed(size) => *size,
-                    Dim::Dynamic(_) if position == 0 => rows,
-                    Dim::Dynamic(_) => self.size,
-                })
-                .collect(),
+    /// A request of one row that has `lengths` where `padding` pads it. Its whole numbers are never the padding itself where
+    /// `unlike` says so, else only the first of each input is not: padding must not stand for all that there is, and a mask
+    /// of nothing has no meaning. Inputs that are optional and not padded are left out.
+    pub(super) fn of_lengths(
+        &self,
+        signature: &Signature,
+        padding: &Padding,
+        lengths: &Lengths,
+        unlike: bool,
+        seed: u64,
+    ) -> ValidRequest {
+        let mut numbers = Numbers(seed);
+        let tensor = |(position, spec): (usize, &TensorSpec)| {
+            let element = padding.element(position);
+            let padded = element.map(|element| Padded { padding, position, element, lengths, unlike });
+            (!spec.optional || padded.is_some()).then(|| self.tensor(spec, 1, padded.as_ref(), &mut numbers))
         };
+        request_of(signature, signature.inputs.iter().enumerate().map(tensor).collect(), 1)
+    }
+
+    fn tensor(&self, spec: &TensorSpec, rows: usize, padded: Option<&Padded<'_>>, numbers: &mut Numbers) -> Tensor {
+        let size = |(position, dim): (usize, &Dim)| match dim {
+            Dim::Fixed(size) => *size,
+            Dim::Dynamic(_) if position == 0 => rows,
+            Dim::Dynamic(_) => padded.and_then(|padded| padded.length(position)).unwrap_or(self.size),
+        };
+        let shape: Shape =
+            spec.shape.as_ref().map_or_else(|| [rows].into(), |dims| dims.iter().enumerate().map(size).collect());
         let count = shape.elements().unwrap_or(0);
         let made = match spec.datatype.size() {
             None => {
@@ -74,9 +100,16 @@ impl Source {
             }
             Some(size) => {
                 let mut data = AlignedBuffer::with_capacity(count * size);
-                for _ in 0..count {
-                    let value = self.number(spec.datatype, numbers);
-                    data.extend(&element(spec.datatype, value)[..size]);
+                for place in 0..count {
+                    let mut made = element(spec.datatype, self.number(spec.datatype, numbers));
+                    let is_padding = |padded: &Padded<'_>| {
+                        (padded.unlike || place == 0) && padded.element.as_slice() == &made[..size]
+                    };
+                    if padded.is_some_and(is_padding) && !is_float(spec.datatype) {
+                        // Whole numbers here are 0 or 1: the other one.
+                        made[0] ^= 1;
+                    }
+                    data.extend(&made[..size]);
                 }
                 Tensor::new(spec.datatype, shape, data.freeze())
             }
@@ -90,10 +123,7 @@ impl Source {
             Fill::Ones => 1.0,
             Fill::Varied => {
                 let fraction = (numbers.next() >> 11) as f64 / (1_u64 << 53) as f64;
-                match datatype {
-                    DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64 => fraction,
-                    _ => fraction.round(),
-                }
+                if is_float(datatype) { fraction } else { fraction.round() }
             }
         }
     }
@@ -108,6 +138,16 @@ impl Source {
             }
         }
     }
+}
+
+fn is_float(datatype: DataType) -> bool {
+    matches!(datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
+}
+
+/// A request for all outputs.
+fn request_of(signature: &Signature, inputs: SmallVec<[Option<Tensor>; 2]>, rows: usize) -> ValidRequest {
+    let rows_agree = inputs.iter().flatten().all(|tensor| tensor.rows() == Some(rows));
+    ValidRequest { inputs, outputs: (0..signature.outputs.len()).collect(), rows, rows_agree }
 }
 
 /// The little-endian bytes of `value` as one element, from the start of the array.

@@ -32,6 +32,13 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("gather_columns", "index INT64 [columns] -> y FP32 [2,columns]"),
     ("loads_but_cannot_run", "x FP32 [1,4] -> y FP32 [1,4]"),
     ("slow", "x FP32 [batch,1] -> y FP32 [batch,1]"),
+    (
+        "masked_encoder",
+        "input_ids INT64 [batch,sequence], attention_mask INT64 [batch,sequence] -> tokens FP32 [batch,sequence,4], \
+         pooled FP32 [batch,4]",
+    ),
+    ("unmasked_mean", "input_ids INT64 [batch,sequence] -> mean FP32 [batch,4]"),
+    ("image_total", "image FP32 [batch,height,width] -> bright FP32 [batch,height,width], total FP32 [batch]"),
 ];
 
 /// Names, datatypes, dimensions and their names, in order.

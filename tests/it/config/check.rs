@@ -95,3 +95,27 @@ async fn a_single_model_is_checked_as_it_would_be_served() {
     assert_eq!(missing.code, Some(1), "{missing:?}");
     assert!(missing.output.contains("/no/such/directory"), "{missing:?}");
 }
+
+#[tokio::test]
+async fn padding_of_what_cannot_be_padded_is_a_fault_that_says_why() {
+    let pad = |name: &str, value: &str| format!("[[inputs]]\nname = \"{name}\"\npad = {value}\n");
+    let models = Models::of(&["masked_encoder", "identity_bytes", "many_outputs", "identity_uint8", "unmasked_mean"])
+        .with_toml("masked_encoder", &pad("ids", "0"))
+        .with_toml("identity_bytes", &pad("x", "0"))
+        .with_toml("many_outputs", &pad("x", "0"))
+        .with_toml("identity_uint8", &pad("x", "256"))
+        .with_toml("unmasked_mean", &pad("input_ids", "\"zero\""));
+    let ended = run(&["check", models.argument()]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for (model, why) in [
+        ("masked_encoder", "the settings declare input 'ids', but the model has input_ids, attention_mask"),
+        ("identity_bytes", "strings cannot be padded"),
+        ("many_outputs", "no dimension behind the first is dynamic"),
+        ("identity_uint8", "pad input 'x' with 256, but it is x UINT8[-1,-1]: UINT8 has no such value"),
+        ("unmasked_mean", "inputs[0].pad: expected a number"),
+    ] {
+        let fault = format!("fault: {model}");
+        let listed = ended.output.lines().any(|line| line.starts_with(&fault) && line.contains(why));
+        assert!(listed, "{model}: {}", ended.output);
+    }
+}

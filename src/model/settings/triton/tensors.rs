@@ -86,7 +86,7 @@ fn tensor(mut fields: Fields<'_>, max_batch: Option<usize>, notes: &mut Notes) -
     // With a batch size, Triton counts rows in front of `dims`.
     let shape = declared.then(|| batched.then_some(Dim::ANY).into_iter().chain(dims).collect());
     let name = name?.to_owned();
-    Some(TensorDeclaration { name, datatype, shape, rows_open: !batched, optional: false, labels: None })
+    Some(TensorDeclaration { name, datatype, shape, rows_open: !batched, optional: false, pad: None, labels: None })
 }
 
 fn dim(value: &Value) -> Result<Dim, String> {
