@@ -229,11 +229,19 @@ impl Curve {
 
     /// `knot` has news: smaller sizes take no longer, larger ones no less.
     fn keep_monotone(&mut self, knot: usize) {
-        let news = self.logs[knot];
-        for other in Bits(self.measured) {
-            let known = self.logs[other];
-            if if other < knot { known > news } else { known < news } {
-                self.set(other, news);
+        let (mut below, above) = (self.measured & !(u64::MAX << knot), self.measured & (u64::MAX << knot));
+        let mut bound = self.logs[knot];
+        // Those further off have moved too, each by a share of its own.
+        while let Some(other) = highest(below) {
+            below &= !(1 << other);
+            if self.logs[other] > bound {
+                self.set(other, bound);
+            }
+            bound = self.logs[other];
+        }
+        for other in Bits(above) {
+            if other > knot && self.logs[other] < bound {
+                self.set(other, bound);
             }
         }
     }
@@ -247,6 +255,7 @@ impl Curve {
             (Some(low), _) if work_at(low) == work => self.seconds[low],
             (Some(low), Some(high)) => self.line(low, high, work as f64),
             (Some(low), None) => self.beyond(low, work as f64),
+            bound = self.logs[other];
             // Fewer rows than ever ran: as long as the fewest that did.
             (None, Some(high)) => self.seconds[high],
             (None, None) => 0.0,
