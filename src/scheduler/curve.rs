@@ -12,6 +12,8 @@
 //! makes the upper quantile of a prediction out of its centre (Robbins and Monro 1951: a step up by `0.95 s` where the
 //! residual is above, down by `0.05 s` where it is below).
 
+mod text;
+
 use std::time::Duration;
 
 /// Knots: two to an octave up to 2^31 units of work.
@@ -183,6 +185,16 @@ impl Curve {
         good
     }
 
+    /// This curve, which was learned earlier, with what has just been `measured`: twice, so that one of a machine that has
+    /// changed comes most of the way.
+    #[must_use]
+    pub fn corrected_by(mut self, measured: &Curve) -> Self {
+        for _ in 0..2 {
+            measured.points().for_each(|point| self.note(point.work, point.centre));
+        }
+        self
+    }
+
     /// What was measured, by ascending work.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         Bits(self.measured).map(|knot| Point {
@@ -243,6 +255,7 @@ impl Curve {
             if other > knot && self.logs[other] < bound {
                 self.set(other, bound);
             }
+            bound = self.logs[other];
         }
     }
 
@@ -255,7 +268,6 @@ impl Curve {
             (Some(low), _) if work_at(low) == work => self.seconds[low],
             (Some(low), Some(high)) => self.line(low, high, work as f64),
             (Some(low), None) => self.beyond(low, work as f64),
-            bound = self.logs[other];
             // Fewer rows than ever ran: as long as the fewest that did.
             (None, Some(high)) => self.seconds[high],
             (None, None) => 0.0,
