@@ -184,7 +184,8 @@ fn is_unloaded(state: &ModelState) -> bool {
     matches!(state, ModelState::Unavailable(reason) if reason == "unloaded" || reason == "not loaded")
 }
 
-fn unknown_model(name: &str, known: Vec<ModelName>) -> Error {
+/// What is said of a model that there is not, with the one that was most likely meant.
+pub(super) fn unknown_model(name: &str, known: Vec<ModelName>) -> Error {
     let shown: String = name.chars().take(100).collect();
     let hint = match nearest(name, known.iter().map(ModelName::as_str)) {
         Some(near) => format!(", did you mean '{near}'?"),
@@ -254,6 +255,6 @@ mod tests {
         catalog.set_state(&name, Version::ONE, ModelState::Loading);
         let error = catalog.resolve("m", Some("1")).err().unwrap();
         assert_eq!(error.message(), "model 'm' version 1 is not ready: loading");
-    }
         assert_eq!(error.retry_after(), Some(LOADING));
+    }
 }

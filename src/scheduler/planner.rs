@@ -93,6 +93,16 @@ impl<T: Item> Planner<T> {
         self.queue.rows_ahead()
     }
 
+    /// Rows that wait in each lane, with its class.
+    pub fn rows_by_lane(&self) -> impl Iterator<Item = (Priority, usize)> + '_ {
+        self.queue.rows_by_lane()
+    }
+
+    /// Rows that arrive per second, refused ones included, as of the last [`Planner::offered`].
+    pub fn rows_per_second(&self) -> f64 {
+        self.arrivals.rate()
+    }
+
     /// `rows` more rows were offered since the last call, admitted or not.
     pub fn offered(&mut self, now: Instant, rows: u64) {
         self.arrivals.note(now, rows);

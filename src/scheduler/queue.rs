@@ -89,6 +89,11 @@ impl<T: Item> Queue<T> {
         self.lanes.iter().filter(|lane| !lane.class.is_filler()).map(|lane| lane.rows).sum()
     }
 
+    /// Rows that wait in each lane, with its class.
+    pub fn rows_by_lane(&self) -> impl Iterator<Item = (Priority, usize)> + '_ {
+        self.lanes.iter().map(|lane| (lane.class, lane.rows))
+    }
+
     /// Takes out the requests that were due at `now` or before and gives them to `to`.
     pub fn take_expired(&mut self, now: Instant, mut to: impl FnMut(Entry, Priority, T)) {
         for lane in 0..self.lanes.len() {

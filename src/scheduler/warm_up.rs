@@ -14,9 +14,11 @@ use crate::model::{Dim, Signature, TensorSpec};
 use crate::runtime::Instance;
 use crate::tensor::{DataType, Shape, Tensor};
 
+mod profile;
 mod synthetic;
 mod tolerance;
 
+pub use profile::profile;
 use synthetic::{Fill, Source};
 
 /// Runs of sizes beyond the first rows are made only while they are predicted to stay below this: a slow model is not kept

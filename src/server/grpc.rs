@@ -279,7 +279,7 @@ impl GrpcInferenceService for GrpcDoor {
         request: GrpcRequest<proto::ModelStatisticsRequest>,
     ) -> Answer<proto::ModelStatisticsResponse> {
         self.permit(&request, &request.get_ref().name)?;
-        answered(extensions::statistics(request.get_ref(), &self.doors))
+        answered(extensions::statistics(request.get_ref(), &self.doors).await)
     }
 
     async fn trace_setting(

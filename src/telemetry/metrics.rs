@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::doors::DoorMetrics;
 use super::text::Text;
-use super::{Statistics, TraceSettings, process, triton};
+use super::{Known, Statistics, TraceSettings, known, process, triton};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -30,6 +30,9 @@ const BY_VERSION: [&str; 2] = ["model", "version"];
 /// The states that [`names::MODEL_STATE`] tells apart.
 const STATES: [&str; 4] = ["LOADING", "READY", "UNLOADING", "UNAVAILABLE"];
 
+/// Where [`names::BATCHES`] says that a batch ran.
+const PLACES: [&str; 2] = ["in_place", "thread"];
+
 /// All metrics of one server.
 pub struct Telemetry {
     registry: Registry,
@@ -39,6 +42,7 @@ pub struct Telemetry {
     execute_seconds: HistogramVec,
     batch_rows: HistogramVec,
     wasted_seconds: CounterVec,
+    batches: IntCounterVec,
     batch_retries: IntCounterVec,
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
@@ -81,6 +85,10 @@ impl Telemetry {
                     opts(names::WASTED_SECONDS, "Execution for answers that nobody could use"),
                     &BY_VERSION,
                 ),
+            ),
+            batches: keep(
+                &registry,
+                IntCounterVec::new(opts(names::BATCHES, "Batches executed"), &["model", "version", "place"]),
             ),
             batch_retries: keep(
                 &registry,
@@ -131,6 +139,8 @@ impl Telemetry {
             execute_seconds: self.execute_seconds.with_label_values(&labels),
             batch_rows: self.batch_rows.with_label_values(&labels),
             wasted_seconds: self.wasted_seconds.with_label_values(&labels),
+            batches_in_place: self.batches.with_label_values(&[model, version, PLACES[0]]),
+            batches_on_thread: self.batches.with_label_values(&[model, version, PLACES[1]]),
             batch_retries: self.batch_retries.with_label_values(&labels),
             in_flight: self.in_flight.with_label_values(&labels),
             queue_depth: self.queue_depth.with_label_values(&labels),
@@ -166,18 +176,22 @@ impl Telemetry {
         for kind in Kind::ALL.iter().map(|kind| kind.name()).chain(["ok"]) {
             drop(self.requests.remove_label_values(&[model, version, kind]));
         }
+        for place in PLACES {
+            drop(self.batches.remove_label_values(&[model, version, place]));
+        }
         for state in STATES {
             drop(self.state.remove_label_values(&[model, version, state]));
         }
         self.statistics().remove(&(model.to_owned(), version.to_owned()));
     }
 
-    /// All metrics in Prometheus' text format 0.0.4.
-    pub fn render(&self) -> String {
+    /// All metrics in Prometheus' text format 0.0.4, with what is `known` of the versions that serve.
+    pub fn render(&self, known: &[Known]) -> String {
         let families = self.registry.gather();
         let mut text = Text::default();
         self.doors.write(&mut text);
         process::write(&mut text, &self.cpu);
+        known::write(known, &mut text);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
@@ -218,6 +232,10 @@ pub struct ModelMetrics {
     pub batch_rows: Histogram,
     /// See [`names::WASTED_SECONDS`].
     pub wasted_seconds: Counter,
+    /// See [`names::BATCHES`].
+    pub batches_in_place: IntCounter,
+    /// See [`names::BATCHES`].
+    pub batches_on_thread: IntCounter,
     /// See [`names::BATCH_RETRIES`].
     pub batch_retries: IntCounter,
     in_flight: IntGauge,

@@ -3,3 +3,4 @@
 mod formed;
 mod limits;
 mod poisoned;
+mod priorities;
