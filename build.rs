@@ -3,8 +3,10 @@
 use std::path::Path;
 
 /// Messages that both doors send: over HTTP they are the JSON that protobuf's field names give.
-const SPOKEN_IN_JSON: [&str; 9] = [
+const SPOKEN_IN_JSON: [&str; 11] = [
     "ModelStatistics",
+    "LearnedStatistics",
+    "LatencyPoint",
     "StatisticDuration",
     "InferStatistics",
     "InferResponseStatistics",

@@ -200,8 +200,17 @@ optimization { graph { level: -1 } } default_model_filename: "model.onnx"
 """
 
 
+CURVE = """spread 0.1
+largest 64
+work 1 seconds 0.001 seen 4
+work 64 seconds 0.02 seen 9
+end
+"""
+
+
 def settings():
     write("model_toml", "all", TOML)
+    write("curve", "all", CURVE)
     write("config_pbtxt", "all", PBTXT)
     for line, text in enumerate(PBTXT.splitlines()):
         write("config_pbtxt", f"line_{line}", text)

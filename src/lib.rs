@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md tells the way through this crate; each room's module says what it does and what it does not.
 
 pub mod app;
+pub mod capacity;
 pub mod config;
 pub mod contract;
 pub mod error;

@@ -3,6 +3,7 @@
 
 mod binary;
 mod coding;
+mod curve;
 mod head;
 mod json;
 mod load;
@@ -15,6 +16,7 @@ mod v1;
 
 pub use binary::binary;
 pub use coding::coding;
+pub use curve::curve;
 pub use head::head;
 pub use json::json;
 pub use load::load;
@@ -28,10 +30,11 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
+    ("curve", curve),
     ("head", head),
     ("json", json),
     ("load", load),

@@ -70,6 +70,7 @@ pub struct File {
     pub payload_log_header: Vec<String>,
     pub payload_log_annotation: Vec<String>,
     pub cores: Option<usize>,
+    pub state_dir: Option<String>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
 }
@@ -148,7 +149,7 @@ impl File {
             parameters_max,
             string_max
         );
-        fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, log_format, log_level);
+        fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, state_dir, log_format, log_level);
         fill!(shared_memory_prefix, shared_memory_regions_max);
         merged
     }

@@ -112,6 +112,11 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_CORES")]
     pub cores: Option<usize>,
 
+    /// Where learned latencies are kept, so that a restart starts knowing; "" for nowhere [default: tensorgate in
+    /// $XDG_CACHE_HOME or ~/.cache]
+    #[arg(long, value_name = "DIR", env = "TENSORGATE_STATE_DIR")]
+    pub state_dir: Option<String>,
+
     /// Settings in TOML, below environment and flags
     #[arg(long, value_name = "FILE", env = "TENSORGATE_CONFIG")]
     pub config: Option<PathBuf>,

@@ -2,6 +2,9 @@
 
 mod doors;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use self::doors::Reading;
 use super::guard::guard;
 use super::watch::watch;
@@ -83,6 +86,10 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         "what a disk holds, such as 1GiB",
         &mut repository.uploads_bytes_max,
     );
+    repository.state_directory = match &flags.state_dir {
+        Some(given) => (!given.is_empty()).then(|| given.into()),
+        None => usual_state_directory(|name| std::env::var_os(name)),
+    };
     if let Some(cores) = flags.cores {
         if cores == 0 {
             faults.push(Fault::new("--cores", "is 0, expected at least 1"));
@@ -90,6 +97,13 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         repository.cores = cores.max(1);
         repository.loads_at_once = repository.cores.div_ceil(2);
     }
+}
+
+/// Where caches of this user lie (XDG Base Directory Specification); `None` where nobody says.
+fn usual_state_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    caches.map(|caches| caches.join("tensorgate"))
 }
 
 fn shared_memory(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
@@ -124,4 +138,23 @@ pub(super) fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
     let hint =
         nearest(given, known.iter().copied()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
     Fault::new(key, format!("'{given}' is unknown, expected {}{hint}", known.join(" or ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_is_in_the_users_cache_unless_somebody_says_otherwise() {
+        let with = |set: &[(&str, &str)]| {
+            usual_state_directory(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+        };
+        assert_eq!(with(&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")]), Some("/c/tensorgate".into()));
+        assert_eq!(with(&[("XDG_CACHE_HOME", "relative"), ("HOME", "/h")]), Some("/h/.cache/tensorgate".into()));
+        assert_eq!(with(&[]), None);
+        let given = |text: &str| {
+            resolve(&Flags { state_dir: Some(text.into()), ..Flags::default() }).unwrap().repository.state_directory
+        };
+        assert_eq!((given(""), given("/s")), (None, Some("/s".into())));
+    }
 }

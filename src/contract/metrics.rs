@@ -14,6 +14,19 @@ pub const BATCH_ROWS: &str = "tensorgate_batch_rows";
 pub const CELLS: &str = "tensorgate_cells_total";
 /// Batches that failed and were retried request by request, by model and version.
 pub const BATCH_RETRIES: &str = "tensorgate_batch_retries_total";
+/// Batches executed, by model, version and place: "in_place", on the thread of the connections, or "thread", handed to one of
+/// its own.
+pub const BATCHES: &str = "tensorgate_batches_total";
+/// The learned latency of a batch, by model, version, work (rows; padded cells where models are padded) and quantile ("0.5",
+/// "0.95").
+pub const MODEL_LATENCY: &str = "tensorgate_model_latency_seconds";
+/// Rows per second that a version can serve within its objective, by model and version: what the learned latency, its
+/// instances and independent callers come to.
+pub const MODEL_CAPACITY: &str = "tensorgate_model_capacity_rows_per_second";
+/// Rows per second that arrive, refused ones included, by model and version.
+pub const MODEL_ARRIVALS: &str = "tensorgate_model_arrivals_rows_per_second";
+/// The latency objective, by model and version.
+pub const MODEL_OBJECTIVE: &str = "tensorgate_model_objective_seconds";
 /// Execution time spent on answers that nobody could use any more, by model and version.
 pub const WASTED_SECONDS: &str = "tensorgate_wasted_seconds_total";
 /// Requests accepted and not yet answered, by model and version.

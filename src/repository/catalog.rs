@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::watch;
@@ -10,6 +11,9 @@ use super::{Model, ModelSummary};
 use crate::error::{Error, Result};
 use crate::model::settings::nearest;
 use crate::model::{ModelName, ModelState, Version, VersionStatus};
+
+/// When a model that is loading is asked for again: most are loaded by then.
+const LOADING: Duration = Duration::from_secs(1);
 
 /// One model: its ready versions for the request path, and what every version is doing for the index.
 #[derive(Default)]
@@ -180,7 +184,8 @@ fn is_unloaded(state: &ModelState) -> bool {
     matches!(state, ModelState::Unavailable(reason) if reason == "unloaded" || reason == "not loaded")
 }
 
-fn unknown_model(name: &str, known: Vec<ModelName>) -> Error {
+/// What is said of a model that there is not, with the one that was most likely meant.
+pub(super) fn unknown_model(name: &str, known: Vec<ModelName>) -> Error {
     let shown: String = name.chars().take(100).collect();
     let hint = match nearest(name, known.iter().map(ModelName::as_str)) {
         Some(near) => format!(", did you mean '{near}'?"),
@@ -209,7 +214,8 @@ fn not_ready(name: &str, version: Option<Version>, state: &ModelState) -> Error 
         ModelState::Unavailable(reason) => reason.clone(),
         other => other.name().to_lowercase(),
     };
-    Error::unavailable(format!("model '{name}'{version} is not ready: {reason}"))
+    let error = Error::unavailable(format!("model '{name}'{version} is not ready: {reason}"));
+    if *state == ModelState::Loading { error.with_retry_after(LOADING) } else { error }
 }
 
 #[cfg(test)]
@@ -249,5 +255,6 @@ mod tests {
         catalog.set_state(&name, Version::ONE, ModelState::Loading);
         let error = catalog.resolve("m", Some("1")).err().unwrap();
         assert_eq!(error.message(), "model 'm' version 1 is not ready: loading");
+        assert_eq!(error.retry_after(), Some(LOADING));
     }
 }

@@ -7,16 +7,18 @@ mod outcomes;
 mod wanting;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::RepositoryConfig;
 use super::catalog::Catalog;
+use super::curves::{CurveFile, CurveStore};
 use super::disk::{Brought, Disk};
 use super::layout::{ModelListing, VersionFiles};
-use super::loader::{self, Loaded, Runtimes};
+use super::loader::{self, Loaded, Runtimes, Surroundings};
 use super::policy::{self, Action, Fingerprint, Id, Phase};
 use super::upload::Upload;
 use crate::error::{Error, Result};
@@ -54,11 +56,17 @@ impl Lifecycle {
         let cores = Cores::new(config.cores);
         let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
         let disk = Arc::new(Disk::new(&config));
+        let curves = config.state_directory.as_deref().and_then(CurveStore::open);
+        if curves.is_some() {
+            tokio::spawn(keep_curves(Arc::downgrade(&catalog), config.curves_kept_every));
+        }
+        let (cores_given, objective) = (config.cores, config.objective);
+        let surroundings = Surroundings { runtimes, curves, cores: cores_given, objective };
         let mut keeper = Keeper {
             config,
             disk: Arc::clone(&disk),
             catalog,
-            runtimes,
+            surroundings,
             telemetry,
             cores,
             loads,
@@ -133,12 +141,29 @@ struct Waiting {
     load: bool,
 }
 
+/// The end of a version's scheduler, and where what it has learned is kept.
+struct Stopping {
+    stopped: Stopped,
+    curve_file: Option<Arc<CurveFile>>,
+}
+
+impl Stopping {
+    /// Waits until every request is answered, and keeps what was learned.
+    async fn done(self) {
+        // An error means that it has stopped.
+        let Ok(curve) = self.stopped.await else { return };
+        if let Some(file) = self.curve_file {
+            let _ = blocking(move || file.save(&curve)).await;
+        }
+    }
+}
+
 /// The task.
 struct Keeper {
     config: RepositoryConfig,
     disk: Arc<Disk>,
     catalog: Arc<Catalog>,
-    runtimes: Arc<Runtimes>,
+    surroundings: Surroundings,
     telemetry: Arc<Telemetry>,
     cores: Arc<Cores>,
     loads: Arc<Semaphore>,
@@ -146,8 +171,8 @@ struct Keeper {
     wanted: BTreeMap<Id, Fingerprint>,
     actual: BTreeMap<Id, Phase>,
     files: BTreeMap<Id, Files>,
-    /// Resolves when the scheduler of a version that serves has ended.
-    stopping: BTreeMap<Id, Stopped>,
+    /// Tells when the scheduler of a version that serves has ended.
+    stopping: BTreeMap<Id, Stopping>,
     waiting: Vec<Waiting>,
 }
 
@@ -237,8 +262,7 @@ impl Keeper {
         };
         self.set_state(&id, ModelState::Loading);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
-        let (runtimes, loads, ended) = (Arc::clone(&self.runtimes), Arc::clone(&self.loads), self.ended.clone());
-        let (cores, objective) = (self.config.cores, self.config.objective);
+        let (surroundings, loads, ended) = (self.surroundings.clone(), Arc::clone(&self.loads), self.ended.clone());
         tokio::spawn(async move {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
@@ -246,7 +270,7 @@ impl Keeper {
             let load = move || {
                 // All of it, so that what was brought stays while it is read.
                 let files = files;
-                loader::load(&runtimes, &files.listing, &files.version, cores, objective)
+                loader::load(&surroundings, &files.listing, &files.version)
             };
             let loaded = blocking(load).await.and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.
@@ -260,13 +284,23 @@ impl Keeper {
         self.actual.insert(id.clone(), Phase::Unloading);
         let (stopped, ended) = (self.stopping.remove(&id), self.ended.clone());
         tokio::spawn(async move {
-            if let Some(stopped) = stopped {
-                // An error means that it has stopped.
-                let _ = stopped.await;
+            if let Some(stopping) = stopped {
+                stopping.done().await;
             }
             let _ = blocking(release_free_memory).await;
             let _ = ended.send(Ended::Unloaded(id));
         });
+    }
+}
+
+/// Writes down what versions that serve have learned, as often as `every`, until there is no repository any more.
+async fn keep_curves(catalog: Weak<Catalog>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(models) = catalog.upgrade().map(|catalog| catalog.all_ready()) else { return };
+        for model in models {
+            model.keep_curve().await;
+        }
     }
 }
 

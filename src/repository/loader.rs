@@ -1,13 +1,16 @@
-//! From files to something that runs: choose a runtime, load, check against the settings, warm up, choose threads.
+//! From files to something that runs: choose a runtime, load, check against the settings, warm up, choose threads. What an
+//! earlier load has learned of the same bytes on the same hardware is known from the start, and corrected by the warm-up.
 //!
 //! Blocking, and free of any state: the lifecycle runs it on a thread of its own.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::curves::{CurveFile, CurveKey, CurveStore};
+use super::digest::digest;
 use super::labels;
 use super::layout::{ModelListing, VersionFiles};
 use super::policy::Fingerprint;
@@ -16,14 +19,7 @@ use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
 use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime};
-use crate::scheduler::{BatchLimits, Batching, Padded, SchedulerConfig, WarmUp, warm_up};
-
-/// A model whose single row takes longer than this on one thread is tried on all of them: its latency counts for more than
-/// the throughput that one thread an instance gives. A tenth of the default objective.
-const WIDE_FROM: Duration = Duration::from_millis(10);
-
-/// How much quicker all threads must make it to be worth having.
-const WIDE_GAIN: f64 = 1.3;
+use crate::scheduler::{BatchLimits, Batching, Curve, Padded, Priority, SchedulerConfig, WarmUp, capacity_of, warm_up};
 
 /// The engines of this process.
 pub struct Runtimes {
@@ -72,6 +68,10 @@ pub(super) struct Loaded {
     pub(super) model: Arc<dyn LoadedModel>,
     pub(super) instances: Vec<Box<dyn Instance>>,
     pub(super) warm_up: WarmUp,
+    /// Where what is learned is kept, if it is.
+    pub(super) curve_file: Option<Arc<CurveFile>>,
+    /// The SHA-256 of the artifact, where one was needed.
+    pub(super) digest: Option<String>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
     pub(super) runtime: &'static str,
@@ -96,48 +96,42 @@ pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Finge
     hasher.finish()
 }
 
-/// Loads and warms up one version, with at most `cores` cores; `objective` is for settings that state none.
+/// What loads share.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) runtimes: Arc<Runtimes>,
+    /// Where learned curves are kept, if they are.
+    pub(super) curves: Option<Arc<CurveStore>>,
+    /// Cores that a version may use.
+    pub(super) cores: usize,
+    /// The objective of settings that state none, where somebody stated one.
+    pub(super) objective: Option<Duration>,
+}
+
+/// Loads and warms up one version.
 ///
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] with the reason, naming the file.
-pub(super) fn load(
-    runtimes: &Runtimes,
-    listing: &ModelListing,
-    files: &VersionFiles,
-    cores: usize,
-    objective: Option<Duration>,
-) -> Result<Loaded> {
+pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &VersionFiles) -> Result<Loaded> {
     if let Some(fault) = &files.fault {
         return Err(Error::unavailable(fault.clone()));
     }
     let settings = &listing.settings;
     // Before the model: a file that is missing is told at once.
     let labels = labels::read(listing)?;
-    let runtime = runtimes.choose(settings.runtime)?;
-    let narrow = settings.threads.map_or(1, NonZeroUsize::get);
-    let mut attempt = match narrow {
-        1 => unhurried(|| Attempt::run(runtime, settings, files, narrow))?,
-        _ => Attempt::run(runtime, settings, files, narrow)?,
+    let runtime = surroundings.runtimes.choose(settings.runtime)?;
+    let digest = match surroundings.curves {
+        Some(_) if settings.runtime.needs_file() => digest_of(files),
+        _ => None,
     };
-    let alone = attempt.warm_up.curve.centre(1);
-    let (mut instances, mut threads) = (cores, narrow);
-    if settings.threads.is_none() && cores > 1 && alone > WIDE_FROM {
-        let wide = Attempt::run(runtime, settings, files, cores)?;
-        if wide.warm_up.curve.centre(1).mul_f64(WIDE_GAIN) < alone {
-            (attempt, instances, threads) = (wide, 1, cores);
-        }
-    } else if narrow > 1 {
-        instances = cores.div_ceil(narrow);
-    }
-    let instances = settings.instances.map_or(instances, NonZeroUsize::get);
+    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
+    let attempt = source.best()?;
     let mut made = vec![attempt.instance];
-    while made.len() < instances {
+    while made.len() < attempt.instances {
         made.push(attempt.model.instance()?);
     }
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
-    let scheduler = scheduler_config(settings, &attempt.warm_up, cores, objective);
-    let scheduler = SchedulerConfig { threads, ..scheduler };
     let outputs = &attempt.model.signature().outputs;
     let labels = outputs.iter().map(|spec| labels.get(&*spec.name).cloned().unwrap_or_default()).collect();
     Ok(Loaded {
@@ -145,10 +139,13 @@ pub(super) fn load(
         model: attempt.model,
         instances: made,
         warm_up: attempt.warm_up,
+        curve_file: attempt.curve_file,
+        digest,
         runtime: runtime.name(),
         platform: runtime.platform(),
-        scheduler,
-        shares_cores: settings.instances.is_none() && settings.threads.is_none(),
+        scheduler: attempt.scheduler,
+        // Whoever states a share wants one, with instances pinned too.
+        shares_cores: settings.instances.is_none() && settings.threads.is_none() || settings.weight.is_some(),
         request_rows_max,
         settings: settings.clone(),
     })
@@ -166,15 +163,67 @@ fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     done.unwrap_or_else(|_| Err(Error::internal("a load panicked")))
 }
 
+/// The digest of the artifact. One that cannot be read fails to load, which says why.
+fn digest_of(files: &VersionFiles) -> Option<String> {
+    let read = || digest(&files.path).map_err(|cause| Error::unavailable(cause.to_string()));
+    unhurried(read).ok()
+}
+
+/// What is loaded.
+struct Source<'a> {
+    surroundings: &'a Surroundings,
+    runtime: &'a dyn Runtime,
+    settings: &'a ModelSettings,
+    files: &'a VersionFiles,
+    digest: Option<&'a str>,
+}
+
 /// One load with a number of threads, and what its warm-up showed.
 struct Attempt {
     model: Arc<dyn LoadedModel>,
     instance: Box<dyn Instance>,
     warm_up: WarmUp,
+    curve_file: Option<Arc<CurveFile>>,
+    instances: usize,
+    scheduler: SchedulerConfig,
 }
 
 impl Attempt {
-    fn run(runtime: &dyn Runtime, settings: &ModelSettings, files: &VersionFiles, threads: usize) -> Result<Self> {
+    fn offer(&self) -> Offer {
+        Offer::of(&self.warm_up.curve, &self.scheduler.limits, self.instances, 1.0)
+    }
+
+    /// What all of `cores` threads for one execution would give, did they make it as many times as fast.
+    fn ideal(&self, cores: usize, instances: usize) -> Offer {
+        Offer::of(&self.warm_up.curve, &self.scheduler.limits, instances, cores as f64)
+    }
+}
+
+impl Source<'_> {
+    /// Loads with as many threads as the settings say; else with one for each of many instances or all for one, whichever
+    /// serves more.
+    fn best(&self) -> Result<Attempt> {
+        let cores = self.surroundings.cores;
+        let threads = self.settings.threads.map_or(1, NonZeroUsize::get);
+        let narrow = match threads {
+            1 => unhurried(|| self.attempt(1, cores))?,
+            _ => self.attempt(threads, cores.div_ceil(threads))?,
+        };
+        if self.settings.threads.is_some() || cores == 1 {
+            return Ok(narrow);
+        }
+        // With threads that cost nothing: if even that would not be chosen, the second load is saved.
+        let offer = narrow.offer();
+        let ideal = narrow.ideal(cores, self.settings.instances.map_or(1, NonZeroUsize::get));
+        if !ideal.is_better_than(&offer) {
+            return Ok(narrow);
+        }
+        let wide = self.attempt(cores, 1)?;
+        Ok(if wide.offer().is_better_than(&offer) { wide } else { narrow })
+    }
+
+    fn attempt(&self, threads: usize, instances: usize) -> Result<Attempt> {
+        let Self { runtime, settings, files, .. } = self;
         let artifact = Artifact {
             path: files.path.clone(),
             threads,
@@ -190,7 +239,88 @@ impl Attempt {
         } else {
             WarmUp::skipped(model.signature())
         };
-        Ok(Self { model, instance, warm_up })
+        let curve_file = self.curve_file(threads, &warm_up.padded).map(Arc::new);
+        let kept = curve_file.as_ref().and_then(|file| file.read());
+        let curve = kept.map(|kept| kept.corrected_by(&warm_up.curve));
+        let warm_up = WarmUp { curve: curve.unwrap_or(warm_up.curve), ..warm_up };
+        let Surroundings { cores, objective, .. } = *self.surroundings;
+        let scheduler = SchedulerConfig { threads, ..scheduler_config(settings, &warm_up, cores, objective) };
+        let instances = settings.instances.map_or(instances, NonZeroUsize::get);
+        Ok(Attempt { model, instance, warm_up, curve_file, instances, scheduler })
+    }
+
+    /// Where what is learned of executions with `threads` threads is kept. Work is another where rows are padded.
+    fn curve_file(&self, threads: usize, padded: &Padded) -> Option<CurveFile> {
+        let store = self.surroundings.curves.as_ref()?;
+        // Without a digest nobody knows what the file would be about.
+        let digest = match self.settings.runtime.needs_file() {
+            true => self.digest?.to_owned(),
+            false => String::new(),
+        };
+        let runtime = format!("{} {}", self.runtime.name(), self.runtime.version());
+        let work = if matches!(padded, Padded::Verified(_)) { "cells" } else { "rows" };
+        let settings = format!("{work} {}", executed_settings(self.settings));
+        Some(store.file(&CurveKey { digest, runtime, threads, cores: self.surroundings.cores, settings }))
+    }
+}
+
+/// The settings without those that change what is run when, and not how long it takes. Whatever is added to settings counts
+/// until somebody says that it does not.
+fn executed_settings(settings: &ModelSettings) -> String {
+    let defaults = ModelSettings::default();
+    let executed = ModelSettings {
+        version_policy: defaults.version_policy,
+        max_batch_rows: None,
+        max_queue_delay: None,
+        queue_max: None,
+        queue_bytes_max: None,
+        queue_timeout: None,
+        late_is_delayed: false,
+        priority_levels: None,
+        default_priority_level: None,
+        priority_timeouts: Vec::new(),
+        weight: None,
+        instances: None,
+        threads: None,
+        slo: None,
+        ..settings.clone()
+    };
+    // Plain data, and its debug form shows all of it.
+    format!("{executed:?}")
+}
+
+/// What a choice of threads gives.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    /// Rows per second within the objective.
+    capacity: f64,
+    /// Time of a single row, and the objective that it is seen against.
+    alone: Duration,
+    objective: Duration,
+}
+
+/// Capacities that differ by less are alike: warm-ups measure no better.
+const ALIKE: f64 = 1.1;
+
+/// How much quicker a single row must be where capacities are alike, and the share of the objective from which on that
+/// matters: what takes less is quick enough.
+const QUICKER: f64 = 1.3;
+const NOTICED: f64 = 0.1;
+
+impl Offer {
+    fn of(curve: &Curve, limits: &BatchLimits, instances: usize, speedup: f64) -> Self {
+        // The first run was of one row, which is several units of work where rows are padded.
+        let unit = curve.points().next().map_or(1, |point| point.work);
+        let capacity = capacity_of(curve, limits, unit, instances, speedup).rows_per_second;
+        Self { capacity, alone: curve.centre(unit).div_f64(speedup), objective: limits.objective }
+    }
+
+    /// More is served within the objective; or as much, and a row alone is answered clearly sooner.
+    fn is_better_than(&self, other: &Offer) -> bool {
+        let more = self.capacity > other.capacity * ALIKE;
+        let as_much = self.capacity * ALIKE >= other.capacity;
+        let noticed = other.alone > other.objective.mul_f64(NOTICED);
+        more || as_much && noticed && self.alone.mul_f64(QUICKER) < other.alone
     }
 }
 
@@ -238,13 +368,67 @@ fn scheduler_config(
         Padded::Verified(padding) => Some(Arc::clone(padding)),
         Padded::Undeclared | Padded::Off { .. } => None,
     };
+    let of_level = |(level, timeout): &(NonZeroU16, Duration)| (Priority::level(level.get()), *timeout);
     SchedulerConfig {
         limits,
         padding,
         queue_max: settings.queue_max.unwrap_or(defaults.queue_max),
         queue_timeout: settings.queue_timeout,
+        queue_bytes_max: settings.queue_bytes_max.unwrap_or(defaults.queue_bytes_max),
+        late_is_delayed: settings.late_is_delayed,
+        top_class: settings.priority_levels.map_or(Priority::NORMAL, |_| Priority::level(1)),
+        class_timeouts: settings.priority_timeouts.iter().map(of_level).collect(),
+        weight: settings.weight.map_or(1.0, |thousandths| f64::from(thousandths.get()) / 1000.0),
         in_place_max: defaults.in_place_max,
         objective_stated: stated.is_some(),
         threads: defaults.threads,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn linear(fixed: u64, each: u64) -> Curve {
+        let mut curve = Curve::default();
+        for rows in [1, 2, 4, 8] {
+            curve.note(rows, Duration::from_micros(fixed + each * rows as u64));
+        }
+        curve
+    }
+
+    fn offers(curve: &Curve, speedup: f64) -> (Offer, Offer) {
+        let limits = BatchLimits::default();
+        (Offer::of(curve, &limits, 2, 1.0), Offer::of(curve, &limits, 1, speedup))
+    }
+
+    #[test]
+    fn many_instances_serve_a_model_that_is_quick_alone_and_threads_one_that_would_miss_its_objective() {
+        let (narrow, wide) = offers(&linear(100, 1000), 1.6);
+        assert!(!wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
+        let (narrow, wide) = offers(&linear(0, 85_000), 1.6);
+        assert!(wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
+        // Beyond its objective either way: then at least soon.
+        let (narrow, wide) = offers(&linear(0, 900_000), 1.6);
+        assert!(wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
+        let (narrow, wide) = offers(&linear(0, 900_000), 1.1);
+        assert!(!wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
+    }
+
+    #[test]
+    fn a_model_that_is_quick_enough_is_not_loaded_twice() {
+        for (fixed, each) in [(20, 5), (100, 50), (1_000, 200)] {
+            let (narrow, ideal) = offers(&linear(fixed, each), 2.0);
+            assert!(!ideal.is_better_than(&narrow), "{narrow:?} {ideal:?}");
+        }
+    }
+
+    #[test]
+    fn what_changes_no_execution_changes_no_key() {
+        let settings = ModelSettings::default();
+        let objective = ModelSettings { slo: Some(Duration::from_millis(5)), ..settings.clone() };
+        assert_eq!(executed_settings(&objective), executed_settings(&settings));
+        let other = ModelSettings { runtime: RuntimeChoice::Tract, ..settings.clone() };
+        assert_ne!(executed_settings(&other), executed_settings(&settings));
     }
 }

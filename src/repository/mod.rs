@@ -5,6 +5,8 @@
 //! look-up, no lock held while a model runs.
 
 mod catalog;
+mod curves;
+mod digest;
 mod disk;
 mod labels;
 pub mod layout;
@@ -12,23 +14,26 @@ mod lifecycle;
 mod loader;
 mod model;
 pub mod policy;
+mod profile;
 mod upload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{LoadOverrides, LoadParameter, ModelName, ModelState, Version, VersionStatus};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Known, Telemetry};
 
 use catalog::Catalog;
 use lifecycle::Lifecycle;
 pub use loader::Runtimes;
 pub use model::Model;
+pub use profile::{Profile, ProfiledSize, profile};
 
 /// Who decides which models are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -58,6 +63,10 @@ pub struct RepositoryConfig {
     /// Bytes that the files of all load requests may take on disk while models are served from them. Default 1 GiB: sixteen
     /// of the largest bodies, and less than a container's usual scratch space.
     pub uploads_bytes_max: usize,
+    /// Where learned latencies are kept from one start to the next; without it, nowhere.
+    pub state_directory: Option<PathBuf>,
+    /// How often they are written down where they have changed. Default 1 min: what a process that is killed forgets.
+    pub curves_kept_every: Duration,
     /// Loads that run at once. Default half the cores, so that the others go on serving meanwhile.
     pub loads_at_once: usize,
 }
@@ -73,6 +82,8 @@ impl Default for RepositoryConfig {
             objective: None,
             cores,
             uploads_bytes_max: 1 << 30,
+            state_directory: None,
+            curves_kept_every: Duration::from_secs(60),
             loads_at_once: cores.div_ceil(2),
         }
     }
@@ -170,6 +181,12 @@ impl Repository {
             // Resolved too, so that a model that is not there or not ready says so.
             (Some(name), None) => self.resolve(name, None).map(|_| self.catalog.ready(name)),
         }
+    }
+
+    /// What the schedulers of all versions that serve have learned.
+    pub async fn known(&self) -> Vec<Known> {
+        let models = self.catalog.all_ready();
+        join_all(models.iter().map(|model| model.known())).await
     }
 
     /// Checks that a repository holds `name`, ready or not.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::Result;
-use crate::infer::{Labels, Parameters, ValidRequest};
+use super::curves::CurveFile;
+use crate::error::{Error, Result};
+use crate::infer::{Labels, ParameterValue, Parameters, ValidRequest};
 use crate::model::{ModelName, ModelSettings, Signature, Version};
-use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig};
-use crate::telemetry::ModelMetrics;
+use crate::scheduler::curve::Point;
+use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
+use crate::telemetry::{Known, KnownPoint, ModelMetrics};
 
 /// A ready version. Whoever holds it may submit to it, also after it was taken out of service: it goes when the last
 /// holder lets go, so that no request that found it is lost.
@@ -28,6 +30,8 @@ pub struct Model {
     pub(super) batching: Batching,
     pub(super) scheduler: Scheduler,
     pub(super) metrics: Arc<ModelMetrics>,
+    pub(super) digest: Option<String>,
+    pub(super) curve_file: Option<Arc<CurveFile>>,
 }
 
 impl Model {
@@ -109,6 +113,40 @@ impl Model {
         &self.metrics
     }
 
+    /// The SHA-256 of its artifact, as lowercase hexadecimal digits; known where learned latencies are kept.
+    pub fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// Writes down what the scheduler has learned, where that is kept and has changed.
+    pub(super) async fn keep_curve(&self) {
+        let Some(file) = self.curve_file.clone() else { return };
+        let Some(learned) = self.scheduler.learned().await else { return };
+        // A panic in there is in the log.
+        let _ = tokio::task::spawn_blocking(move || file.save(&learned.curve)).await;
+    }
+
+    /// What the scheduler has learned up to now, and what follows from it.
+    pub async fn known(&self) -> Known {
+        let learned = self.scheduler.learned().await;
+        let learned = learned.unwrap_or_default();
+        let (curve, limits) = (&learned.curve, &self.scheduling.limits);
+        let capacity = capacity_of(curve, limits, learned.unit, self.instances, 1.0);
+        let point = |point: Point| {
+            let Point { work, centre, upper, seen } = point;
+            KnownPoint { work, centre, upper, seen }
+        };
+        Known {
+            model: self.name.to_string(),
+            version: self.version.to_string(),
+            objective: limits.objective,
+            capacity: capacity.rows_per_second,
+            batch: capacity.batch,
+            arrivals: learned.rows_per_second,
+            latency: curve.points().map(point).collect(),
+        }
+    }
+
     /// Whether a request that has arrived could be answered before `deadline`, or else within the objective; a refusal is
     /// counted.
     ///
@@ -121,16 +159,104 @@ impl Model {
         })
     }
 
-    /// Runs a request that fits [`Model::signature`].
+    /// Runs a request that fits [`Model::signature`]. The parameter `priority` is acted on here.
     ///
     /// # Errors
-    /// Those of [`Scheduler::submit`].
+    /// Those of [`Scheduler::submit`]; `InvalidRequest` for a priority that the model does not have.
     pub async fn submit(
         &self,
         request: ValidRequest,
-        parameters: Parameters,
+        mut parameters: Parameters,
         deadline: Option<Instant>,
     ) -> Result<Executed> {
-        self.scheduler.submit(request, parameters, deadline, Priority::NORMAL).await
+        // Taken out, so that requests which differ in nothing else may share a batch.
+        let asked = parameters.remove(PRIORITY);
+        let priority = priority(&self.settings, asked.as_ref())?;
+        self.scheduler.submit(request, parameters, deadline, priority).await
+    }
+}
+
+/// The request parameter that says how important a request is (Triton's schedule policy extension).
+const PRIORITY: &str = "priority";
+
+/// Its value for work that only fills what is left over; ours.
+const LOW: &str = "low";
+
+/// The class of a request that asks for the priority `asked`: one of the model's levels, 0 for their default, or "low". A
+/// model that has no levels takes every number for its default, as Triton does.
+fn priority(settings: &ModelSettings, asked: Option<&ParameterValue>) -> Result<Priority> {
+    let usual = settings.priority_default().map_or(Priority::NORMAL, Priority::level);
+    let level = match asked {
+        None => return Ok(usual),
+        Some(ParameterValue::String(text)) if text == LOW => return Ok(Priority::LOW),
+        Some(ParameterValue::Int64(level)) => u64::try_from(*level).ok(),
+        Some(ParameterValue::Uint64(level)) => Some(*level),
+        Some(ParameterValue::String(text)) => text.parse().ok(),
+        Some(ParameterValue::Bool(_) | ParameterValue::Double(_)) => None,
+    };
+    match (level, settings.priority_levels) {
+        (Some(0), _) | (Some(_), None) => return Ok(usual),
+        (Some(level), Some(levels)) if level <= levels.get().into() => {
+            return Ok(Priority::level(u16::try_from(level).unwrap_or(u16::MAX)));
+        }
+        _ => {}
+    }
+    let shown = match asked {
+        Some(ParameterValue::String(text)) => format!("'{}'", text.chars().take(40).collect::<String>()),
+        Some(ParameterValue::Int64(number)) => number.to_string(),
+        Some(ParameterValue::Uint64(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    let range = match settings.priority_levels {
+        Some(levels) => format!("1 (first) to {levels} (last), 0 for the default"),
+        None => "0, since the model has no priority_levels".into(),
+    };
+    Err(Error::invalid(format!("parameter '{PRIORITY}' is {shown}, expected {range}, or \"{LOW}\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn with_levels(levels: u16, default: Option<u16>) -> ModelSettings {
+        let (levels, default) = (NonZeroU16::new(levels), default.and_then(NonZeroU16::new));
+        ModelSettings { priority_levels: levels, default_priority_level: default, ..ModelSettings::default() }
+    }
+
+    #[test]
+    fn a_priority_is_a_level_of_the_model_its_default_or_low() {
+        let levels = with_levels(3, Some(2));
+        let of = |settings: &ModelSettings, value| priority(settings, Some(&value)).unwrap();
+        assert_eq!(priority(&levels, None).unwrap(), Priority::level(2));
+        assert_eq!(of(&levels, ParameterValue::Uint64(0)), Priority::level(2));
+        assert_eq!(of(&levels, ParameterValue::Int64(1)), Priority::level(1));
+        assert_eq!(of(&levels, ParameterValue::String("3".into())), Priority::level(3));
+        assert_eq!(of(&levels, ParameterValue::String("low".into())), Priority::LOW);
+        assert_eq!(priority(&with_levels(3, None), None).unwrap(), Priority::level(3));
+        let plain = ModelSettings::default();
+        assert_eq!(priority(&plain, None).unwrap(), Priority::NORMAL);
+        assert_eq!(of(&plain, ParameterValue::Int64(7)), Priority::NORMAL);
+    }
+
+    #[test]
+    fn a_priority_that_there_is_not_is_refused_with_the_range() {
+        let levels = with_levels(3, None);
+        for value in [
+            ParameterValue::Int64(4),
+            ParameterValue::Int64(-1),
+            ParameterValue::Double(1.0),
+            ParameterValue::Bool(true),
+            ParameterValue::String("high".into()),
+            ParameterValue::Uint64(u64::MAX),
+        ] {
+            let error = priority(&levels, Some(&value)).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidRequest);
+            assert!(error.message().contains("1 (first) to 3 (last)"), "{error}");
+        }
+        let error = priority(&ModelSettings::default(), Some(&ParameterValue::Int64(-1))).unwrap_err();
+        assert!(error.message().contains("no priority_levels"), "{error}");
     }
 }

@@ -50,6 +50,11 @@ pub trait Runtime: Send + Sync {
     /// The platform name that metadata report, in the words of V2 servers: "onnxruntime_onnx".
     fn platform(&self) -> &'static str;
 
+    /// Which engine exactly: another one takes other times. Those that are part of this program have its version.
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").into()
+    }
+
     /// Loads `artifact`.
     ///
     /// # Errors

@@ -12,6 +12,8 @@
 //! makes the upper quantile of a prediction out of its centre (Robbins and Monro 1951: a step up by `0.95 s` where the
 //! residual is above, down by `0.05 s` where it is below).
 
+mod text;
+
 use std::time::Duration;
 
 /// Knots: two to an octave up to 2^31 units of work.
@@ -183,6 +185,16 @@ impl Curve {
         good
     }
 
+    /// This curve, which was learned earlier, with what has just been `measured`: twice, so that one of a machine that has
+    /// changed comes most of the way.
+    #[must_use]
+    pub fn corrected_by(mut self, measured: &Curve) -> Self {
+        for _ in 0..2 {
+            measured.points().for_each(|point| self.note(point.work, point.centre));
+        }
+        self
+    }
+
     /// What was measured, by ascending work.
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         Bits(self.measured).map(|knot| Point {
@@ -229,12 +241,21 @@ impl Curve {
 
     /// `knot` has news: smaller sizes take no longer, larger ones no less.
     fn keep_monotone(&mut self, knot: usize) {
-        let news = self.logs[knot];
-        for other in Bits(self.measured) {
-            let known = self.logs[other];
-            if if other < knot { known > news } else { known < news } {
-                self.set(other, news);
+        let (mut below, above) = (self.measured & !(u64::MAX << knot), self.measured & (u64::MAX << knot));
+        let mut bound = self.logs[knot];
+        // Those further off have moved too, each by a share of its own.
+        while let Some(other) = highest(below) {
+            below &= !(1 << other);
+            if self.logs[other] > bound {
+                self.set(other, bound);
             }
+            bound = self.logs[other];
+        }
+        for other in Bits(above) {
+            if other > knot && self.logs[other] < bound {
+                self.set(other, bound);
+            }
+            bound = self.logs[other];
         }
     }
 

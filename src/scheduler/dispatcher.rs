@@ -11,14 +11,15 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::SchedulerConfig;
 use super::batch::{Batch, Ran, Stop};
 use super::cores::Share;
-use super::inbox::{Contents, Inbox};
+use super::curve::Curve;
+use super::inbox::{Contents, Inbox, RowsByClass, add_rows};
 use super::job::{Job, Ticket};
 use super::padding::Padding;
 use super::planner::{Next, Planner, Shed};
 use super::queue::Item;
+use super::{Learned, SchedulerConfig};
 use crate::error::Error;
 use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
@@ -94,7 +95,8 @@ impl Dispatcher {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Runs until nothing more comes and all is answered; gives what was learned.
+    pub(super) async fn run(mut self) -> Curve {
         let mut wake_at = None;
         loop {
             self.wait(wake_at).await;
@@ -104,7 +106,7 @@ impl Dispatcher {
             self.take_in();
             wake_at = self.dispatch();
             if self.contents.closed && self.planner.is_empty() && self.running.is_empty() {
-                return;
+                return self.planner.curve().clone();
             }
         }
     }
@@ -128,6 +130,12 @@ impl Dispatcher {
             self.finish(finished);
         }
         self.contents.finished = finished;
+        for reply in self.contents.asked.drain(..) {
+            let planner = &self.planner;
+            let (rows_per_second, unit) = (planner.rows_per_second(), planner.unit());
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(Learned { curve: planner.curve().clone(), rows_per_second, unit });
+        }
         for job in self.contents.jobs.drain(..) {
             let (arrived, due, class) = (job.ticket.arrived, job.ticket.due, job.ticket.class);
             let parts = if self.joining && job.request.rows > 1 {
@@ -179,8 +187,9 @@ impl Dispatcher {
         if let Some(share) = self.share.as_ref().filter(|_| self.planner.is_empty()) {
             share.renounce();
         }
-        let outlook = self.planner.outlook(Instant::now());
-        self.inbox.publish(outlook, self.planner.rows_ahead(), self.planner.unit());
+        let mut rows = RowsByClass::new();
+        self.planner.rows_by_lane().for_each(|(class, waiting)| add_rows(&mut rows, class, waiting));
+        self.inbox.publish(self.planner.outlook(Instant::now()), rows, self.planner.unit());
         wake_at
     }
 
@@ -228,12 +237,14 @@ impl Dispatcher {
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
         let alone = self.planner.is_empty() || self.instances == 1;
         if !has_cores || short && alone {
+            self.metrics.batches_in_place.inc();
             let ran = batch.run(instance.as_mut(), &self.metrics, &Stop::default());
             self.idle.push(instance);
             self.give_cores_back(has_cores, ran.busy);
             self.answer(tickets, work, ran);
             return;
         }
+        self.metrics.batches_on_thread.inc();
         self.started += 1;
         let (number, stop) = (self.started, Arc::new(Stop::new(instance.interrupt())));
         self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop) });

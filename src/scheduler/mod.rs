@@ -22,11 +22,13 @@ mod tests;
 mod warm_up;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::capacity::{self, Capacity, Conditions};
 use crate::error::{Error, Result};
 use crate::infer::{Parameters, ValidRequest};
 use crate::runtime::{Instance, LoadedModel};
@@ -43,7 +45,7 @@ pub use padding::Padding;
 use planner::{Due, Planner};
 pub use policy::BatchLimits;
 pub use queue::Priority;
-pub use warm_up::{Batching, Padded, WarmUp, warm_up};
+pub use warm_up::{Batching, Padded, WarmUp, profile, warm_up};
 
 /// An objective that somebody stated is stretched to this many times what a request takes alone, where it takes that long:
 /// half of it for the request before.
@@ -51,6 +53,10 @@ const STRETCH_STATED: u32 = 2;
 
 /// The default objective was stated by nobody: a model too slow for it still serves a few callers at once.
 const STRETCH_DEFAULT: u32 = 8;
+
+/// Requests that only fill what is left over, and those that are delayed when they are late, may wait so many times as long as
+/// others: as long as one that was late.
+const PATIENCE: u32 = 10;
 
 /// Bounds of one scheduler.
 #[derive(Clone, Debug)]
@@ -66,6 +72,17 @@ pub struct SchedulerConfig {
     pub in_place_max: Duration,
     /// How long a request that brings no deadline may wait; `None` for as long as the objective allows.
     pub queue_timeout: Option<Duration>,
+    /// Bytes that the inputs of requests which wait or run may take; a single request may always. Default 256 MiB: 4096
+    /// requests of 64 KiB, above which `--buffered-max` bounds the bodies of all models together too.
+    pub queue_bytes_max: usize,
+    /// Whether a request that has waited for `queue_timeout` is answered after all others instead of refused.
+    pub late_is_delayed: bool,
+    /// The most important class that requests may have: what is asked for before a body is read is asked for it.
+    pub top_class: Priority,
+    /// Time-outs of single priorities, in place of `queue_timeout`.
+    pub class_timeouts: Vec<(Priority, Duration)>,
+    /// The share of cores that this version gets where there are too few, beside that of the others; above zero.
+    pub weight: f64,
     /// Threads that one execution takes.
     pub threads: usize,
     /// Whether somebody stated the objective in `limits`: then a model that is too slow for it sheds what comes too late.
@@ -82,6 +99,11 @@ impl Default for SchedulerConfig {
             queue_max: 4096,
             in_place_max,
             queue_timeout: None,
+            queue_bytes_max: 256 << 20,
+            late_is_delayed: false,
+            top_class: Priority::NORMAL,
+            class_timeouts: Vec::new(),
+            weight: 1.0,
             threads: 1,
             objective_stated: false,
             padding: None,
@@ -103,14 +125,44 @@ pub struct Scheduler {
     inbox: Arc<Inbox>,
     metrics: Arc<ModelMetrics>,
     queue_max: usize,
+    queue_bytes_max: usize,
     queue_timeout: Option<Duration>,
+    late_is_delayed: bool,
+    top_class: Priority,
+    class_timeouts: Vec<(Priority, Duration)>,
     objective: Duration,
     stretch: u32,
     padding: Option<Arc<Padding>>,
+    /// Bytes of the inputs of all requests that have no answer yet.
+    bytes_held: AtomicUsize,
 }
 
-/// Resolves once a scheduler has answered all its requests and given up its instances.
-pub type Stopped = oneshot::Receiver<()>;
+/// Resolves once a scheduler has answered all its requests and given up its instances, to what it had learned.
+pub type Stopped = oneshot::Receiver<Curve>;
+
+/// What a scheduler knows of its version at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Learned {
+    /// Latency against work.
+    pub curve: Curve,
+    /// Rows that arrive per second, refused ones included.
+    pub rows_per_second: f64,
+    /// Work of a typical row, in the curve's units.
+    pub unit: usize,
+}
+
+/// The rows of `unit` work per second that `instances` instances of a version with `curve` can serve for independent callers,
+/// within the objective of `limits`; were they `speedup` times as fast.
+pub fn capacity_of(curve: &Curve, limits: &BatchLimits, unit: usize, instances: usize, speedup: f64) -> Capacity {
+    let point = |curve::Point { work, centre, upper, .. }| capacity::Point {
+        work,
+        centre: centre.div_f64(speedup),
+        upper: upper.div_f64(speedup),
+    };
+    let points: Vec<capacity::Point> = curve.points().map(point).collect();
+    let (objective, rows_max) = (limits.objective, limits.rows_max);
+    capacity::capacity(&points, &Conditions { objective, instances, unit, rows_max, ..Conditions::default() })
+}
 
 impl Scheduler {
     /// Starts the dispatcher on the current tokio runtime. Batches on threads of their own take their cores from `cores`;
@@ -129,18 +181,37 @@ impl Scheduler {
         let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();
         let waking = Arc::clone(&inbox);
-        let share = cores.map(|cores| cores.share(config.threads, 1.0, move || waking.wake()));
+        let share = cores.map(|cores| cores.share(config.threads, config.weight, move || waking.wake()));
         let (shared, counted) = (Arc::clone(&inbox), Arc::clone(&metrics));
         let dispatcher = dispatcher::Dispatcher::new(shared, planner, model, instances, share, &config, counted);
         tokio::spawn(async move {
-            dispatcher.run().await;
+            let learned = dispatcher.run().await;
             // Nobody may be waiting for the end.
-            let _ = stopping.send(());
+            let _ = stopping.send(learned);
         });
-        let SchedulerConfig { limits, queue_max, queue_timeout, objective_stated, padding, .. } = config;
-        let stretch = if objective_stated { STRETCH_STATED } else { STRETCH_DEFAULT };
-        let objective = limits.objective;
-        (Self { inbox, metrics, queue_max, queue_timeout, objective, stretch, padding }, stopped)
+        let scheduler = Self {
+            inbox,
+            metrics,
+            queue_max: config.queue_max,
+            queue_bytes_max: config.queue_bytes_max,
+            queue_timeout: config.queue_timeout,
+            late_is_delayed: config.late_is_delayed,
+            top_class: config.top_class,
+            class_timeouts: config.class_timeouts,
+            objective: config.limits.objective,
+            stretch: if config.objective_stated { STRETCH_STATED } else { STRETCH_DEFAULT },
+            padding: config.padding,
+            bytes_held: AtomicUsize::new(0),
+        };
+        (scheduler, stopped)
+    }
+
+    /// What was learned up to now; `None` where the scheduler has ended. Costs requests nothing: the dispatcher copies it
+    /// between two looks at its queue.
+    pub async fn learned(&self) -> Option<Learned> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.ask(reply);
+        answer.await.ok()
     }
 
     /// Whether a request of `rows` rows that arrives now could be answered before `deadline`, or else within the objective:
@@ -149,9 +220,9 @@ impl Scheduler {
     /// # Errors
     /// [`crate::error::Kind::Overloaded`] where it could not.
     pub fn admit(&self, rows: usize, deadline: Option<Instant>) -> Result<()> {
-        let now = Instant::now();
-        let (due, slack) = self.due(now, rows, None, deadline);
-        self.inbox.admit(now, rows, slack).map_err(|refusal| refused(refusal, due, slack))
+        let (now, class) = (Instant::now(), self.top_class);
+        let (due, slack) = self.due(now, rows, None, deadline, class);
+        self.inbox.admit(now, rows, class, slack).map_err(|refusal| refused(refusal, due, slack))
     }
 
     /// Queues `request` and waits for its outputs. Dropping the future takes the request out of the queue.
@@ -170,10 +241,11 @@ impl Scheduler {
             return Err(Error::overloaded(format!("the queue is full: {} requests wait already", self.queue_max))
                 .with_retry_after(Duration::from_secs(1)));
         }
+        let held = self.hold(&request)?;
         let now = Instant::now();
         let fit = self.padding.as_ref().map(|padding| Fit::of(padding, &request));
         let unit = fit.as_ref().map(Fit::unit);
-        let (due, slack) = self.due(now, request.rows.max(1), unit, deadline);
+        let (due, slack) = self.due(now, request.rows.max(1), unit, deadline, priority);
         let (reply, answer) = oneshot::channel();
         let job = Job::new(request, fit, parameters, now, due, priority, reply);
         self.metrics.queue_depth.inc();
@@ -181,18 +253,50 @@ impl Scheduler {
             self.metrics.queue_depth.dec();
             return Err(refused(refusal, due, slack));
         }
-        let mut waiting = Waiting { inbox: &self.inbox, answered: false };
+        let mut waiting = Waiting { inbox: &self.inbox, answered: false, _held: held };
         let outcome = answer.await;
         waiting.answered = true;
         outcome.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
     }
 
-    /// When a request of `rows` rows of `unit` work each is due, and how long that is from `now`.
-    fn due(&self, now: Instant, rows: usize, unit: Option<usize>, deadline: Option<Instant>) -> (Due, Duration) {
-        if let Some(deadline) = deadline.or_else(|| self.queue_timeout.map(|timeout| now + timeout)) {
+    /// Counts the bytes of `request` until it is answered.
+    fn hold(&self, request: &ValidRequest) -> Result<Held<'_>> {
+        let bytes = request.inputs.iter().flatten().map(|input| input.data().len()).sum();
+        let others = self.bytes_held.fetch_add(bytes, Ordering::Relaxed);
+        let held = Held { all: &self.bytes_held, bytes };
+        if others > 0 && others + bytes > self.queue_bytes_max {
+            return Err(Error::overloaded(format!(
+                "the queue is full: its requests hold {others} bytes already, at most {} are held (queue_bytes_max)",
+                self.queue_bytes_max
+            ))
+            .with_retry_after(Duration::from_secs(1)));
+        }
+        Ok(held)
+    }
+
+    /// When a request of `class` with `rows` rows of `unit` work each is due, and how long that is from `now`.
+    fn due(
+        &self,
+        now: Instant,
+        rows: usize,
+        unit: Option<usize>,
+        deadline: Option<Instant>,
+        class: Priority,
+    ) -> (Due, Duration) {
+        if let Some(deadline) = deadline {
             return (Due::Deadline(deadline), deadline.saturating_duration_since(now));
         }
+        let of_class = self.class_timeouts.iter().find(|(known, _)| *known == class).map(|(_, timeout)| *timeout);
+        if let Some(timeout) = of_class.or(self.queue_timeout) {
+            return match self.late_is_delayed {
+                // Late is no reason to refuse it, unless it would be very late.
+                true => (Due::Objective(now + timeout), timeout * PATIENCE),
+                false => (Due::Deadline(now + timeout), timeout),
+            };
+        }
         let slack = self.objective.max(self.inbox.alone(rows, unit) * self.stretch);
+        // What only fills what is left over has time.
+        let slack = if class.is_filler() { slack * PATIENCE } else { slack };
         (Due::Objective(now + slack), slack)
     }
 }
@@ -211,6 +315,19 @@ fn refused(refusal: Refusal, due: Due, slack: Duration) -> Error {
 struct Waiting<'a> {
     inbox: &'a Inbox,
     answered: bool,
+    _held: Held<'a>,
+}
+
+/// Bytes that count as held until this is dropped.
+struct Held<'a> {
+    all: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Waiting<'_> {

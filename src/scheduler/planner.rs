@@ -108,6 +108,17 @@ impl<T: Item> Planner<T> {
         policy::largest(&self.curve, &self.limits, &self.load(), unit)
     }
 
+    /// Rows of [`Planner::unit`] work that wait in each lane, with its class.
+    pub fn rows_by_lane(&self) -> impl Iterator<Item = (Priority, usize)> + '_ {
+        let unit = self.unit();
+        self.queue.work_by_lane().map(move |(class, work)| (class, work.div_ceil(unit)))
+    }
+
+    /// Rows that arrive per second, refused ones included, as of the last [`Planner::offered`].
+    pub fn rows_per_second(&self) -> f64 {
+        self.arrivals.rate()
+    }
+
     /// `rows` more rows were offered since the last call, admitted or not.
     pub fn offered(&mut self, now: Instant, rows: u64) {
         self.arrivals.note(now, rows);

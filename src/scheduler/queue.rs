@@ -89,6 +89,11 @@ impl<T: Item> Queue<T> {
         self.lanes.iter().filter(|lane| !lane.class.is_filler()).map(|lane| lane.rows * lane.unit).sum()
     }
 
+    /// Work that waits in each lane, with its class.
+    pub fn work_by_lane(&self) -> impl Iterator<Item = (Priority, usize)> + '_ {
+        self.lanes.iter().map(|lane| (lane.class, lane.rows * lane.unit))
+    }
+
     /// Takes out the requests that were due at `now` or before and gives them to `to`.
     pub fn take_expired(&mut self, now: Instant, mut to: impl FnMut(Entry, Priority, T)) {
         for lane in 0..self.lanes.len() {

@@ -5,6 +5,8 @@
     reason = "the guard is a closed gate, which only a batch on another thread waits at"
 )]
 
+mod telling;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

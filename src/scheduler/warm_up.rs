@@ -17,9 +17,11 @@ use crate::runtime::Instance;
 use crate::tensor::{DataType, ElementBytes, Shape, Tensor};
 
 mod lengths;
+mod profile;
 mod synthetic;
 mod tolerance;
 
+pub use profile::profile;
 use synthetic::{Fill, Source};
 
 /// Runs of sizes beyond the first rows are made only while they are predicted to stay below this: a slow model is not kept

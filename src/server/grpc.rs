@@ -37,8 +37,6 @@ const TOO_LARGE_FOR_TONIC: &[u8] = b"11";
 const UNIMPLEMENTED: &[u8] = b"12";
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
-/// After how many milliseconds gRPC's own retries try again (gRFC A6).
-const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The inference service's full name.
 const INFERENCE_SERVICE: &str = "inference.GRPCInferenceService";
@@ -160,11 +158,7 @@ pub(super) fn may_be_quiet(path: &str) -> bool {
 pub(super) fn refused(error: &Error, doors: &Doors) -> Response<ResponseBody> {
     let status = status::to_grpc(error);
     doors.telemetry.doors.count_grpc(status.code() as usize);
-    let mut response = status.into_http::<tonic::body::Body>().map(ResponseBody::Grpc);
-    if let Some(after) = error.retry_after() {
-        response.headers_mut().insert(RETRY_PUSHBACK, HeaderValue::from(after.as_millis().max(1) as u64));
-    }
-    response
+    status.into_http::<tonic::body::Body>().map(ResponseBody::Grpc)
 }
 
 fn unknown(service: &str, method: &str, doors: &Doors) -> Response<ResponseBody> {
@@ -285,7 +279,7 @@ impl GrpcInferenceService for GrpcDoor {
         request: GrpcRequest<proto::ModelStatisticsRequest>,
     ) -> Answer<proto::ModelStatisticsResponse> {
         self.permit(&request, &request.get_ref().name)?;
-        answered(extensions::statistics(request.get_ref(), &self.doors))
+        answered(extensions::statistics(request.get_ref(), &self.doors).await)
     }
 
     async fn trace_setting(

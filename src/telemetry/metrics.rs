@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::doors::DoorMetrics;
 use super::text::Text;
-use super::{Statistics, TraceSettings, process, triton};
+use super::{Known, Statistics, TraceSettings, known, process, triton};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -33,6 +33,9 @@ const CELL_USES: [&str; 2] = ["useful", "padding"];
 /// The states that [`names::MODEL_STATE`] tells apart.
 const STATES: [&str; 4] = ["LOADING", "READY", "UNLOADING", "UNAVAILABLE"];
 
+/// Where [`names::BATCHES`] says that a batch ran.
+const PLACES: [&str; 2] = ["in_place", "thread"];
+
 /// All metrics of one server.
 pub struct Telemetry {
     registry: Registry,
@@ -43,6 +46,7 @@ pub struct Telemetry {
     batch_rows: HistogramVec,
     cells: IntCounterVec,
     wasted_seconds: CounterVec,
+    batches: IntCounterVec,
     batch_retries: IntCounterVec,
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
@@ -89,6 +93,10 @@ impl Telemetry {
                     opts(names::WASTED_SECONDS, "Execution for answers that nobody could use"),
                     &BY_VERSION,
                 ),
+            ),
+            batches: keep(
+                &registry,
+                IntCounterVec::new(opts(names::BATCHES, "Batches executed"), &["model", "version", "place"]),
             ),
             batch_retries: keep(
                 &registry,
@@ -140,6 +148,8 @@ impl Telemetry {
             batch_rows: self.batch_rows.with_label_values(&labels),
             cells: CELL_USES.map(|cells| self.cells.with_label_values(&[model, version, cells])),
             wasted_seconds: self.wasted_seconds.with_label_values(&labels),
+            batches_in_place: self.batches.with_label_values(&[model, version, PLACES[0]]),
+            batches_on_thread: self.batches.with_label_values(&[model, version, PLACES[1]]),
             batch_retries: self.batch_retries.with_label_values(&labels),
             in_flight: self.in_flight.with_label_values(&labels),
             queue_depth: self.queue_depth.with_label_values(&labels),
@@ -178,18 +188,22 @@ impl Telemetry {
         for cells in CELL_USES {
             drop(self.cells.remove_label_values(&[model, version, cells]));
         }
+        for place in PLACES {
+            drop(self.batches.remove_label_values(&[model, version, place]));
+        }
         for state in STATES {
             drop(self.state.remove_label_values(&[model, version, state]));
         }
         self.statistics().remove(&(model.to_owned(), version.to_owned()));
     }
 
-    /// All metrics in Prometheus' text format 0.0.4.
-    pub fn render(&self) -> String {
+    /// All metrics in Prometheus' text format 0.0.4, with what is `known` of the versions that serve.
+    pub fn render(&self, known: &[Known]) -> String {
         let families = self.registry.gather();
         let mut text = Text::default();
         self.doors.write(&mut text);
         process::write(&mut text, &self.cpu);
+        known::write(known, &mut text);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
@@ -231,6 +245,10 @@ pub struct ModelMetrics {
     cells: [IntCounter; 2],
     /// See [`names::WASTED_SECONDS`].
     pub wasted_seconds: Counter,
+    /// See [`names::BATCHES`].
+    pub batches_in_place: IntCounter,
+    /// See [`names::BATCHES`].
+    pub batches_on_thread: IntCounter,
     /// See [`names::BATCH_RETRIES`].
     pub batch_retries: IntCounter,
     in_flight: IntGauge,

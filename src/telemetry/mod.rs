@@ -4,6 +4,7 @@
 //! process.
 
 mod doors;
+mod known;
 mod logs;
 mod metrics;
 mod process;
@@ -13,6 +14,7 @@ mod trace;
 mod triton;
 
 pub use doors::{ConnectionEnd, DoorMetrics};
+pub use known::{Known, KnownPoint};
 pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
 pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
 pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};

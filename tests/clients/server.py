@@ -24,7 +24,8 @@ class Server:
         self._process = subprocess.Popen(
             [BINARY, "serve", *map(str, arguments), *ports],
             cwd=ROOT,
-            env=inherited | (environment or {}),
+            # What one server learns changes nothing for the next.
+            env=inherited | {"TENSORGATE_STATE_DIR": ""} | (environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -4,3 +4,4 @@ mod formed;
 mod limits;
 mod padding;
 mod poisoned;
+mod priorities;

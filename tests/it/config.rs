@@ -1,6 +1,7 @@
 //! The command line: what is checked, what is refused, and which of file, environment and flag wins.
 
 mod check;
+mod profile;
 
 use std::net::TcpListener;
 
@@ -39,7 +40,9 @@ async fn usage_errors_exit_with_2_and_name_every_fault() {
 
 #[tokio::test]
 async fn help_and_version_exit_with_0() {
-    for arguments in [&["--help"][..], &["serve", "--help"], &["check", "--help"], &["--version"]] {
+    for arguments in
+        [&["--help"][..], &["serve", "--help"], &["check", "--help"], &["profile", "--help"], &["--version"]]
+    {
         let ended = run(arguments).await;
         assert_eq!((ended.code, ended.errors.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(ended.output.contains("tensorgate"), "{}", ended.output);

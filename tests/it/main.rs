@@ -10,6 +10,7 @@ mod drain;
 mod encoding;
 mod http;
 mod infer;
+mod learned;
 mod lifecycle;
 mod metrics;
 mod openapi;

@@ -57,6 +57,8 @@ fn check(mut config: Config, report: &mut Report) {
     }
     config.repository.control = Control::None;
     config.repository.load_at_start.clear();
+    // A check leaves nothing behind.
+    config.repository.state_directory = None;
     match super::runtime(&config) {
         Ok(runtime) => runtime.block_on(load(config, report)),
         Err(cause) => report.faults.push(format!("cannot start threads: {cause}")),

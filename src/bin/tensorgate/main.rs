@@ -1,6 +1,7 @@
 //! `tensorgate`: parse, run, exit code.
 
 mod check;
+mod profile;
 mod serve;
 
 use std::process::ExitCode;
@@ -31,7 +32,8 @@ const LONG_ABOUT: &str = "Serves models over the Open Inference Protocol (V2), H
 const EXAMPLES: &str = "Examples:\n  \
     tensorgate serve models                              serve a folder of models\n  \
     tensorgate serve --model-name m --model-dir /mnt/models    serve one model, as KServe mounts it\n  \
-    tensorgate check models                              find every fault without serving\n\n\
+    tensorgate check models                              find every fault without serving\n  \
+    tensorgate profile digits models                     latency and throughput by batch size\n\n\
     Exit codes: 0 stopped cleanly, 1 could not start or failed, 2 usage.";
 
 #[derive(Subcommand)]
@@ -40,23 +42,26 @@ enum Command {
     Serve(Box<Flags>),
     /// Find every fault of a configuration and its repositories, without serving: exits 0, or 1 with a list
     Check(Box<Flags>),
+    /// Measure a model by batch size, without serving: what it takes, and what it can serve within the objective
+    Profile(Box<profile::ProfileFlags>),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(flags) => match resolve(&flags) {
             Ok(config) => serve::run(config),
-            Err(faults) => usage(&faults),
+            Err(faults) => usage("serve", &faults),
         },
         Command::Check(flags) => check::run(resolve(&flags)),
+        Command::Profile(flags) => profile::run(*flags),
     }
 }
 
-fn usage(faults: &[Fault]) -> ExitCode {
+fn usage(command: &str, faults: &[Fault]) -> ExitCode {
     for fault in faults {
         eprintln!("tensorgate: {fault}");
     }
-    eprintln!("tensorgate: try 'tensorgate serve --help'");
+    eprintln!("tensorgate: try 'tensorgate {command} --help'");
     ExitCode::from(USAGE)
 }
 

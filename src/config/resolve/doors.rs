@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::{BoundsFlags, Fault, Flags};
-use crate::model::settings::parse_duration;
+use crate::model::settings::{parse_duration, parse_size};
 use crate::server::{Bounds, Cors, ServerConfig};
 
 /// The largest body that can be asked for: lengths inside are 32-bit in places (BYTES elements, HTTP/2 messages).
@@ -132,21 +132,4 @@ impl Reading<'_> {
 fn is_origin(text: &str) -> bool {
     let host = text.split_once("://").map(|(_, host)| host);
     text == "*" || text == "null" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
-}
-
-/// A number of bytes: "4096", "512KiB", "64MiB", "1GiB"; KB, MB and GB are powers of 1000.
-fn parse_size(text: &str) -> Option<usize> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: usize = match unit {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(scale)
 }

@@ -5,13 +5,14 @@
 //! This room reads text only; finding and opening the file is `repository::layout`'s work.
 
 mod duration;
+mod size;
 #[cfg(test)]
 mod tests;
 mod toml;
 mod triton;
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Component, Path};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::{Dim, Signature, TensorSpec, Version};
 use crate::tensor::{DataType, ElementBytes, Scalar};
 
 pub use duration::parse_duration;
+pub use size::parse_size;
 
 /// Bytes that a settings file may have. The largest ones seen in the wild are some tens of KiB; the bound keeps a model
 /// file that was named `config.pbtxt` by mistake out of memory.
@@ -183,8 +185,22 @@ pub struct ModelSettings {
     pub max_queue_delay: Option<Duration>,
     /// Most requests that may wait, at least 1.
     pub queue_max: Option<usize>,
+    /// Most bytes that the inputs of requests without an answer may take, at least 1.
+    pub queue_bytes_max: Option<usize>,
     /// Longest wait in the queue, above zero, for requests that bring no deadline of their own.
     pub queue_timeout: Option<Duration>,
+    /// Whether a request that waited for its time-out is answered after all others instead of refused (Triton's
+    /// `timeout_action: DELAY`).
+    pub late_is_delayed: bool,
+    /// How many priorities requests may have, 1 the most important one; without it, one for all.
+    pub priority_levels: Option<NonZeroU16>,
+    /// The priority of requests that state none, at most [`Self::priority_levels`]; the least important where it is left out.
+    pub default_priority_level: Option<NonZeroU16>,
+    /// Time-outs of single priorities, in place of [`Self::queue_timeout`]; above zero.
+    pub priority_timeouts: Vec<(NonZeroU16, Duration)>,
+    /// The share of the machine's cores where models compete for them, beside that of others, in thousandths: 1000 is the
+    /// usual one. Above zero.
+    pub weight: Option<NonZeroU32>,
     /// Executable copies of each version.
     pub instances: Option<NonZeroUsize>,
     /// Threads that one execution may use.
@@ -211,7 +227,13 @@ impl Default for ModelSettings {
             max_batch_rows: None,
             max_queue_delay: None,
             queue_max: None,
+            queue_bytes_max: None,
             queue_timeout: None,
+            late_is_delayed: false,
+            priority_levels: None,
+            default_priority_level: None,
+            priority_timeouts: Vec::new(),
+            weight: None,
             instances: None,
             threads: None,
             slo: None,
@@ -258,6 +280,12 @@ impl ModelSettings {
             declaration.pad?.element(spec.datatype)
         };
         signature.inputs.iter().map(pad).collect()
+    }
+
+    /// The priority of requests that state none, where the model has levels.
+    pub fn priority_default(&self) -> Option<u16> {
+        let levels = self.priority_levels?;
+        Some(self.default_priority_level.unwrap_or(levels).get())
     }
 
     /// The declared inputs and outputs that have a datatype: the signature for an artifact that states none.
@@ -342,6 +370,15 @@ fn inner_file(path: &str) -> Result<String, String> {
         return Err(format!("'{path}' must be a relative path that stays inside the model's directory"));
     }
     Ok(path.to_owned())
+}
+
+/// Rules that hold in both formats: what is said of priorities is said of levels that there are.
+fn check_priorities(settings: &ModelSettings) -> Option<Fault> {
+    let levels = settings.priority_levels.map_or(0, NonZeroU16::get);
+    let named = settings.priority_timeouts.iter().map(|(level, _)| ("priority_queue_policy", *level));
+    let default = settings.default_priority_level.map(|level| ("default_priority_level", level));
+    let (key, level) = default.into_iter().chain(named).find(|(_, level)| level.get() > levels)?;
+    Some(Fault::new(key, format!("{level} is no level, expected 1 to {levels} (priority_levels)")))
 }
 
 /// Rules that hold in both formats: names differ, and what has no artifact declares its datatypes.

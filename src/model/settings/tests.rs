@@ -35,7 +35,11 @@ const FULL: &str = r#"
         max_batch_size = 16
         max_queue_delay = "200us"
         queue_max = 100
+        queue_bytes_max = "64KiB"
         queue_timeout = "1.5s"
+        priority_levels = 5
+        default_priority_level = 3
+        weight = 0.5
         versions = [3, 1, 3]
         file = "weights/net.onnx"
         execute_time = "3ms"
@@ -62,7 +66,13 @@ fn every_key_of_model_toml_is_read() {
         max_batch_rows: Some(16),
         max_queue_delay: Some(Duration::from_micros(200)),
         queue_max: Some(100),
+        queue_bytes_max: Some(64 << 10),
         queue_timeout: Some(Duration::from_millis(1500)),
+        late_is_delayed: false,
+        priority_levels: NonZeroU16::new(5),
+        default_priority_level: NonZeroU16::new(3),
+        priority_timeouts: Vec::new(),
+        weight: NonZeroU32::new(500),
         instances: NonZeroUsize::new(2),
         threads: NonZeroUsize::new(4),
         slo: Some(Duration::from_millis(50)),
@@ -308,4 +318,26 @@ fn padding_that_cannot_be_is_said_with_the_reason() {
     assert!(faults[1].starts_with("outputs[0].pad: unknown key"), "{faults:?}");
     let unverified = parsed("warm_up = false\n[[inputs]]\nname = \"x\"\npad = 0\n");
     assert!(unverified.warnings[0].starts_with("pad is not used"), "{unverified:?}");
+}
+
+#[test]
+fn priorities_shares_and_bytes_are_pinned_within_their_ranges() {
+    let text = "priority_levels = 4\ndefault_priority_level = 3\nweight = 2.5\nqueue_bytes_max = \"1MiB\"\n";
+    let settings = ModelSettings::from_toml(text).unwrap().settings;
+    assert_eq!(settings.priority_default(), Some(3));
+    assert_eq!(settings.weight.map(|weight| weight.get()), Some(2500));
+    assert_eq!(settings.queue_bytes_max, Some(1 << 20));
+    for (wrong, told) in [
+        ("default_priority_level = 1", "priority_levels"),
+        ("priority_levels = 2\ndefault_priority_level = 3", "expected 1 to 2"),
+        ("priority_levels = 0", "at least 1"),
+        ("priority_levels = 70000", "at most 65535"),
+        ("weight = 0", "0.001 to 1000"),
+        ("weight = \"much\"", "a number"),
+        ("queue_bytes_max = \"much\"", "256MiB"),
+        ("queue_bytes_max = 0", "256MiB"),
+    ] {
+        let faults = ModelSettings::from_toml(wrong).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].to_string().contains(told), "{wrong}: {faults:?}");
+    }
 }

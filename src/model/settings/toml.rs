@@ -1,14 +1,14 @@
 //! `model.toml`: our own settings file. Every key is checked, and one that is not known is a fault with the name it
 //! most likely means, because a slip that is ignored is found in production.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use ::toml::{Table, Value};
 
 use super::{
-    Fault, ModelSettings, Parsed, RuntimeChoice, TensorDeclaration, VersionPolicy, check_tensors, inner_file, nearest,
-    parse_duration,
+    Fault, ModelSettings, Parsed, RuntimeChoice, TensorDeclaration, VersionPolicy, check_priorities, check_tensors,
+    inner_file, nearest, parse_duration, parse_size,
 };
 use crate::model::{Dim, Version};
 use crate::tensor::{DataType, Scalar};
@@ -28,7 +28,11 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
         max_batch_rows: root.take("max_batch_size", natural),
         max_queue_delay: root.take("max_queue_delay", duration),
         queue_max: root.take("queue_max", positive).map(NonZeroUsize::get),
+        queue_bytes_max: root.take("queue_bytes_max", size),
         queue_timeout: root.take("queue_timeout", positive_duration),
+        priority_levels: root.take("priority_levels", level),
+        default_priority_level: root.take("default_priority_level", level),
+        weight: root.take("weight", weight),
         version_policy: root.take("versions", version_policy).unwrap_or_default(),
         model_file: root.take("file", |value| inner_file(text_of(value)?)),
         execute_time: execute_time.unwrap_or_default(),
@@ -40,6 +44,7 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     root.refuse_unknown();
     settings.inputs = declarations("inputs", &inputs, &mut faults);
     settings.outputs = declarations("outputs", &outputs, &mut faults);
+    faults.extend(check_priorities(&settings));
     check_tensors("inputs", &settings, &settings.inputs, &mut faults);
     check_tensors("outputs", &settings, &settings.outputs, &mut faults);
     if !faults.is_empty() {
@@ -161,6 +166,31 @@ fn positive(value: &Value) -> Result<NonZeroUsize, String> {
     let number = value.as_integer().ok_or_else(|| expected("a whole number", value))?;
     let positive = usize::try_from(number).ok().and_then(NonZeroUsize::new);
     positive.ok_or_else(|| format!("must be at least 1, got {number}; leave the key out to let the server choose"))
+}
+
+/// A level of priorities.
+fn level(value: &Value) -> Result<NonZeroU16, String> {
+    let number = positive(value)?;
+    NonZeroU16::try_from(number).map_err(|_| format!("{number} is too many, at most {} are served", u16::MAX))
+}
+
+/// A number of bytes, at least 1.
+fn size(value: &Value) -> Result<usize, String> {
+    let bytes = match value {
+        Value::String(text) => parse_size(text),
+        Value::Integer(number) => usize::try_from(*number).ok(),
+        _ => None,
+    };
+    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| format!("{value} is no size, expected one such as \"256MiB\""))
+}
+
+/// A share beside others, in thousandths.
+fn weight(value: &Value) -> Result<NonZeroU32, String> {
+    let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
+    let number = number.ok_or_else(|| expected("a number", value))?;
+    let thousandths = (0.001..=1000.0).contains(&number).then(|| (number * 1000.0).round() as u32);
+    let thousandths = thousandths.and_then(NonZeroU32::new);
+    thousandths.ok_or_else(|| format!("must be from 0.001 to 1000, got {number}; 1 is the usual share"))
 }
 
 fn duration(value: &Value) -> Result<Duration, String> {

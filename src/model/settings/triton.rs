@@ -11,10 +11,10 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::{Fault, ModelSettings, Parsed, RuntimeChoice, VersionPolicy, check_tensors, inner_file};
+use super::{Fault, ModelSettings, Parsed, RuntimeChoice, VersionPolicy, check_priorities, check_tensors, inner_file};
 use crate::model::{Version, pbtxt};
 use fields::{Fields, Notes, boolean, choice, natural, positive, text};
 
@@ -61,6 +61,7 @@ fn read_message(message: &pbtxt::Message, line: usize, model_name: &str) -> Resu
     let settings = settings(&mut root, model_name, &mut notes);
     root.finish(&mut notes);
     let (mut faults, warnings) = notes.finish();
+    faults.extend(check_priorities(&settings));
     check_tensors("input", &settings, &settings.inputs, &mut faults);
     check_tensors("output", &settings, &settings.outputs, &mut faults);
     if faults.is_empty() { Ok(Parsed { settings, warnings }) } else { Err(faults) }
@@ -72,11 +73,12 @@ fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> Model
     if let Some(name) = name {
         root.fault("name", notes, format!("'{name}' must equal the name of the model's directory, '{model_name}'"));
     }
+    let mut weight = None;
     let mut settings = ModelSettings {
         runtime: runtime(root, notes),
         max_batch_rows: root.read("max_batch_size", notes, natural),
         version_policy: version_policy(root, notes),
-        instances: instances(root, notes),
+        instances: instances(root, &mut weight, notes),
         model_file: root
             .read("default_model_filename", notes, |value| match text(value)? {
                 "" => Ok(None),
@@ -85,6 +87,7 @@ fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> Model
             .flatten(),
         ..ModelSettings::default()
     };
+    settings.weight = weight;
     settings.inputs = tensors::inputs(root, settings.max_batch_rows, notes);
     settings.outputs = tensors::outputs(root, settings.max_batch_rows, notes);
     dynamic_batching(root, &mut settings, notes);
@@ -177,7 +180,7 @@ enum Kind {
 
 /// Several groups sum. The count of a GPU group was chosen for a GPU and says nothing about this machine's cores, so it
 /// is left to the server.
-fn instances(root: &mut Fields<'_>, notes: &mut Notes) -> Option<NonZeroUsize> {
+fn instances(root: &mut Fields<'_>, weight: &mut Option<NonZeroU32>, notes: &mut Notes) -> Option<NonZeroUsize> {
     const KINDS: [(&str, i128, Kind); 4] = [
         ("KIND_AUTO", 0, Kind::Any),
         ("KIND_GPU", 1, Kind::Gpu),
@@ -193,8 +196,16 @@ fn instances(root: &mut Fields<'_>, notes: &mut Notes) -> Option<NonZeroUsize> {
         for name in ["name", "gpus"] {
             group.skip(name);
         }
-        for name in ["profile", "rate_limiter", "secondary_devices", "host_policy"] {
+        for name in ["profile", "secondary_devices", "host_policy"] {
             group.ignore(name, notes, "not used");
+        }
+        if let Some(mut limiter) = group.nested("rate_limiter", notes) {
+            // An instance of priority 2 has half the chances of one of priority 1; 0 is read as 1.
+            let priority = limiter.read("priority", notes, natural).filter(|&priority| priority > 0);
+            let thousandths = priority.map(|priority| u32::try_from(1000 / priority).unwrap_or(u32::MAX).max(1));
+            *weight = weight.or(thousandths.and_then(NonZeroU32::new));
+            limiter.ignore("resources", notes, "not used: instances take cores, and nothing else");
+            limiter.finish(notes);
         }
         if kind == Kind::Gpu {
             group.warn("kind", notes, "KIND_GPU is served on the CPU, with as many instances as the server finds best");
@@ -216,26 +227,50 @@ fn dynamic_batching(root: &mut Fields<'_>, settings: &mut ModelSettings, notes: 
     settings.max_queue_delay = batching.read("max_queue_delay_microseconds", notes, natural).map(micros);
     // Not needed: batch sizes follow from the latency curve that is learned while serving. Responses of one connection
     // keep their order anyhow.
-    for name in ["preferred_batch_size", "preserve_ordering", "default_priority_level"] {
+    for name in ["preferred_batch_size", "preserve_ordering"] {
         batching.skip(name);
     }
-    for name in ["priority_levels", "priority_queue_policy"] {
-        batching.ignore(name, notes, "not used: requests have no priorities here");
+    // Zero means none, here and below.
+    let mut level = |name| batching.read(name, notes, level).flatten();
+    settings.priority_levels = level("priority_levels");
+    settings.default_priority_level = level("default_priority_level").filter(|_| settings.priority_levels.is_some());
+    for mut entry in batching.nested_each("priority_queue_policy", notes) {
+        priority_policy(&mut entry, settings, notes);
+        entry.finish(notes);
     }
     if let Some(mut policy) = batching.nested("default_queue_policy", notes) {
-        // Zero means none, for both.
         settings.queue_max = policy.read("max_queue_size", notes, natural).filter(|&most| most > 0);
         let timeout = policy.read("default_timeout_microseconds", notes, natural).filter(|&timeout| timeout > 0);
         settings.queue_timeout = timeout.map(micros);
-        const ACTIONS: [(&str, i128, bool); 2] = [("REJECT", 0, false), ("DELAY", 1, true)];
-        if policy.read("timeout_action", notes, |value| choice(value, &ACTIONS)) == Some(true) {
-            policy.warn("timeout_action", notes, "DELAY is not supported: a request that waited too long is refused");
-        }
+        settings.late_is_delayed =
+            policy.read("timeout_action", notes, |value| choice(value, &ACTIONS)).unwrap_or_default();
         // A request may always bring a deadline of its own.
         policy.skip("allow_timeout_override");
         policy.finish(notes);
     }
     batching.finish(notes);
+}
+
+/// Whether what waited too long is delayed.
+const ACTIONS: [(&str, i128, bool); 2] = [("REJECT", 0, false), ("DELAY", 1, true)];
+
+/// A level of priorities; zero is none.
+fn level(value: &pbtxt::Value) -> Result<Option<NonZeroU16>, String> {
+    let number = natural(value)?;
+    let level = u16::try_from(number).map_err(|_| format!("{number} is too many, at most {} are served", u16::MAX))?;
+    Ok(NonZeroU16::new(level))
+}
+
+/// The queue policy of one priority: its time-out is honoured, bounds of single levels are not kept.
+fn priority_policy(entry: &mut Fields<'_>, settings: &mut ModelSettings, notes: &mut Notes) {
+    let level = entry.read("key", notes, level).flatten();
+    let Some(mut policy) = entry.nested("value", notes) else { return };
+    let timeout = policy.read("default_timeout_microseconds", notes, natural).filter(|&timeout| timeout > 0);
+    settings.priority_timeouts.extend(level.zip(timeout.map(micros)));
+    policy.ignore("max_queue_size", notes, "not used: default_queue_policy bounds the requests of all levels together");
+    policy.ignore("timeout_action", notes, "not used: that of default_queue_policy holds for all levels");
+    policy.skip("allow_timeout_override");
+    policy.finish(notes);
 }
 
 fn micros(count: usize) -> Duration {

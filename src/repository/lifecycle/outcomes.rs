@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::Model;
 use super::super::loader::Loaded;
 use super::super::policy::{Fingerprint, Id, Phase};
-use super::{Ended, Keeper, blocking};
+use super::{Ended, Keeper, Stopping, blocking};
 use crate::error::Error;
 use crate::model::ModelState;
 use crate::runtime::release_free_memory;
@@ -70,13 +70,16 @@ impl Keeper {
             batching: loaded.warm_up.batching,
             scheduler,
             metrics,
+            digest: loaded.digest,
+            curve_file: loaded.curve_file.clone(),
         };
+        let stopping = Stopping { stopped, curve_file: loaded.curve_file };
         self.catalog.publish(Arc::new(model));
         self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Ready.name());
-        if let Some(earlier) = self.stopping.insert(id.clone(), stopped) {
+        if let Some(earlier) = self.stopping.insert(id.clone(), stopping) {
             // The memory of the load that this one replaces is free once its last request is answered.
             tokio::spawn(async move {
-                let _ = earlier.await;
+                earlier.done().await;
                 let _ = blocking(release_free_memory).await;
             });
         }

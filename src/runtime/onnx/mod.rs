@@ -6,6 +6,7 @@
 mod session;
 mod value;
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -94,6 +95,12 @@ impl Runtime for OnnxRuntime {
 
     fn platform(&self) -> &'static str {
         "onnxruntime_onnx"
+    }
+
+    fn version(&self) -> String {
+        // SAFETY: ONNX Runtime gives a string that ends with NUL and is never freed.
+        let described = unsafe { CStr::from_ptr((ort::api().GetBuildInfoString)()) };
+        one_line(&described.to_string_lossy())
     }
 
     fn load(&self, artifact: &Artifact) -> Result<Arc<dyn LoadedModel>> {

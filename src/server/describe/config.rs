@@ -3,10 +3,14 @@
 //! Everything in it holds: what was found out at load and what was pinned alike. Fields for what there is none of have the
 //! values that Triton gives them then.
 
+use std::num::NonZeroU16;
+use std::time::Duration;
+
 use crate::model::{Dim, RuntimeChoice, TensorSpec, VersionPolicy};
 use crate::protocol::proto::model_config::SchedulingChoice;
 use crate::protocol::proto::model_instance_group::Kind;
 use crate::protocol::proto::model_optimization_policy::PinnedMemoryBuffer;
+use crate::protocol::proto::model_queue_policy::TimeoutAction;
 use crate::protocol::proto::model_version_policy::{All, Latest, PolicyChoice, Specific};
 use crate::protocol::proto::{
     ModelConfig, ModelDynamicBatching, ModelInput, ModelInstanceGroup, ModelOptimizationPolicy, ModelOutput,
@@ -74,14 +78,28 @@ fn version_policy(policy: &VersionPolicy) -> PolicyChoice {
 /// What joins requests here: as many rows as there are, at most after the delay. The queue's bound and time-out are its
 /// policy; a request's own `timeout` is honoured.
 fn dynamic_batching(model: &Model) -> ModelDynamicBatching {
-    let microseconds = |duration: std::time::Duration| duration.as_micros() as u64;
+    let microseconds = |duration: Duration| duration.as_micros() as u64;
+    let settings = model.settings();
+    let action = if settings.late_is_delayed { TimeoutAction::Delay } else { TimeoutAction::Reject };
+    let of_level = |(level, timeout): &(NonZeroU16, Duration)| {
+        let policy = ModelQueuePolicy {
+            timeout_action: action.into(),
+            default_timeout_microseconds: microseconds(*timeout),
+            allow_timeout_override: true,
+            ..ModelQueuePolicy::default()
+        };
+        (level.get().into(), policy)
+    };
     ModelDynamicBatching {
         max_queue_delay_microseconds: microseconds(model.max_queue_delay()),
+        priority_levels: settings.priority_levels.map_or(0, |levels| levels.get().into()),
+        default_priority_level: settings.priority_default().map_or(0, Into::into),
+        priority_queue_policy: settings.priority_timeouts.iter().map(of_level).collect(),
         default_queue_policy: Some(ModelQueuePolicy {
+            timeout_action: action.into(),
             default_timeout_microseconds: model.queue_timeout().map_or(0, microseconds),
             allow_timeout_override: true,
             max_queue_size: u32::try_from(model.queue_max()).unwrap_or(u32::MAX),
-            ..ModelQueuePolicy::default()
         }),
         ..ModelDynamicBatching::default()
     }

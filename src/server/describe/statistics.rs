@@ -1,13 +1,23 @@
-//! The statistics extension.
+//! The statistics extension, and beside it what the scheduler has learned.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use crate::protocol::proto::{InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
+use futures_util::future::join_all;
+
+use crate::protocol::proto::{
+    InferBatchStatistics, InferStatistics, LatencyPoint, LearnedStatistics, ModelStatistics, StatisticDuration,
+};
 use crate::repository::Model;
-use crate::telemetry::{BatchSize, Counted};
+use crate::telemetry::{BatchSize, Counted, Known, KnownPoint};
 
-/// What `model` has done since it was loaded. There is no response cache, so nothing hit or missed it.
-pub(in super::super) fn statistics(model: &Model) -> ModelStatistics {
+/// What `models` have done since they were loaded, and learned.
+pub(in super::super) async fn statistics(models: &[Arc<Model>]) -> Vec<ModelStatistics> {
+    join_all(models.iter().map(|model| async move { of_model(model, model.known().await) })).await
+}
+
+/// There is no response cache, so nothing hit or missed it.
+fn of_model(model: &Model, known: Known) -> ModelStatistics {
     let summary = model.metrics().statistics.summary();
     let size = |size: &BatchSize| InferBatchStatistics {
         batch_size: size.rows,
@@ -36,6 +46,24 @@ pub(in super::super) fn statistics(model: &Model) -> ModelStatistics {
         batch_stats: summary.sizes.iter().map(size).collect(),
         memory_usage: Vec::new(),
         response_stats: Default::default(),
+        learned: Some(learned(&known)),
+    }
+}
+
+fn learned(known: &Known) -> LearnedStatistics {
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let point = |point: &KnownPoint| LatencyPoint {
+        work: point.work as u64,
+        centre_ns: nanoseconds(point.centre),
+        upper_ns: nanoseconds(point.upper),
+        count: point.seen.into(),
+    };
+    LearnedStatistics {
+        objective_ns: nanoseconds(known.objective),
+        capacity_rows_per_second: known.capacity,
+        batch_rows: known.batch as u64,
+        arrivals_rows_per_second: known.arrivals,
+        latency: known.latency.iter().map(point).collect(),
     }
 }
 

@@ -19,9 +19,9 @@ pub(super) fn config(request: &ModelConfigRequest, doors: &Doors) -> Result<Mode
     Ok(ModelConfigResponse { config: Some(describe::config(&model)) })
 }
 
-pub(super) fn statistics(request: &ModelStatisticsRequest, doors: &Doors) -> Result<ModelStatisticsResponse> {
+pub(super) async fn statistics(request: &ModelStatisticsRequest, doors: &Doors) -> Result<ModelStatisticsResponse> {
     let models = doors.repository.ready(some(&request.name), some(&request.version))?;
-    Ok(ModelStatisticsResponse { model_stats: models.iter().map(|model| describe::statistics(model)).collect() })
+    Ok(ModelStatisticsResponse { model_stats: describe::statistics(&models).await })
 }
 
 pub(super) fn region_status(

@@ -1,8 +1,10 @@
 //! `ModelStreamInfer`: requests of one stream run side by side, and are answered in their order.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, Stream};
@@ -39,6 +41,9 @@ const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
 
 /// The parameter of the last answer to a request.
 const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// The parameter of an error's message that says after how many milliseconds another try makes sense.
+const RETRY_AFTER: &str = "retry_after_ms";
 
 type Answer = Result<ModelStreamInferResponse, Status>;
 
@@ -173,7 +178,8 @@ async fn answer(
         }
         Err(error) => {
             // The id says which request it was.
-            let parameters = final_response().into();
+            let mut parameters: HashMap<_, _> = final_response().into();
+            parameters.extend(error.retry_after().map(retry_after));
             let infer_response = Some(ModelInferResponse { id, parameters, ..ModelInferResponse::default() });
             let code = status::to_grpc(&error).code();
             (Ok(ModelStreamInferResponse { error_message: error.message().into(), infer_response }), code)
@@ -195,6 +201,12 @@ async fn run(
     response.parameters.extend(final_response());
     service::note_answer(|| response.encode_to_vec().into());
     Ok(response)
+}
+
+/// A message has no details of a status: when to try again is a parameter beside the id.
+fn retry_after(after: Duration) -> (String, InferParameter) {
+    let milliseconds = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
+    (RETRY_AFTER.into(), InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(milliseconds)) })
 }
 
 fn final_response() -> [(String, InferParameter); 1] {

@@ -141,14 +141,19 @@ pub(super) fn answer(route: &Route, doors: &Doors) -> Result<Response<ResponseBo
             let model = doors.repository.resolve(model, version.as_deref())?;
             Ok(as_json(StatusCode::OK, &describe::config(&model)))
         }
-        Route::Statistics { model, version } => {
-            let models = doors.repository.ready(model.as_deref(), version.as_deref())?;
-            let model_stats = models.iter().map(|model| describe::statistics(model)).collect();
-            Ok(as_json(StatusCode::OK, &Statistics { model_stats }))
-        }
         Route::Model { model, version } => metadata(model, version.as_deref(), doors),
         _ => Err(Error::internal("a route without an answer")),
     }
+}
+
+/// What versions have done and learned.
+pub(super) async fn statistics(
+    model: Option<&str>,
+    version: Option<&str>,
+    doors: &Doors,
+) -> Result<Response<ResponseBody>> {
+    let models = doors.repository.ready(model, version)?;
+    Ok(as_json(StatusCode::OK, &Statistics { model_stats: describe::statistics(&models).await }))
 }
 
 fn not_ready(doors: &Doors) -> String {

@@ -33,8 +33,9 @@ pub(super) async fn answer(
         doors.repository.admit(&model, version.as_deref(), deadline)?;
     }
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
-    let (mut request, encoding) = aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))
-        .map_err(|error| error.within(format_args!("model '{model}'")))?;
+    let (mut request, encoding) =
+        aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))
+            .map_err(|error| error.within(format_args!("model '{model}'")))?;
     request.model = model;
     request.version = version;
     request.trace_id = trace_id(&parts.headers, head);

@@ -105,7 +105,14 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         Route::OpenApi => Ok(as_json(StatusCode::OK, &openapi::document(&openapi::Served::of(doors)))),
         Route::V1Models => Ok(v1::models(doors)),
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
-        Route::Metrics => compressed(Ok(text(doors.telemetry.render())), parts, head),
+        // On the heap, here and below: the future of every other request stays as small as it was.
+        Route::Metrics => {
+            let known = Box::pin(doors.repository.known()).await;
+            compressed(Ok(text(doors.telemetry.render(&known))), parts, head)
+        }
+        Route::Statistics { model, version } => {
+            Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await
+        }
         Route::RepositoryIndex => match small(body).await {
             Ok((body, _)) => answers::index(&body, doors),
             Err(error) => Err(error),

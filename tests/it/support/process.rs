@@ -34,6 +34,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENSORGATE_")) {
         command.env_remove(name);
     }
+    // Tests learn nothing from one another.
+    command.env("TENSORGATE_STATE_DIR", "");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).kill_on_drop(true).stdin(Stdio::null());
     command
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::model::pbtxt::{Field, Message, Value};
 
-/// The fields of the outermost message that are maps, and for us more than to be left out.
-const MAPS: [&str; 1] = ["parameters"];
+/// The fields that are maps, and for us more than to be left out.
+const MAPS: [&str; 2] = ["parameters", "priority_queue_policy"];
 
 /// Reads a whole text. Values in values are as deep as `serde_json` allows, 128.
 pub(super) fn parse(text: &str) -> Result<Message, String> {
@@ -17,25 +17,26 @@ pub(super) fn parse(text: &str) -> Result<Message, String> {
     let mut fields = Vec::new();
     for (name, value) in object {
         let name = snake_case(&name);
-        match value {
-            Json::Object(entries) if MAPS.contains(&name.as_str()) => {
-                fields.extend(entries.into_iter().map(|entry| field(name.clone(), map_entry(entry))));
-            }
-            value => put(&mut fields, name, value),
-        }
+        put(&mut fields, name, value);
     }
     Ok(Message { fields })
 }
 
 /// The text form's entry of a map: a message of key and value.
 fn map_entry((key, value): (String, Json)) -> Value {
-    let mut fields = vec![field("key".into(), Value::Text(key))];
+    let mut fields = vec![field("key".into(), Value::Json(key))];
     put(&mut fields, "value".into(), value);
     Value::Message(Message { fields })
 }
 
-/// Adds a field, once for each value of a list.
+/// Adds a field, once for each value of a list or entry of a map.
 fn put(fields: &mut Vec<Field>, name: String, value: Json) {
+    let value = match value {
+        Json::Object(entries) if MAPS.contains(&name.as_str()) => {
+            return fields.extend(entries.into_iter().map(|entry| field(name.clone(), map_entry(entry))));
+        }
+        value => value,
+    };
     let values = match value {
         Json::Array(values) => values,
         one => vec![one],

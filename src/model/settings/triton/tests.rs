@@ -271,8 +271,6 @@ fn unknown_and_unused_fields_are_warnings_with_their_line() {
         "line 2: max_batch: unknown field, not used",
         "line 4: input[0].dim: unknown field, not used",
         "line 5: input[0].allow_ragged_batch: not supported",
-        "line 6: dynamic_batching.priority_levels: not used",
-        "line 6: dynamic_batching.default_queue_policy.timeout_action: DELAY is not supported",
         "line 7: response_cache.enable: not used",
         "line 8: [a.b]: unknown field, not used",
         "line 9: instance_group[0].passive: passive instances are not made",
@@ -407,5 +405,34 @@ fn the_engines_that_a_configuration_told_names_are_known() {
     ] {
         let text = format!(r#"{{ "platform": "{platform}", "backend": "{backend}" }}"#);
         assert_eq!(from_json(&text).unwrap().settings.runtime, choice, "{text}");
+    }
+}
+
+#[test]
+fn priorities_and_what_happens_after_a_wait_are_tritons() {
+    let text = "dynamic_batching {\n priority_levels: 3 default_priority_level: 2\n\
+        default_queue_policy { timeout_action: DELAY max_queue_size: 9 }\n\
+        priority_queue_policy { key: 1 value { default_timeout_microseconds: 500 allow_timeout_override: true } }\n\
+        priority_queue_policy { key: 3 value { max_queue_size: 4 timeout_action: DELAY } } }\n\
+        instance_group { count: 1 rate_limiter { priority: 4 resources { name: 'r' count: 1 } } }";
+    let Parsed { settings, warnings } = ModelSettings::from_pbtxt(text, "m").unwrap();
+    assert_eq!(settings.priority_levels.map(|levels| levels.get()), Some(3));
+    assert_eq!(settings.priority_default(), Some(2));
+    assert!(settings.late_is_delayed);
+    let timeouts = settings.priority_timeouts.iter().map(|(level, timeout)| (level.get(), *timeout));
+    assert_eq!(timeouts.collect::<Vec<_>>(), [(1, Duration::from_micros(500))]);
+    assert_eq!(settings.weight.map(|weight| weight.get()), Some(250));
+    let expected = ["priority_queue_policy[1].value.max_queue_size", "value.timeout_action", "rate_limiter.resources"];
+    assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    for (warning, expected) in warnings.iter().zip(expected) {
+        assert!(warning.contains(expected), "{expected} in {warnings:#?}");
+    }
+    let json = r#"{ "dynamic_batching": { "priority_levels": "3", "priorityQueuePolicy": { "2": {
+        "default_timeout_microseconds": "70" } } } }"#;
+    let settings = ModelSettings::from_config_json(json, "m").unwrap().settings;
+    assert_eq!(settings.priority_timeouts[0].1, Duration::from_micros(70));
+    for wrong in ["priority_levels: 2 default_priority_level: 3", "priority_levels: 99999"] {
+        let faults = ModelSettings::from_pbtxt(&format!("dynamic_batching {{ {wrong} }}"), "m").unwrap_err();
+        assert!(faults.len() == 1 && faults[0].to_string().contains("level"), "{faults:?}");
     }
 }

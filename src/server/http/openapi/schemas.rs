@@ -114,9 +114,22 @@ fn models() -> Schemas {
                 "execution_count": count(), "inference_stats": closed(durations.into()),
                 "batch_stats": list(closed(batch)), "memory_usage": list(json!({ "type": "object" })),
                 "response_stats": { "type": "object" },
+                "learned": closed(learned()),
             }))) })),
         ),
     ])
+}
+
+/// What a scheduler has learned.
+fn learned() -> Value {
+    let rate = || json!({ "type": "number", "minimum": 0 });
+    json!({
+        "objective_ns": count(), "capacity_rows_per_second": rate(), "batch_rows": count(),
+        "arrivals_rows_per_second": rate(),
+        "latency": list(closed(json!({
+            "work": count(), "centre_ns": count(), "upper_ns": count(), "count": count(),
+        }))),
+    })
 }
 
 fn inference() -> Schemas {
