@@ -62,6 +62,8 @@ pub struct Curve {
     run: i32,
     /// The largest work that ever ran.
     largest: usize,
+    /// The knot that was last measured for the first time and took much longer than predicted, and ln(seconds) of that.
+    doubtful: Option<(usize, f64)>,
 }
 
 impl Default for Curve {
@@ -75,6 +77,7 @@ impl Default for Curve {
             factor: SPREAD_FIRST.exp(),
             run: 0,
             largest: 0,
+            doubtful: None,
         }
     }
 }
@@ -139,6 +142,9 @@ impl Curve {
             self.first(knot, work, took);
             return;
         }
+        if self.settle_doubt(knot, work, took) {
+            return;
+        }
         let residual = took - self.predict(work).ln();
         self.learn_spread(residual);
         let changed = self.changed(residual);
@@ -196,13 +202,30 @@ impl Curve {
 
 /// Learning.
 impl Curve {
-    /// The first measurement near `knot`, taken as it is but for the way from `work` to the knot.
+    /// The first measurement near `knot`, taken as it is but for the way from `work` to the knot. One that took much longer
+    /// than predicted is believed that far only: a size that looks slow is not tried again, so that an outlier would stay.
     fn first(&mut self, knot: usize, work: usize, took: f64) {
-        let shift = if self.is_empty() { 0.0 } else { (self.predict(work_at(knot)) / self.predict(work)).ln() };
-        self.set(knot, took + shift);
+        let mut log = took;
+        if !self.is_empty() {
+            let (here, there) = (self.predict(work).ln(), self.predict(work_at(knot)).ln());
+            log = took.min(here + CLIP) + there - here;
+            self.doubtful = (took > here + CLIP).then_some((knot, took + there - here)).or(self.doubtful);
+        }
+        self.set(knot, log);
         self.seen[knot] = 1;
         self.measured |= 1 << knot;
         self.keep_monotone(knot);
+    }
+
+    /// The second measurement of a size whose first one was doubtful: the quicker of the two counts. Gives whether this was
+    /// one.
+    fn settle_doubt(&mut self, knot: usize, work: usize, took: f64) -> bool {
+        let Some((_, first)) = self.doubtful.take_if(|(doubtful, _)| *doubtful == knot) else { return false };
+        let shift = self.logs[knot] - self.predict(work).ln();
+        self.set(knot, first.min(took + shift));
+        self.seen[knot] = self.seen[knot].saturating_add(1);
+        self.keep_monotone(knot);
+        true
     }
 
     fn set(&mut self, knot: usize, log: f64) {
@@ -227,14 +250,23 @@ impl Curve {
         self.factor = self.spread.exp();
     }
 
-    /// `knot` has news: smaller sizes take no longer, larger ones no less.
+    /// `knot` has news: smaller sizes take no longer, larger ones no less, and so on from one to the next.
     fn keep_monotone(&mut self, knot: usize) {
-        let news = self.logs[knot];
-        for other in Bits(self.measured) {
-            let known = self.logs[other];
-            if if other < knot { known > news } else { known < news } {
+        let mut news = self.logs[knot];
+        for other in Bits(self.measured & (u64::MAX << knot)) {
+            if self.logs[other] < news {
                 self.set(other, news);
             }
+            news = self.logs[other];
+        }
+        let mut smaller = self.measured & !(u64::MAX << knot);
+        news = self.logs[knot];
+        while let Some(other) = highest(smaller) {
+            if self.logs[other] > news {
+                self.set(other, news);
+            }
+            news = self.logs[other];
+            smaller &= !(1 << other);
         }
     }
 
@@ -293,3 +325,6 @@ impl Iterator for Bits {
         Some(position)
     }
 }
+
+#[cfg(test)]
+mod tests;
