@@ -12,7 +12,7 @@ PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
 
-.PHONY: run build test lint bench picture fuzz fuzz-keep soak fmt clean
+.PHONY: run build test lint bench simulate picture fuzz fuzz-keep soak fmt clean
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
@@ -53,6 +53,10 @@ bench: build
 picture: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest picture --svg loadtest/slo.svg
+
+## The scheduler on a virtual clock, beside hand-tuned ones and CORK. SEED=n for other traffic, FILTER=word for some cells
+simulate:
+	cargo bench --locked --bench simulate -- $(if $(FILTER),--filter "$(FILTER)")
 
 ## Every decoder against bytes that nobody thought of, FUZZ_SECONDS for each target. Needs rustup, for a nightly toolchain
 fuzz: .lint/bin/cargo-fuzz

@@ -222,6 +222,8 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn seconds(seconds: f64) -> Duration {
@@ -297,5 +299,41 @@ mod tests {
         assert!(!ledger.take(narrow, 1));
         assert_eq!(ledger.close(narrow), [wide]);
         assert!(ledger.take(wide, 8), "more than there are means all");
+    }
+
+    proptest! {
+        #[test]
+        fn models_that_always_have_work_use_the_cores_in_proportion_to_their_weights(
+            total in 1..4_usize,
+            models in prop::collection::vec((0.5..4.0, 1..80_u64), 2..4),
+            dues in prop::collection::vec(0..1000_u64, 4),
+        ) {
+            let (mut ledger, start) = (Ledger::new(total), Instant::now());
+            let accounts: Vec<usize> = models.iter().map(|(weight, _)| ledger.open(*weight)).collect();
+            let mut used = vec![0.0; models.len()];
+            // Who runs, and until when, in milliseconds.
+            let mut running: Vec<(u64, usize)> = Vec::new();
+            let mut now = 0;
+            for _ in 0..4000 {
+                for (model, account) in accounts.iter().enumerate() {
+                    while ledger.take(*account, 1) {
+                        running.push((now + models[model].1, model));
+                    }
+                    ledger.wish(*account, 1, start + Duration::from_millis(dues[model]));
+                }
+                prop_assert!(running.len() <= total);
+                let (position, &(end, model)) = running.iter().enumerate().min_by_key(|(_, runs)| **runs).unwrap();
+                running.swap_remove(position);
+                now = end;
+                let took = Duration::from_millis(models[model].1);
+                used[model] += took.as_secs_f64() / models[model].0;
+                ledger.give_back(accounts[model], 1, took);
+            }
+            let most = used.iter().copied().fold(0.0, f64::max);
+            let least = used.iter().copied().fold(f64::INFINITY, f64::min);
+            // A quantum, and what was granted before it was known how long the batches of the others take.
+            let longest = models.iter().map(|(weight, millis)| *millis as f64 / 1e3 / weight).fold(0.0, f64::max);
+            prop_assert!(most - least <= QUANTUM + 2.0 * total as f64 * longest, "{used:?}");
+        }
     }
 }

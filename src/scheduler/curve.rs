@@ -7,8 +7,11 @@
 //!
 //! Each execution moves the knots beside its size by a share of its residual `ln(took / predicted)`, clipped, so that one
 //! outlier moves little; residuals that keep being clipped on the same side are a change, and are followed in large steps.
-//! Knots further off move along in proportion to their nearness, since what slows one size mostly slows all. The table is
-//! kept monotone: more work never takes less time. One spread for all sizes, the 95th percentile of the same residuals,
+//! All other knots move along, each by a share that depends on its distance alone, since what slows one size mostly slows
+//! all. The share is the same in calm and in change: what a disturbance moves up moves down by as much after it, and sizes
+//! that do not run meanwhile end where they were. The table is kept monotone: more work never takes less time. A size that
+//! looks slower per unit than a smaller one would never be tried again, so that it is forgotten when nothing has run near it
+//! for long. One spread for all sizes, the 95th percentile of the same residuals,
 //! makes the upper quantile of a prediction out of its centre (Robbins and Monro 1951: a step up by `0.95 s` where the
 //! residual is above, down by `0.05 s` where it is below).
 
@@ -22,8 +25,11 @@ const KNOTS: usize = 62;
 /// Share of a residual that the measured size learns at once: half of a change is followed in four batches.
 const NEAR: f64 = 0.15;
 
-/// Share that sizes further off learn, before it is divided by the distance in knots.
-const FAR: f64 = 0.05;
+/// What other sizes learn of what one learns: `COMMON` however far they are, and `NEARBY` falling by `FALLING` with each
+/// knot. As a kernel it is positive definite, so that the moves of several sizes in turn cannot drift off together.
+const COMMON: f64 = 0.5;
+const NEARBY: f64 = 0.4;
+const FALLING: f64 = 0.8;
 
 /// Residuals count up to this; beyond it a batch was disturbed, unless the next ones are alike.
 const CLIP: f64 = 0.35;
@@ -32,8 +38,15 @@ const CLIP: f64 = 0.35;
 /// a million runs is that long.
 const CHANGED_AFTER: i32 = 3;
 
-/// Share of a residual that every size learns in a change: what slows one size this much mostly slows all.
+/// Share of a residual that the measured size learns in a change.
 const CHANGED: f64 = 0.5;
+
+/// Executions after which a size that looks slow, and that none of them was of, is forgotten. Trying it again costs a
+/// thousandth, if it is slow.
+const FORGOTTEN_AFTER: u64 = 1000;
+
+/// The shortest and the longest time that is learned: a clock's step, and a day.
+const SECONDS: std::ops::RangeInclusive<f64> = 1e-9..=86_400.0;
 
 /// Step of the spread's quantile, in logarithms.
 const SPREAD_STEP: f64 = 0.02;
@@ -54,6 +67,10 @@ pub struct Curve {
     seconds: [f64; KNOTS],
     /// Measurements that each knot has seen.
     seen: [u32; KNOTS],
+    /// Executions before the last one of each knot.
+    last: [u64; KNOTS],
+    /// Executions.
+    runs: u64,
     /// Which knots have been measured, as bits.
     measured: u64,
     /// ln of upper quantile over centre.
@@ -64,6 +81,8 @@ pub struct Curve {
     run: i32,
     /// The largest work that ever ran.
     largest: usize,
+    /// The knot that was last measured for the first time and took much longer than predicted, and ln(seconds) of that.
+    doubtful: Option<(usize, f64)>,
 }
 
 impl Default for Curve {
@@ -72,11 +91,14 @@ impl Default for Curve {
             logs: [0.0; KNOTS],
             seconds: [0.0; KNOTS],
             seen: [0; KNOTS],
+            last: [0; KNOTS],
+            runs: 0,
             measured: 0,
             spread: SPREAD_FIRST,
             factor: SPREAD_FIRST.exp(),
             run: 0,
             largest: 0,
+            doubtful: None,
         }
     }
 }
@@ -131,27 +153,35 @@ impl Curve {
 
     /// Learns that an execution of `work` took `took`.
     pub fn note(&mut self, work: usize, took: Duration) {
-        let (work, took) = (work.max(1), took.as_secs_f64().max(1e-9).ln());
+        let (work, took) = (work.max(1), took.as_secs_f64().clamp(*SECONDS.start(), *SECONDS.end()).ln());
         self.largest = self.largest.max(work);
+        self.runs += 1;
+        if self.runs.is_multiple_of(FORGOTTEN_AFTER) {
+            self.forget_slow();
+        }
         let below = knot_below(work);
         // The knot nearest in work learns; the one on the other side only as a neighbour.
         let knot =
             if below + 1 < KNOTS && work - work_at(below) > work_at(below + 1) - work { below + 1 } else { below };
+        self.last[knot] = self.runs;
         if self.measured >> knot & 1 == 0 {
             self.first(knot, work, took);
+            return;
+        }
+        if self.settle_doubt(knot, work, took) {
             return;
         }
         let residual = took - self.predict(work).ln();
         self.learn_spread(residual);
         let changed = self.changed(residual);
-        let step = if changed { residual } else { residual.clamp(-CLIP, CLIP) };
+        // The first runs of a size say most about itself, and no more than others about the rest.
+        let (own, common) = match changed {
+            true => (CHANGED * residual, CHANGED * residual),
+            false => (self.share(knot) * residual.clamp(-CLIP, CLIP), NEAR * residual.clamp(-CLIP, CLIP)),
+        };
         for other in Bits(self.measured) {
-            let share = match other.abs_diff(knot) {
-                _ if changed => CHANGED,
-                0 => self.share(knot),
-                distance => FAR / distance as f64,
-            };
-            self.set(other, self.logs[other] + share * step);
+            let step = if other == knot { own } else { SHARES[other.abs_diff(knot)] * common };
+            self.set(other, self.logs[other] + step);
         }
         self.seen[knot] = self.seen[knot].saturating_add(1);
         self.keep_monotone(knot);
@@ -159,12 +189,12 @@ impl Curve {
 
     /// The time that `work` is predicted to take at the centre of its distribution; zero where nothing is known.
     pub fn centre(&self, work: usize) -> Duration {
-        Duration::from_secs_f64(self.predict(work))
+        duration(self.predict(work))
     }
 
     /// The time that 95 % of executions of `work` are predicted to stay below; zero where nothing is known.
     pub fn upper(&self, work: usize) -> Duration {
-        Duration::from_secs_f64(self.predict(work) * self.factor)
+        duration(self.predict(work) * self.factor)
     }
 
     /// The most work whose [`Curve::upper`] is within `limit`: 0 where not even one unit is, [`usize::MAX`] where nothing
@@ -199,8 +229,8 @@ impl Curve {
     pub fn points(&self) -> impl Iterator<Item = Point> + '_ {
         Bits(self.measured).map(|knot| Point {
             work: work_at(knot),
-            centre: Duration::from_secs_f64(self.seconds[knot]),
-            upper: Duration::from_secs_f64(self.seconds[knot] * self.factor),
+            centre: duration(self.seconds[knot]),
+            upper: duration(self.seconds[knot] * self.factor),
             seen: self.seen[knot],
         })
     }
@@ -208,17 +238,50 @@ impl Curve {
 
 /// Learning.
 impl Curve {
-    /// The first measurement near `knot`, taken as it is but for the way from `work` to the knot.
+    /// The first measurement near `knot`, taken as it is but for the way from `work` to the knot. One that took much longer
+    /// than predicted is believed that far only: a size that looks slow is not tried again, so that an outlier would stay.
     fn first(&mut self, knot: usize, work: usize, took: f64) {
-        let shift = if self.is_empty() { 0.0 } else { (self.predict(work_at(knot)) / self.predict(work)).ln() };
-        self.set(knot, took + shift);
+        let mut log = took;
+        if !self.is_empty() {
+            let (here, there) = (self.predict(work).ln(), self.predict(work_at(knot)).ln());
+            log = took.min(here + CLIP) + there - here;
+            self.doubtful = (took > here + CLIP).then_some((knot, took + there - here)).or(self.doubtful);
+        }
+        self.set(knot, log);
         self.seen[knot] = 1;
         self.measured |= 1 << knot;
         self.keep_monotone(knot);
     }
 
+    /// The second measurement of a size whose first one was doubtful: the quicker of the two counts. Gives whether this was
+    /// one.
+    fn settle_doubt(&mut self, knot: usize, work: usize, took: f64) -> bool {
+        let Some((_, first)) = self.doubtful.take_if(|(doubtful, _)| *doubtful == knot) else { return false };
+        let shift = self.logs[knot] - self.predict(work).ln();
+        self.set(knot, first.min(took + shift));
+        self.seen[knot] = self.seen[knot].saturating_add(1);
+        self.keep_monotone(knot);
+        true
+    }
+
     fn set(&mut self, knot: usize, log: f64) {
-        (self.logs[knot], self.seconds[knot]) = (log, log.exp());
+        let seconds = log.exp().clamp(*SECONDS.start(), *SECONDS.end());
+        (self.logs[knot], self.seconds[knot]) = (seconds.ln(), seconds);
+    }
+
+    /// Forgets sizes near which nothing has run for long and that look slower per unit than a smaller one.
+    fn forget_slow(&mut self) {
+        let mut quickest = f64::INFINITY;
+        for knot in Bits(self.measured) {
+            let each = self.seconds[knot] / work_at(knot) as f64;
+            let is_stale = self.last[knot] + FORGOTTEN_AFTER < self.runs;
+            if is_stale && each > quickest {
+                self.measured &= !(1 << knot);
+                self.seen[knot] = 0;
+            } else {
+                quickest = quickest.min(each);
+            }
+        }
     }
 
     /// The share of a residual that `knot` takes: all of the first ones, to their mean, then a constant one.
@@ -239,7 +302,7 @@ impl Curve {
         self.factor = self.spread.exp();
     }
 
-    /// `knot` has news: smaller sizes take no longer, larger ones no less.
+    /// `knot` has news: smaller sizes take no longer, larger ones no less, and so on from one to the next.
     fn keep_monotone(&mut self, knot: usize) {
         let (mut below, above) = (self.measured & !(u64::MAX << knot), self.measured & (u64::MAX << knot));
         let mut bound = self.logs[knot];
@@ -294,6 +357,22 @@ impl Curve {
     }
 }
 
+/// By distance in knots, the share of a move that a size takes part in.
+const SHARES: [f64; KNOTS] = {
+    let (mut shares, mut nearby, mut distance) = ([1.0; KNOTS], NEARBY, 1);
+    while distance < KNOTS {
+        nearby *= FALLING;
+        shares[distance] = COMMON + nearby;
+        distance += 1;
+    }
+    shares
+};
+
+/// A prediction may be of more work than anything ever did.
+fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.min(1e9))
+}
+
 fn highest(bits: u64) -> Option<usize> {
     (bits != 0).then(|| 63 - bits.leading_zeros() as usize)
 }
@@ -314,3 +393,6 @@ impl Iterator for Bits {
         Some(position)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,10 +174,11 @@ impl<T: Item> Planner<T> {
 
     fn take(&mut self, now: Instant, dispatch: &Dispatch, load: &Load, shed: &mut impl FnMut(T, Shed)) -> Vec<T> {
         let overloaded = self.overloaded(load);
+        let was_late = self.queue.views().nth(dispatch.lane).is_some_and(|lane| lane.class == Priority::LATE);
         let mut late: SmallVec<[(Entry, T); 4]> = SmallVec::new();
         self.queue.take(dispatch.lane, dispatch.hopeless, |entry, item| match entry.firm {
             true => shed(item, Shed::Deadline),
-            false if overloaded => shed(item, Shed::Overload),
+            false if overloaded || was_late => shed(item, Shed::Overload),
             false => late.push((entry, item)),
         });
         let mut batch = Vec::with_capacity(dispatch.requests);
@@ -196,8 +197,26 @@ impl<T: Item> Planner<T> {
         self.put_behind(now, late);
         if !batch.is_empty() {
             self.running.push(now + self.curve.centre(rows * unit));
+            self.forget_past(now, overloaded, shed);
         }
         batch
+    }
+
+    /// Gives up, or puts behind all others, what is too late for the batch after those that run: it would only keep fresher
+    /// requests out, and its callers learn it sooner.
+    fn forget_past(&mut self, now: Instant, overloaded: bool, shed: &mut impl FnMut(T, Shed)) {
+        if self.queue.is_empty() || self.running.len() < self.instances {
+            return;
+        }
+        let outlook = self.outlook(now);
+        let mut late: SmallVec<[(Entry, T); 4]> = SmallVec::new();
+        let past = |entry: &Entry| outlook.is_past(now, entry.deadline.saturating_duration_since(now));
+        self.queue.take_first(past, |entry, class, item| match entry.firm {
+            true => shed(item, Shed::Deadline),
+            false if overloaded || class == Priority::LATE => shed(item, Shed::Overload),
+            false => late.push((entry, item)),
+        });
+        self.put_behind(now, late);
     }
 
     /// Requests that missed their objective without overload are answered after all others, for some time.

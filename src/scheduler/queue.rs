@@ -95,10 +95,16 @@ impl<T: Item> Queue<T> {
     }
 
     /// Takes out the requests that were due at `now` or before and gives them to `to`.
-    pub fn take_expired(&mut self, now: Instant, mut to: impl FnMut(Entry, Priority, T)) {
+    pub fn take_expired(&mut self, now: Instant, to: impl FnMut(Entry, Priority, T)) {
+        self.take_first(|entry| entry.deadline <= now, to);
+    }
+
+    /// Takes out the first requests of each lane for which `gone` holds, which must not hold again after one for which it
+    /// does not, and gives them to `to`.
+    pub fn take_first(&mut self, gone: impl Fn(&Entry) -> bool, mut to: impl FnMut(Entry, Priority, T)) {
         for lane in 0..self.lanes.len() {
             let Lane { class, places, .. } = &self.lanes[lane];
-            let (class, count) = (*class, places.partition_point(|place| place.entry.deadline <= now));
+            let (class, count) = (*class, places.partition_point(|place| gone(&place.entry)));
             if count > 0 {
                 self.take(lane, count, |entry, item| to(entry, class, item));
             }
@@ -228,3 +234,6 @@ impl<'a> Entries<'a> {
         self.0.range(position.min(self.0.len())..).map(|place| place.entry)
     }
 }
+
+#[cfg(test)]
+mod tests;
