@@ -9,7 +9,7 @@ use engine::table::{Cell, REGIMES, Regime, TRAFFIC, tunings};
 use scenario::Scenario;
 
 /// Worlds in each run of the tests: some seconds of a debug build.
-const WORLDS: u64 = 60;
+const WORLDS: u64 = 80;
 
 /// The seeds to play: the one in the environment, or the first ones.
 fn seeds() -> Vec<u64> {
