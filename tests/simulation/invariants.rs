@@ -69,8 +69,9 @@ impl Witness for Watchman {
     }
 
     fn settles(&mut self, server: &State<'_>, now: Nanos) {
-        let State { planner, idle, waiting, shares, split } = server;
+        let State { planner, due, idle, waiting, shares, split } = server;
         assert_eq!(planner.waiting(), *waiting, "the count of what waits is wrong");
+        assert!(due.is_none_or(|due| due > now), "something waits at {now} that was due before");
         let may_wait = *shares || !self.settings.limits.delay.is_zero();
         assert!(planner.is_empty() || *idle == 0 || may_wait, "{waiting} wait at {now} while an instance is free");
         let queue_max = self.settings.queue_max;

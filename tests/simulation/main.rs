@@ -110,6 +110,7 @@ fn ten_times_the_load_costs_no_goodput() {
             let cell = short(regime, traffic, load);
             mean(&cell, |arrivals, seed| cell.ours(arrivals, seed, true))
         });
-        assert!(tenfold >= 0.95 * full, "{regime} {traffic}: {tenfold:.1} of {full:.1}");
+        // Larger batches fit the objective where there is always one to be filled.
+        assert!(tenfold >= full, "{regime} {traffic}: {tenfold:.1} of {full:.1}");
     }
 }

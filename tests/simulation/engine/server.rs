@@ -93,6 +93,8 @@ pub(crate) struct State<'a> {
     pub(crate) planner: &'a Planner<Ticket>,
     /// Instances without work.
     pub(crate) idle: usize,
+    /// The earliest deadline of all that wait.
+    pub(crate) due: Option<Nanos>,
     /// Parts that wait, in the inbox too.
     pub(crate) waiting: usize,
     /// Whether cores are shared with other models.
@@ -320,7 +322,14 @@ impl<W: Witness> Server<W> {
         }
         (self.outlook, self.rows_ahead) = (self.planner.outlook(at), self.planner.rows_ahead());
         let shares = cores.is_some();
-        let state = State { planner: &self.planner, idle: self.idle, waiting: self.waiting, shares, split: self.split };
+        let state = State {
+            planner: &self.planner,
+            due: self.planner.earliest_deadline().map(|due| self.since_start(due)),
+            idle: self.idle,
+            waiting: self.waiting,
+            shares,
+            split: self.split,
+        };
         if !self.running.iter().any(|running| running.in_place) {
             self.witness.settles(&state, now);
         }
