@@ -43,14 +43,15 @@ impl Witness for Watchman {
         self.told.borrow_mut().note(id, end, now, late);
     }
 
-    fn begins(&mut self, batch: &[Ticket], now: Nanos) {
+    fn begins(&mut self, batch: &[Ticket], now: Nanos, unseeing: Nanos) {
         let limits = &self.settings.limits;
         assert!(!batch.is_empty(), "an empty batch");
         let rows: usize = batch.iter().map(|ticket| ticket.rows).sum();
         let alone = batch.len() == 1 && limits.rows_max == 1;
         assert!(rows <= limits.rows_max || alone, "{rows} rows in a batch, at most {}", limits.rows_max);
         assert!(limits.rows_max > 1 || batch.len() == 1, "requests joined that must not be");
-        let late_max = LATE_MAX * limits.objective.as_nanos() as Nanos;
+        // Counted from when the dispatcher could notice that a request is late.
+        let late_max = unseeing + LATE_MAX * limits.objective.as_nanos() as Nanos;
         for ticket in batch {
             assert!(ticket.arrived <= now, "request {} runs before it came", ticket.id);
             let until = if ticket.firm { ticket.due } else { ticket.due + late_max };
@@ -68,8 +69,9 @@ impl Witness for Watchman {
     }
 
     fn settles(&mut self, server: &State<'_>, now: Nanos) {
-        let State { planner, idle, waiting, shares, split } = server;
+        let State { planner, due, idle, waiting, shares, split } = server;
         assert_eq!(planner.waiting(), *waiting, "the count of what waits is wrong");
+        assert!(due.is_none_or(|due| due > now), "something waits at {now} that was due before");
         let may_wait = *shares || !self.settings.limits.delay.is_zero();
         assert!(planner.is_empty() || *idle == 0 || may_wait, "{waiting} wait at {now} while an instance is free");
         let queue_max = self.settings.queue_max;

@@ -9,7 +9,7 @@ use engine::table::{Cell, REGIMES, Regime, TRAFFIC, tunings};
 use scenario::Scenario;
 
 /// Worlds in each run of the tests: some seconds of a debug build.
-const WORLDS: u64 = 60;
+const WORLDS: u64 = 80;
 
 /// The seeds to play: the one in the environment, or the first ones.
 fn seeds() -> Vec<u64> {
@@ -110,6 +110,7 @@ fn ten_times_the_load_costs_no_goodput() {
             let cell = short(regime, traffic, load);
             mean(&cell, |arrivals, seed| cell.ours(arrivals, seed, true))
         });
-        assert!(tenfold >= 0.95 * full, "{regime} {traffic}: {tenfold:.1} of {full:.1}");
+        // Larger batches fit the objective where there is always one to be filled.
+        assert!(tenfold >= full, "{regime} {traffic}: {tenfold:.1} of {full:.1}");
     }
 }

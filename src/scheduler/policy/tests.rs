@@ -192,3 +192,18 @@ proptest! {
         prop_assert!(begin == 0 || answered(begin) > answered(0));
     }
 }
+
+#[test]
+fn a_head_that_only_a_small_batch_is_in_time_for_goes_alone_where_the_others_can_wait_and_is_given_up_where_not() {
+    let now = Instant::now();
+    let limits = BatchLimits { objective: Duration::from_millis(30), ..BatchLimits::default() };
+    let load = Load { rows_per_second: 1400.0, instances: 1 };
+    let mut case = Case { curve: curve(8_000, 100), limits, load, waiting: vec![(9_000, 1)] };
+    case.waiting.extend([(12_000, 1); 19]);
+    let planned = case.plan(now, &case.queue(now));
+    assert_eq!((planned.hopeless, planned.requests), (1, 19));
+    case.waiting.truncate(1);
+    case.waiting.extend([(28_000, 1); 19]);
+    let planned = case.plan(now, &case.queue(now));
+    assert_eq!((planned.hopeless, planned.requests), (0, 1));
+}

@@ -80,8 +80,8 @@ pub(crate) trait Witness {
     /// A request ends, at `now`.
     fn ends(&mut self, id: usize, request: &Request, end: End, now: Nanos);
 
-    /// A batch begins at `now`.
-    fn begins(&mut self, _batch: &[Ticket], _now: Nanos) {}
+    /// A batch begins at `now`; the dispatcher has not looked for at most `unseeing`, while it ran a batch in place.
+    fn begins(&mut self, _batch: &[Ticket], _now: Nanos, _unseeing: Nanos) {}
 
     /// The dispatcher has done all it can for now.
     fn settles(&mut self, _server: &State<'_>, _now: Nanos) {}
@@ -93,6 +93,8 @@ pub(crate) struct State<'a> {
     pub(crate) planner: &'a Planner<Ticket>,
     /// Instances without work.
     pub(crate) idle: usize,
+    /// The earliest deadline of all that wait.
+    pub(crate) due: Option<Nanos>,
     /// Parts that wait, in the inbox too.
     pub(crate) waiting: usize,
     /// Whether cores are shared with other models.
@@ -169,6 +171,8 @@ pub(crate) struct Server<W> {
     running: Vec<Running>,
     wake_at: Option<Nanos>,
     split: bool,
+    /// The longest batch that ran in place.
+    unseeing: Nanos,
     /// What sees all this.
     pub(crate) witness: W,
 }
@@ -206,6 +210,7 @@ impl<W: Witness> Server<W> {
             running: Vec::new(),
             wake_at: None,
             split: false,
+            unseeing: 0,
             settings,
             witness,
         }
@@ -317,7 +322,14 @@ impl<W: Witness> Server<W> {
         }
         (self.outlook, self.rows_ahead) = (self.planner.outlook(at), self.planner.rows_ahead());
         let shares = cores.is_some();
-        let state = State { planner: &self.planner, idle: self.idle, waiting: self.waiting, shares, split: self.split };
+        let state = State {
+            planner: &self.planner,
+            due: self.planner.earliest_deadline().map(|due| self.since_start(due)),
+            idle: self.idle,
+            waiting: self.waiting,
+            shares,
+            split: self.split,
+        };
         if !self.running.iter().any(|running| running.in_place) {
             self.witness.settles(&state, now);
         }
@@ -412,7 +424,7 @@ impl<W: Witness> Server<W> {
     fn run(&mut self, batch: Vec<Ticket>, has_cores: bool, now: Nanos) {
         self.idle -= 1;
         self.waiting -= batch.len();
-        self.witness.begins(&batch, now);
+        self.witness.begins(&batch, now, self.unseeing);
         let rows: usize = batch.iter().map(|ticket| ticket.rows).sum();
         let short = self.planner.curve().centre(rows) <= self.settings.in_place_max;
         let in_place = !has_cores || short && (self.planner.is_empty() || self.settings.instances == 1);
@@ -425,6 +437,9 @@ impl<W: Witness> Server<W> {
                 end += self.machine.execute(ticket.rows, end);
                 *failed = ticket.poisoned;
             }
+        }
+        if in_place {
+            self.unseeing = self.unseeing.max(end - now);
         }
         let took = succeeded.then_some(joint);
         self.running.push(Running { end, started: now, batch, failed, took, has_cores, in_place });
