@@ -65,6 +65,11 @@ impl Disk {
         Ok(Brought { settings: settings.map(Box::new), upload })
     }
 
+    /// Removes what load requests brought, at the end of the process.
+    pub(super) fn forget_uploads(&self) {
+        self.uploads.remove_all();
+    }
+
     /// What there is for `name` now. Only its own directories are looked at: a repository may hold thousands of models.
     ///
     /// # Errors

@@ -112,6 +112,12 @@ impl Lifecycle {
         let _ = self.ask(Command::Close).await;
     }
 
+    pub(super) async fn forget_uploads(&self) {
+        let disk = Arc::clone(&self.disk);
+        // A panic in there is in the log.
+        let _ = blocking(move || disk.forget_uploads()).await;
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::unavailable("the server is shutting down");

@@ -254,6 +254,7 @@ impl Repository {
     pub async fn close(&self, timeout: Duration) {
         // What is still running then ends with the process.
         let _ = tokio::time::timeout(timeout, self.lifecycle.close()).await;
+        self.lifecycle.forget_uploads().await;
     }
 
     fn check_explicit(&self, call: &str, name: &str) -> Result<()> {

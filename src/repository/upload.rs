@@ -1,11 +1,12 @@
 //! Model directories that load requests bring: private folders of this process, gone when nothing is loaded from them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -21,12 +22,14 @@ pub(super) struct Uploads {
     bytes: AtomicUsize,
     bytes_max: usize,
     next: AtomicUsize,
+    /// The folders that there are.
+    kept: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Uploads {
     /// At most `bytes_max` bytes in folders of `directory`.
     pub(super) fn new(directory: PathBuf, bytes_max: usize) -> Self {
-        Self { directory, bytes: AtomicUsize::new(0), bytes_max, next: AtomicUsize::new(0) }
+        Self { directory, bytes: AtomicUsize::new(0), bytes_max, next: AtomicUsize::new(0), kept: Mutex::default() }
     }
 
     /// Writes `files`, whose paths are relative and plain, into a new folder that only this user may read.
@@ -59,13 +62,22 @@ impl Uploads {
         }
     }
 
+    /// Removes all folders, whoever still uses one. For the end of the process, which does not wait for its threads.
+    pub(super) fn remove_all(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.iter().for_each(|directory| remove(directory));
+    }
+
     fn new_directory(&self) -> io::Result<PathBuf> {
         for _ in 0..NAMES_MAX {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let directory = self.directory.join(format!("tensorgate-{}-{number}", std::process::id()));
             // Follows no link and takes over nothing that is there already.
             match DirBuilder::new().mode(0o700).create(&directory) {
-                Ok(()) => return Ok(directory),
+                Ok(()) => {
+                    self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone());
+                    return Ok(directory);
+                }
                 Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(cause) => return Err(cause),
             }
@@ -99,9 +111,17 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.uploads.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        if let Some(Err(cause)) = self.directory.as_ref().map(fs::remove_dir_all) {
-            tracing::warn!("{}: cannot be removed: {cause}", self.directory().display());
+        let Some(directory) = &self.directory else { return };
+        // Not twice, nor a folder of a later process.
+        if self.uploads.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(directory) {
+            remove(directory);
         }
+    }
+}
+
+fn remove(directory: &Path) {
+    if let Err(cause) = fs::remove_dir_all(directory) {
+        tracing::warn!("{}: cannot be removed: {cause}", directory.display());
     }
 }
 
@@ -129,6 +149,20 @@ mod tests {
         drop(upload);
         assert!(!directory.exists() && other.directory().exists());
         assert_eq!(uploads.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_end_of_the_process_waits_for_nobody_who_still_uses_a_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let uploads = Arc::new(Uploads::new(place.path().into(), 100));
+        let (used, gone) = (uploads.keep(&files(b"1")).unwrap(), uploads.keep(&files(b"2")).unwrap());
+        drop(gone);
+        uploads.remove_all();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+        let other = used.directory().to_owned();
+        fs::create_dir(&other).unwrap();
+        drop(used);
+        assert!(other.exists(), "it is somebody else's by now");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! their requests run elsewhere, so that a batch that nobody waits for any more can be stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -23,6 +24,9 @@ use super::{Learned, SchedulerConfig};
 use crate::error::Error;
 use crate::runtime::{Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
+
+/// Batches that were ever started on another thread, by any dispatcher.
+static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// A batch that ran on another thread.
 pub(super) struct Finished {
@@ -54,8 +58,6 @@ pub(super) struct Dispatcher {
     planner: Planner<Job>,
     idle: Vec<Box<dyn Instance>>,
     running: Vec<Running>,
-    /// Batches that were ever started on another thread.
-    started: u64,
     instances: usize,
     joining: bool,
     padding: Option<Arc<Padding>>,
@@ -85,7 +87,6 @@ impl Dispatcher {
             instances: idle.len(),
             idle,
             running: Vec::new(),
-            started: 0,
             joining: config.limits.rows_max > 1,
             padding: config.padding.clone(),
             in_place_max: config.in_place_max,
@@ -168,12 +169,12 @@ impl Dispatcher {
 
     fn finish(&mut self, finished: Finished) {
         let Finished { instance, number, ran } = finished;
+        // Of a dispatcher before this one, whose callers and cores are gone.
+        let Some(position) = self.running.iter().position(|running| running.number == number) else { return };
         self.idle.push(instance);
         self.give_cores_back(true, ran.busy);
-        if let Some(position) = self.running.iter().position(|running| running.number == number) {
-            let Running { tickets, work, .. } = self.running.swap_remove(position);
-            self.answer(tickets, work, ran);
-        }
+        let Running { tickets, work, .. } = self.running.swap_remove(position);
+        self.answer(tickets, work, ran);
     }
 
     /// Runs what the planner says until there is nothing free to run it on, or nothing to run; gives the time to look again.
@@ -245,8 +246,9 @@ impl Dispatcher {
             return;
         }
         self.metrics.batches_on_thread.inc();
-        self.started += 1;
-        let (number, stop) = (self.started, Arc::new(Stop::new(instance.interrupt())));
+        // Only to tell batches apart.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let stop = Arc::new(Stop::new(instance.interrupt()));
         self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop) });
         let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
         tokio::task::spawn_blocking(move || {

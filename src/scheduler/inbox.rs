@@ -152,6 +152,14 @@ impl Inbox {
         contents.asked.clear();
     }
 
+    /// Somebody takes out again what comes from now on, who promises `outlook`.
+    pub(super) fn take_over(&self, outlook: Outlook) {
+        let mut contents = self.lock();
+        contents.abandoned = false;
+        (contents.outlook, contents.unit) = (outlook, 1);
+        contents.rows_by_class.clear();
+    }
+
     /// No more jobs will come.
     pub(super) fn close(&self) {
         self.lock().closed = true;

@@ -21,10 +21,12 @@ pub mod queue;
 mod tests;
 mod warm_up;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -176,16 +178,36 @@ impl Scheduler {
         cores: Option<&Arc<Cores>>,
         metrics: Arc<ModelMetrics>,
     ) -> (Self, Stopped) {
-        let now = Instant::now();
-        let planner = Planner::new(now, config.limits, instances.len(), curve);
+        let (now, count) = (Instant::now(), instances.len());
+        let planner = Planner::new(now, config.limits, count, curve);
         let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();
-        let waking = Arc::clone(&inbox);
-        let share = cores.map(|cores| cores.share(config.threads, config.weight, move || waking.wake()));
-        let (shared, counted) = (Arc::clone(&inbox), Arc::clone(&metrics));
-        let dispatcher = dispatcher::Dispatcher::new(shared, planner, model, instances, share, &config, counted);
+        let start = {
+            let (inbox, metrics, config) = (Arc::clone(&inbox), Arc::clone(&metrics), config.clone());
+            let (model, cores) = (Arc::clone(&model), cores.cloned());
+            move |planner, instances| {
+                let waking = Arc::clone(&inbox);
+                let share =
+                    cores.as_ref().map(|cores| cores.share(config.threads, config.weight, move || waking.wake()));
+                let (inbox, metrics, model) = (Arc::clone(&inbox), Arc::clone(&metrics), Arc::clone(&model));
+                dispatcher::Dispatcher::new(inbox, planner, model, instances, share, &config, metrics)
+            }
+        };
+        let mut dispatcher = start(planner, instances);
+        let (again, counted, limits) = (Arc::clone(&inbox), Arc::clone(&metrics), config.limits);
         tokio::spawn(async move {
-            let learned = dispatcher.run().await;
+            let learned = loop {
+                if let Ok(learned) = AssertUnwindSafe(dispatcher.run()).catch_unwind().await {
+                    break learned;
+                }
+                // Its callers have got errors. A version that answers nobody any more would be worse than one that has
+                // forgotten what it had learned.
+                let Ok(instances) = (0..count).map(|_| model.instance()).collect() else { break Curve::default() };
+                let planner = Planner::new(Instant::now(), limits, count, Curve::default());
+                counted.queue_depth.set(0);
+                again.take_over(planner.outlook(Instant::now()));
+                dispatcher = start(planner, instances);
+            };
             // Nobody may be waiting for the end.
             let _ = stopping.send(learned);
         });

@@ -340,6 +340,51 @@ async fn a_batch_that_nobody_waits_for_any_more_is_stopped_and_its_time_counted_
 }
 
 #[tokio::test]
+async fn a_dispatcher_that_panics_is_followed_by_another() {
+    /// Panics the first time that it is asked how it is interrupted, which the dispatcher does.
+    #[derive(Default)]
+    struct Fragile {
+        doubler: Doubler,
+        asked: Arc<AtomicUsize>,
+    }
+
+    struct FragileInstance(Box<dyn Instance>, Arc<AtomicUsize>);
+
+    impl LoadedModel for Fragile {
+        fn signature(&self) -> &Signature {
+            self.doubler.signature()
+        }
+
+        fn instance(&self) -> Result<Box<dyn Instance>> {
+            Ok(Box::new(FragileInstance(self.doubler.instance()?, Arc::clone(&self.asked))))
+        }
+    }
+
+    impl Instance for FragileInstance {
+        fn execute(&mut self, inputs: &[Option<Tensor>], outputs: &[usize]) -> Result<Vec<Tensor>> {
+            self.0.execute(inputs, outputs)
+        }
+
+        fn interrupt(&self) -> Option<Arc<dyn crate::runtime::Interrupt>> {
+            assert!(self.1.fetch_add(1, Ordering::SeqCst) > 0, "told to panic");
+            None
+        }
+    }
+
+    let model = Arc::new(Fragile::default());
+    let instances = vec![model.instance().unwrap()];
+    let metrics = Arc::new(Telemetry::new().model("fragile", "1"));
+    let (config, cores) = (SchedulerConfig::default(), Cores::new(1));
+    let (scheduler, stopped) = Scheduler::start(model, instances, slow(), config, Some(&cores), Arc::clone(&metrics));
+    assert_eq!(submit(&scheduler, rows(&[1], 1)).await.unwrap_err().kind(), Kind::Internal);
+    settle().await;
+    assert_eq!(submit(&scheduler, rows(&[2], 1)).await.unwrap(), [4], "with the cores that the first one had");
+    assert_eq!(metrics.queue_depth.get(), 0);
+    drop(scheduler);
+    stopped.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_model_of_unknown_pace_does_not_keep_this_thread() {
     let fixture = start(SchedulerConfig::default(), 1, Curve::default());
     let gate = Arc::clone(&fixture.gate);
