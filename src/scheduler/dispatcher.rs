@@ -195,9 +195,12 @@ impl Dispatcher {
     }
 
     fn step(&mut self, now: Instant) -> Step {
-        let metrics = &self.metrics;
+        let (metrics, inbox) = (&self.metrics, &self.inbox);
         let mut shed = |job: Job, why| {
             metrics.queue_depth.dec();
+            if job.ticket.is_part() {
+                inbox.leave();
+            }
             give_up(job, why, now);
         };
         self.planner.expire(now, &mut shed);
@@ -271,6 +274,10 @@ impl Dispatcher {
         let mut useless = 0_usize;
         for (ticket, outcome) in tickets.into_iter().zip(ran.outcomes) {
             useless += usize::from(ticket.is_abandoned());
+            if outcome.is_err() && ticket.is_part() {
+                // The whole request has failed, and its other parts are for nobody.
+                self.inbox.leave();
+            }
             if let Ok(executed) = &outcome {
                 self.metrics.queue_seconds.observe(executed.timing.queue.as_secs_f64());
             }

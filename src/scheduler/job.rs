@@ -123,6 +123,11 @@ impl Ticket {
         }
     }
 
+    /// Whether it is one of several parts of a request.
+    pub(super) fn is_part(&self) -> bool {
+        matches!(self.reply, Reply::Part(..))
+    }
+
     /// Tells the caller the outcome. One that went away hears nothing.
     pub(super) fn answer(self, outcome: Result<Executed>) {
         match self.reply {

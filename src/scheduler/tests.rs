@@ -198,6 +198,17 @@ async fn batches_keep_to_the_limit_and_a_larger_request_is_split_and_answered_wh
 }
 
 #[tokio::test]
+async fn a_request_of_which_one_part_fails_takes_its_other_parts_out_of_the_queue() {
+    let limits = BatchLimits { rows_max: 2, ..BatchLimits::default() };
+    let fixture = start(SchedulerConfig { limits, ..SchedulerConfig::default() }, 1, slow());
+    let error = submit(&fixture.scheduler, rows(&[-1, -2, 3, 4, 5, 6, 7, 8], 1)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Execution);
+    assert_eq!(submit(&fixture.scheduler, rows(&[9], 1)).await.unwrap(), [18]);
+    // The part that failed, and at most one that was on its way meanwhile.
+    assert!(fixture.batches.lock().unwrap().len() <= 3, "{:?}", fixture.batches.lock().unwrap());
+}
+
+#[tokio::test]
 async fn requests_that_are_not_joined_run_in_order_of_arrival() {
     let config = SchedulerConfig { limits: BatchLimits::unbatched(), ..SchedulerConfig::default() };
     let fixture = start(config, 1, quick());
