@@ -1,8 +1,7 @@
 //! The learned latency curve: how long an execution takes, as a function of its work.
 //!
 //! Work is counted in rows, or in padded cells where requests of different lengths share a batch. The curve is a table of
-//! *knots*, two to an octave (1, 2, 3, 4, 6, 8, 12, ...), each with the logarithm of the time that a batch of that size
-//! takes; between knots that were measured the time is a straight line. Nothing else is assumed of its form, so that steps
+//! *knots*, two to an octave (1, 2, 3, 4, 6, 8, 12, ...), each with the time that a batch of that size takes; between knots that were measured the time is a straight line. Nothing else is assumed of its form, so that steps
 //! (a cache that overflows, a kernel that pads to eight) are learned as they are.
 //!
 //! Each execution moves the knots beside its size by a share of its residual `ln(took / predicted)`, clipped, so that one
@@ -61,9 +60,7 @@ const QUANTILE: f64 = 0.95;
 /// Latency against work, learned. See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// ln(seconds) at each measured knot.
-    logs: [f64; KNOTS],
-    /// The same in seconds, so that predictions need no exponential.
+    /// Seconds at each measured knot.
     seconds: [f64; KNOTS],
     /// Measurements that each knot has seen.
     seen: [u32; KNOTS],
@@ -88,7 +85,6 @@ pub struct Curve {
 impl Default for Curve {
     fn default() -> Self {
         Self {
-            logs: [0.0; KNOTS],
             seconds: [0.0; KNOTS],
             seen: [0; KNOTS],
             last: [0; KNOTS],
@@ -181,7 +177,7 @@ impl Curve {
         };
         for other in Bits(self.measured) {
             let step = if other == knot { own } else { SHARES[other.abs_diff(knot)] * common };
-            self.set(other, self.logs[other] + step);
+            self.set(other, self.seconds[other] * step.exp());
         }
         self.seen[knot] = self.seen[knot].saturating_add(1);
         self.keep_monotone(knot);
@@ -195,6 +191,12 @@ impl Curve {
     /// The time that 95 % of executions of `work` are predicted to stay below; zero where nothing is known.
     pub fn upper(&self, work: usize) -> Duration {
         duration(self.predict(work) * self.factor)
+    }
+
+    /// [`Curve::centre`] and [`Curve::upper`] in seconds.
+    pub(super) fn seconds(&self, work: usize) -> (f64, f64) {
+        let centre = self.predict(work);
+        (centre, centre * self.factor)
     }
 
     /// The most work whose [`Curve::upper`] is within `limit`: 0 where not even one unit is, [`usize::MAX`] where nothing
@@ -247,7 +249,7 @@ impl Curve {
             log = took.min(here + CLIP) + there - here;
             self.doubtful = (took > here + CLIP).then_some((knot, took + there - here)).or(self.doubtful);
         }
-        self.set(knot, log);
+        self.set(knot, log.exp());
         self.seen[knot] = 1;
         self.measured |= 1 << knot;
         self.keep_monotone(knot);
@@ -257,16 +259,15 @@ impl Curve {
     /// one.
     fn settle_doubt(&mut self, knot: usize, work: usize, took: f64) -> bool {
         let Some((_, first)) = self.doubtful.take_if(|(doubtful, _)| *doubtful == knot) else { return false };
-        let shift = self.logs[knot] - self.predict(work).ln();
-        self.set(knot, first.min(took + shift));
+        let shift = (self.seconds[knot] / self.predict(work)).ln();
+        self.set(knot, first.min(took + shift).exp());
         self.seen[knot] = self.seen[knot].saturating_add(1);
         self.keep_monotone(knot);
         true
     }
 
-    fn set(&mut self, knot: usize, log: f64) {
-        let seconds = log.exp().clamp(*SECONDS.start(), *SECONDS.end());
-        (self.logs[knot], self.seconds[knot]) = (seconds.ln(), seconds);
+    fn set(&mut self, knot: usize, seconds: f64) {
+        self.seconds[knot] = seconds.clamp(*SECONDS.start(), *SECONDS.end());
     }
 
     /// Forgets sizes near which nothing has run for long and that look slower per unit than a smaller one.
@@ -305,20 +306,20 @@ impl Curve {
     /// `knot` has news: smaller sizes take no longer, larger ones no less, and so on from one to the next.
     fn keep_monotone(&mut self, knot: usize) {
         let (mut below, above) = (self.measured & !(u64::MAX << knot), self.measured & (u64::MAX << knot));
-        let mut bound = self.logs[knot];
+        let mut bound = self.seconds[knot];
         // Those further off have moved too, each by a share of its own.
         while let Some(other) = highest(below) {
             below &= !(1 << other);
-            if self.logs[other] > bound {
+            if self.seconds[other] > bound {
                 self.set(other, bound);
             }
-            bound = self.logs[other];
+            bound = self.seconds[other];
         }
         for other in Bits(above) {
-            if other > knot && self.logs[other] < bound {
+            if other > knot && self.seconds[other] < bound {
                 self.set(other, bound);
             }
-            bound = self.logs[other];
+            bound = self.seconds[other];
         }
     }
 

@@ -44,6 +44,18 @@ struct Running {
     stop: Arc<Stop>,
 }
 
+/// A batch that has run on another thread.
+struct Ended {
+    callers: usize,
+    took: Duration,
+}
+
+/// Its callers are awaited for this part of the time that it took, and no longer than this; in so many looks at most, for
+/// where time stands still.
+const WELCOME_SHARE: u32 = 100;
+const WELCOME_MAX: Duration = Duration::from_millis(1);
+const WELCOME_LOOKS_MAX: usize = 10_000;
+
 /// What a look at the queue led to.
 enum Step {
     /// A batch was started, or run.
@@ -58,6 +70,8 @@ pub(super) struct Dispatcher {
     planner: Planner<Job>,
     idle: Vec<Box<dyn Instance>>,
     running: Vec<Running>,
+    /// The batch that ended last, until its callers had time to come back.
+    ended: Option<Ended>,
     instances: usize,
     joining: bool,
     padding: Option<Arc<Padding>>,
@@ -87,6 +101,7 @@ impl Dispatcher {
             instances: idle.len(),
             idle,
             running: Vec::new(),
+            ended: None,
             joining: config.limits.rows_max > 1,
             padding: config.padding.clone(),
             in_place_max: config.in_place_max,
@@ -105,10 +120,27 @@ impl Dispatcher {
             // and one more look at the sockets. Requests that came together run together, and nobody waits for a timer.
             tokio::task::yield_now().await;
             self.take_in();
+            self.welcome().await;
             wake_at = self.dispatch();
             if self.contents.closed && self.planner.is_empty() && self.running.is_empty() {
                 return self.planner.curve().clone();
             }
+        }
+    }
+
+    /// Callers of a batch that ran together come back together, if they come back: for a hundredth of the time that it took,
+    /// the next one is not formed of the first of them alone. The connections of this thread are served meanwhile.
+    async fn welcome(&mut self) {
+        let Some(Ended { callers, took }) = self.ended.take().filter(|ended| self.joining && ended.callers > 1) else {
+            return;
+        };
+        let until = Instant::now() + (took / WELCOME_SHARE).min(WELCOME_MAX);
+        for _ in 0..WELCOME_LOOKS_MAX {
+            if self.planner.waiting() >= callers || !self.running.is_empty() || Instant::now() >= until {
+                return;
+            }
+            tokio::task::yield_now().await;
+            self.take_in();
         }
     }
 
@@ -174,6 +206,7 @@ impl Dispatcher {
         self.idle.push(instance);
         self.give_cores_back(true, ran.busy);
         let Running { tickets, work, .. } = self.running.swap_remove(position);
+        self.ended = Some(Ended { callers: tickets.len(), took: ran.busy });
         self.answer(tickets, work, ran);
     }
 

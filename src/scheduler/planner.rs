@@ -62,7 +62,21 @@ pub struct Planner<T> {
     running: SmallVec<[Instant; 8]>,
     /// Work of one row as it lately was in the mean; 0 before the first. Always 1 where work is rows.
     unit: f64,
+    best: Option<Best>,
 }
+
+/// The batch worth running, remembered: a model of microseconds would spend more on finding it than on running it.
+#[derive(Clone, Copy)]
+struct Best {
+    unit: usize,
+    rows: usize,
+    until: Instant,
+    /// The largest work that had run then.
+    ran: usize,
+}
+
+/// For how long it is.
+const REMEMBERED: Duration = Duration::from_millis(1);
 
 impl<T: Item> Planner<T> {
     /// A planner for `instances` instances that begins with what `curve` knows; without joining where
@@ -70,7 +84,8 @@ impl<T: Item> Planner<T> {
     pub fn new(now: Instant, limits: BatchLimits, instances: usize, curve: Curve) -> Self {
         let queue = Queue::new(limits.rows_max > 1);
         let arrivals = Arrivals::new(now);
-        Self { queue, curve, arrivals, limits, instances: instances.max(1), running: SmallVec::new(), unit: 0.0 }
+        let (instances, running) = (instances.max(1), SmallVec::new());
+        Self { queue, curve, arrivals, limits, instances, running, unit: 0.0, best: None }
     }
 
     /// What was learned.
@@ -105,7 +120,10 @@ impl<T: Item> Planner<T> {
 
     /// Rows of the largest batch that the objective allows, of rows of `unit` work each.
     pub fn largest(&self, unit: usize) -> usize {
-        policy::largest(&self.curve, &self.limits, &self.load(), unit)
+        match self.best {
+            Some(best) if best.unit == unit => best.rows,
+            _ => policy::largest(&self.curve, &self.limits, &self.load(), unit),
+        }
     }
 
     /// Rows of [`Planner::unit`] work that wait in each lane, with its class.
@@ -122,6 +140,16 @@ impl<T: Item> Planner<T> {
     /// `rows` more rows were offered since the last call, admitted or not.
     pub fn offered(&mut self, now: Instant, rows: u64) {
         self.arrivals.note(now, rows);
+        self.remember(now);
+    }
+
+    fn remember(&mut self, now: Instant) {
+        let (unit, ran) = (self.unit(), self.curve.largest());
+        if self.best.is_none_or(|best| best.unit != unit || best.ran != ran || best.until <= now) {
+            self.best = None;
+            let rows = self.largest(unit);
+            self.best = Some(Best { unit, rows, until: now + REMEMBERED, ran });
+        }
     }
 
     /// Takes a request in.
@@ -158,6 +186,7 @@ impl<T: Item> Planner<T> {
     /// What an instance that is free at `now` does. Requests that are given up go to `shed`.
     pub fn next(&mut self, now: Instant, mut shed: impl FnMut(T, Shed)) -> Next<T> {
         loop {
+            self.remember(now);
             let load = self.load();
             match policy::plan(now, self.queue.views(), &self.curve, &self.limits, &load) {
                 Plan::Idle => return Next::Idle,
@@ -247,7 +276,7 @@ impl<T: Item> Planner<T> {
     pub fn outlook(&self, now: Instant) -> Outlook {
         let load = self.load();
         let unit = self.unit();
-        let largest = policy::largest(&self.curve, &self.limits, &load, unit);
+        let largest = self.largest(unit);
         let soonest = self.running.iter().min().copied();
         Outlook {
             free_at: soonest.filter(|_| self.running.len() >= self.instances).unwrap_or(now),
@@ -263,12 +292,13 @@ impl<T: Item> Planner<T> {
     /// Whether the version is asked for more than it can do.
     fn overloaded(&self, load: &Load) -> bool {
         let unit = self.unit();
-        let largest = policy::largest(&self.curve, &self.limits, load, unit);
-        let takes = self.curve.centre(largest * unit).as_secs_f64().max(1e-9);
+        let largest = self.largest(unit);
+        let takes = self.curve.seconds(largest * unit).0.max(1e-9);
         load.rows_per_second > OVERLOADED * self.instances as f64 * largest as f64 / takes
     }
 
     fn load(&self) -> Load {
-        Load { rows_per_second: self.arrivals.rate(), instances: self.instances }
+        let best = self.best.map(|best| (best.unit, best.rows));
+        Load { rows_per_second: self.arrivals.rate(), instances: self.instances, best }
     }
 }

@@ -87,6 +87,8 @@ pub struct Load {
     pub rows_per_second: f64,
     /// Batches that may run at once, at least 1.
     pub instances: usize,
+    /// For rows of so much work, what [`largest`] gave lately: it is asked for several times in each decision.
+    pub best: Option<(usize, usize)>,
 }
 
 /// What to do.
@@ -200,19 +202,19 @@ pub fn plan<'a>(
 pub fn largest(curve: &Curve, limits: &BatchLimits, load: &Load, unit: usize) -> usize {
     let grown = (curve.largest() / unit * GROWTH).max(2);
     let objective = limits.objective.as_secs_f64() * USABLE;
-    let flat = curve.centre(unit).mul_f64(FLAT);
+    let flat = curve.seconds(unit).0 * FLAT;
     let fits = |rows: usize| {
-        let upper = curve.upper(rows * unit).as_secs_f64();
+        let (centre, upper) = curve.seconds(rows * unit);
         let came = (load.rows_per_second * upper / load.instances as f64) as usize;
-        let next = curve.upper(rows.min(came.max(1)) * unit).as_secs_f64();
-        upper + next.min(rows as f64 / load.rows_per_second.max(1e-9)) <= objective || curve.centre(rows * unit) <= flat
+        let next = curve.seconds(rows.min(came.max(1)) * unit).1;
+        upper + next.min(rows as f64 / load.rows_per_second.max(1e-9)) <= objective || centre <= flat
     };
     let (mut good, mut bad) = (1, limits.rows_max.min(grown) + 1);
     while bad > good + 1 {
         let middle = good + (bad - good) / 2;
         if fits(middle) { good = middle } else { bad = middle }
     }
-    let rate = |rows: usize| rows as f64 / curve.centre(rows * unit).as_secs_f64().max(1e-9);
+    let rate = |rows: usize| rows as f64 / curve.seconds(rows * unit).0.max(1e-9);
     let (mut best, mut most) = (1, 0.0_f64);
     for rows in SIZES.into_iter().take_while(|&rows| rows < good).chain([good]) {
         if rate(rows) >= WORTH * most {
@@ -245,6 +247,13 @@ struct Sight<'a> {
 }
 
 impl Sight<'_> {
+    fn largest(&self) -> usize {
+        match self.load.best {
+            Some((unit, rows)) if unit == self.unit => rows,
+            _ => largest(self.curve, self.limits, self.load, self.unit),
+        }
+    }
+
     fn slack(&self, entry: Entry) -> Duration {
         entry.deadline.saturating_duration_since(self.now)
     }
@@ -271,7 +280,7 @@ impl Sight<'_> {
             let brief = self.limits.objective / FILLER_SHARE;
             return (self.curve.work_within(brief) / self.unit).clamp(1, self.limits.rows_max);
         }
-        let largest = largest(self.curve, self.limits, self.load, self.unit);
+        let largest = self.largest();
         let instances = self.load.instances as f64;
         let needed = (HEADROOM * self.load.rows_per_second / instances).max(KNEE * self.rate(largest));
         let quick = |&rows: &usize| self.rate(rows) >= needed && self.clears(lane, rows);
@@ -291,7 +300,7 @@ impl Sight<'_> {
 
     /// How long `rows` rows that fill no batch wait for company, where a person said so and the deadline lets it.
     fn wait(&self, rows: usize, head: Entry) -> Option<Instant> {
-        let full = rows >= largest(self.curve, self.limits, self.load, self.unit);
+        let full = rows >= self.largest();
         let latest = head.deadline.checked_sub(self.upper(rows + 1)).unwrap_or(self.now);
         let due = (head.arrived + self.limits.delay).min(latest);
         (!full && due > self.now).then_some(due)
@@ -361,7 +370,7 @@ impl Sight<'_> {
         let (rows_max, longest) = match lane.class.is_filler() {
             true => (self.limits.rows_max, batch.slack.min(self.upper_of(batch).mul_f64(FILLER_COST))),
             false if alike => (target, batch.slack),
-            false => (largest(self.curve, self.limits, self.load, sight.unit), batch.slack),
+            false => (sight.largest(), batch.slack),
         };
         let (mut taken, mut filled) = (0, batch);
         let mut together = Forming { unit: sight.unit, ..batch };

@@ -43,7 +43,12 @@ fn cases(rows: std::ops::Range<usize>) -> impl Strategy<Value = Case> {
     (times, 0.0..1e5, 1..4_usize, 2..300_usize, waiting).prop_map(|(times, rate, instances, rows_max, waiting)| {
         let objective = Duration::from_micros(times.2);
         let limits = BatchLimits { rows_max, delay: Duration::ZERO, objective };
-        Case { curve: curve(times.0, times.1), limits, load: Load { rows_per_second: rate, instances }, waiting }
+        Case {
+            curve: curve(times.0, times.1),
+            limits,
+            load: Load { rows_per_second: rate, instances, best: None },
+            waiting,
+        }
     })
 }
 
@@ -197,7 +202,7 @@ proptest! {
 fn a_head_that_only_a_small_batch_is_in_time_for_goes_alone_where_the_others_can_wait_and_is_given_up_where_not() {
     let now = Instant::now();
     let limits = BatchLimits { objective: Duration::from_millis(30), ..BatchLimits::default() };
-    let load = Load { rows_per_second: 1400.0, instances: 1 };
+    let load = Load { rows_per_second: 1400.0, instances: 1, best: None };
     let mut case = Case { curve: curve(8_000, 100), limits, load, waiting: vec![(9_000, 1)] };
     case.waiting.extend([(12_000, 1); 19]);
     let planned = case.plan(now, &case.queue(now));
