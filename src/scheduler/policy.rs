@@ -131,6 +131,10 @@ const KNEE: f64 = 0.95;
 /// meets the objective, as on a machine that is shared with others, batches of one row would make it worse for all.
 const FLAT: f64 = 1.25;
 
+/// What a batch costs the server beside its execution, in seconds: locks, clocks, counters, a hand-over. It is what keeps a
+/// model of one microsecond from running its requests one by one.
+const OVERHEAD: f64 = 5e-6;
+
 /// What is slower per row than a smaller batch by more than this is no batch to form or to promise: a size that was once
 /// disturbed may look so. In the simulator 0.95 costs six points in bursts, since what is learned of sizes differs by chance.
 const WORTH: f64 = 0.7;
@@ -214,7 +218,7 @@ pub fn largest(curve: &Curve, limits: &BatchLimits, load: &Load, unit: usize) ->
         let middle = good + (bad - good) / 2;
         if fits(middle) { good = middle } else { bad = middle }
     }
-    let rate = |rows: usize| rows as f64 / curve.seconds(rows * unit).0.max(1e-9);
+    let rate = |rows: usize| rows as f64 / (curve.seconds(rows * unit).0 + OVERHEAD);
     let (mut best, mut most) = (1, 0.0_f64);
     for rows in SIZES.into_iter().take_while(|&rows| rows < good).chain([good]) {
         if rate(rows) >= WORTH * most {
@@ -266,9 +270,9 @@ impl Sight<'_> {
         self.curve.upper(rows * self.unit)
     }
 
-    /// Rows per second of one instance at `rows` rows a batch.
+    /// Rows per second of one instance at `rows` rows a batch, the server's own work included.
     fn rate(&self, rows: usize) -> f64 {
-        rows as f64 / self.centre(rows).as_secs_f64().max(1e-9)
+        rows as f64 / (self.curve.seconds(rows * self.unit).0 + OVERHEAD)
     }
 
     /// The smallest size that is fast enough for `lane`, which may be `alone` in its group.
@@ -284,7 +288,10 @@ impl Sight<'_> {
         let instances = self.load.instances as f64;
         let needed = (HEADROOM * self.load.rows_per_second / instances).max(KNEE * self.rate(largest));
         let quick = |&rows: &usize| self.rate(rows) >= needed && self.clears(lane, rows);
-        SIZES.into_iter().take_while(|&rows| rows < largest).find(quick).unwrap_or(largest)
+        let target = SIZES.into_iter().take_while(|&rows| rows < largest).find(quick).unwrap_or(largest);
+        // What would be left over for a small batch of its own comes along.
+        let rest = lane.rows.saturating_sub(target);
+        if rest <= target / 2 { lane.rows.clamp(target, largest.max(target)) } else { target }
     }
 
     /// Whether batches of `rows` rows meet the deadlines of what waits, looked at in four places.
