@@ -15,10 +15,11 @@ from triton_clients import WAIT_SECONDS_MAX
 
 INFERENCE = "inference.GRPCInferenceService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
-# Fields of the Open Inference Protocol and of KServe that Triton does not have.
+# Fields of the Open Inference Protocol, of KServe and of ours that Triton does not have.
 NOT_TRITONS = {
     "inference.ModelMetadataResponse.properties",
     *(f"inference.RepositoryModel{call}Response.model_name" for call in ("Load", "Unload")),
+    "inference.ModelStatistics.learned",
     "inference.RepositoryModelLoadResponse.isLoaded",
     "inference.RepositoryModelUnloadResponse.isUnloaded",
 }
