@@ -91,7 +91,9 @@ impl Outlook {
         let rest = self.single + self.full.saturating_sub(self.single).mul_f64(share.min(1.0));
         let after = |batches: usize| self.full.mul_f64(batches as f64 / self.instances as f64);
         let last = after(full_batches) + rest;
-        if full_batches == 0 { last } else { last.max(after(full_batches - 1) + self.full) }
+        let together = if full_batches == 0 { last } else { last.max(after(full_batches - 1) + self.full) };
+        // A size that was once disturbed may look slower than its rows one by one, which is what would then be run.
+        together.min(self.single.mul_f64((rows as f64 / self.instances as f64).max(1.0)))
     }
 }
 

@@ -135,10 +135,6 @@ const FLAT: f64 = 1.25;
 /// model of one microsecond from running its requests one by one.
 const OVERHEAD: f64 = 5e-6;
 
-/// What is slower per row than a smaller batch by more than this is no batch to form or to promise: a size that was once
-/// disturbed may look so. In the simulator 0.95 costs six points in bursts, since what is learned of sizes differs by chance.
-const WORTH: f64 = 0.7;
-
 /// A batch has at most this many times the rows of the largest one that ever ran: predictions reach no further.
 const GROWTH: usize = 2;
 
@@ -198,11 +194,10 @@ pub fn plan<'a>(
     Plan::Dispatch(Dispatch { lane: position, hopeless, requests, fill })
 }
 
-/// The largest batch worth running, in rows of `unit` work each, under `load`, at least 1: it has to fit the objective
+/// The largest batch that the objective allows, in rows of `unit` work each, under `load`, at least 1: it has to fit the objective
 /// together with the time in which its rows arrive, or with the batch of what arrives while it runs. The first counts in
 /// overload, where whoever came too early for a full batch is replaced; the second lets a burst run together. One that takes
-/// hardly longer than a single row fits wherever that does. What is clearly slower per row than a smaller batch is worth
-/// nothing.
+/// hardly longer than a single row fits wherever that does.
 pub fn largest(curve: &Curve, limits: &BatchLimits, load: &Load, unit: usize) -> usize {
     let grown = (curve.largest() / unit * GROWTH).max(2);
     let objective = limits.objective.as_secs_f64() * USABLE;
@@ -218,14 +213,7 @@ pub fn largest(curve: &Curve, limits: &BatchLimits, load: &Load, unit: usize) ->
         let middle = good + (bad - good) / 2;
         if fits(middle) { good = middle } else { bad = middle }
     }
-    let rate = |rows: usize| rows as f64 / (curve.seconds(rows * unit).0 + OVERHEAD);
-    let (mut best, mut most) = (1, 0.0_f64);
-    for rows in SIZES.into_iter().take_while(|&rows| rows < good).chain([good]) {
-        if rate(rows) >= WORTH * most {
-            (best, most) = (rows, most.max(rate(rows)));
-        }
-    }
-    best
+    good
 }
 
 /// A batch to which requests of other lanes are added.
