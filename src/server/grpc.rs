@@ -239,12 +239,16 @@ impl GrpcInferenceService for GrpcDoor {
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
-        let deadline = deadlines::of_grpc(request.metadata().as_ref());
-        let request = request.into_inner();
-        service::note_body(|| request.encode_to_vec().into());
-        let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
-        request.deadline = deadline;
-        let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
+        // In a block, so that the request is not kept beside the future that it was moved into.
+        let response = {
+            let deadline = deadlines::of_grpc(request.metadata().as_ref());
+            let request = request.into_inner();
+            service::note_body(|| request.encode_to_vec().into());
+            let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
+            request.deadline = deadline;
+            self.doors.stack.clone().call(request)
+        };
+        let response = response.await.map_err(refuse)?;
         let (timing, answered) = (response.timing, Instant::now());
         let mut answer = GrpcResponse::new(proto::encode_response(response));
         service::note_answer(|| answer.get_ref().encode_to_vec().into());
