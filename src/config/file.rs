@@ -17,6 +17,11 @@ pub struct File {
     pub model_dir: Option<PathBuf>,
     pub model_control: Option<String>,
     pub load_model: Vec<String>,
+    pub storage_uri: Option<String>,
+    pub cache_dir: Option<PathBuf>,
+    pub cache_bytes_max: Option<String>,
+    pub fetch_parallel: Option<usize>,
+    pub fetch_bytes_per_second: Option<String>,
     pub host: Option<std::net::IpAddr>,
     pub uploads_max: Option<String>,
     pub http_port: Option<u16>,
@@ -90,7 +95,8 @@ impl File {
     pub(super) fn under(self, flags: &Flags) -> Flags {
         let mut merged = flags.clone();
         self.watch_under(&mut merged.watch);
-        if merged.repositories.is_empty() && merged.model_repository.is_empty() && merged.model_dir.is_none() {
+        let one_model = merged.model_dir.is_some() || merged.storage.storage_uri.is_some();
+        if merged.repositories.is_empty() && merged.model_repository.is_empty() && !one_model {
             merged.repositories = self.repositories;
         }
         if merged.load_model.is_empty() {
@@ -116,6 +122,10 @@ impl File {
         if merged.guard.refuse.is_empty() {
             merged.guard.refuse = self.refuse;
         }
+        macro_rules! fill_storage {
+            ($($key:ident),* $(,)?) => { $(merged.storage.$key = merged.storage.$key.or(self.$key);)* };
+        }
+        fill_storage!(storage_uri, cache_dir, cache_bytes_max, fetch_parallel, fetch_bytes_per_second);
         macro_rules! fill_guard {
             ($($key:ident),* $(,)?) => { $(merged.guard.$key = merged.guard.$key.or(self.$key);)* };
         }

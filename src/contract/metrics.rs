@@ -49,6 +49,24 @@ pub const ACCEPT_FAILURES: &str = "tensorgate_accept_failures_total";
 /// What was not written or sent because its queue was full or its receiver failed, by sink: "access_log", "otlp",
 /// "payload", "trace".
 pub const DROPPED: &str = "tensorgate_telemetry_dropped_total";
+/// Requests to stores that models are fetched from. This family and those below are there where a store is used.
+pub const STORAGE_REQUESTS: &str = "tensorgate_storage_requests_total";
+/// Requests to stores that were made again.
+pub const STORAGE_RETRIES: &str = "tensorgate_storage_retries_total";
+/// Bytes of files that came from stores.
+pub const STORAGE_FETCHED: &str = "tensorgate_storage_fetched_bytes_total";
+/// Bytes that were not fetched again, because a download that was broken off had left them.
+pub const STORAGE_RESUMED: &str = "tensorgate_storage_resumed_bytes_total";
+/// Bytes to be fetched yet for the versions that are being loaded.
+pub const STORAGE_REMAINING: &str = "tensorgate_storage_remaining_bytes";
+/// Files that were in the cache when a version was loaded.
+pub const CACHE_HITS: &str = "tensorgate_cache_hits_total";
+/// Files that were not.
+pub const CACHE_MISSES: &str = "tensorgate_cache_misses_total";
+/// Versions that the cache let go to make room.
+pub const CACHE_EVICTIONS: &str = "tensorgate_cache_evictions_total";
+/// What the cache takes on disk.
+pub const CACHE_BYTES: &str = "tensorgate_cache_bytes";
 
 /// What the process is, by the names that Prometheus' own clients use.
 pub mod process {

@@ -55,7 +55,8 @@ impl Lifecycle {
         let (ended, endings) = mpsc::unbounded_channel();
         let cores = Cores::new(config.cores);
         let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
-        let disk = Arc::new(Disk::new(&config));
+        let (opened, metrics) = (config.clone(), Arc::clone(&telemetry.storage));
+        let disk = Arc::new(blocking(move || Disk::new(&opened, &metrics)).await??);
         let curves = config.state_directory.as_deref().and_then(CurveStore::open);
         if curves.is_some() {
             tokio::spawn(keep_curves(Arc::downgrade(&catalog), config.curves_kept_every));
@@ -269,6 +270,7 @@ impl Keeper {
         self.set_state(&id, ModelState::Loading);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         let (surroundings, loads, ended) = (self.surroundings.clone(), Arc::clone(&self.loads), self.ended.clone());
+        let disk = Arc::clone(&self.disk);
         tokio::spawn(async move {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
@@ -276,7 +278,8 @@ impl Keeper {
             let load = move || {
                 // All of it, so that what was brought stays while it is read.
                 let files = files;
-                loader::load(&surroundings, &files.listing, &files.version)
+                let here = disk.materialize(&files.listing, &files.version, files.upload.is_some())?;
+                loader::load(&surroundings, &here)
             };
             let loaded = blocking(load).await.and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.

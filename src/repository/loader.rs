@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::curves::{CurveFile, CurveKey, CurveStore};
-use super::digest::digest;
+use super::disk::Here;
 use super::labels;
 use super::layout::{ModelListing, VersionFiles};
 use super::policy::Fingerprint;
+use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
@@ -73,7 +74,7 @@ pub(super) struct Loaded {
     pub(super) warm_up: WarmUp,
     /// Where what is learned is kept, if it is.
     pub(super) curve_file: Option<Arc<CurveFile>>,
-    /// The SHA-256 of the artifact, where one was needed.
+    /// The SHA-256 of the artifact, where there is one.
     pub(super) digest: Option<String>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
@@ -93,6 +94,7 @@ pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Finge
     files.path.hash(&mut hasher);
     files.bytes.hash(&mut hasher);
     files.modified.hash(&mut hasher);
+    files.stamp.hash(&mut hasher);
     // The settings are plain data, and their debug form shows all of them.
     format!("{:?}", listing.settings).hash(&mut hasher);
     labels::fingerprint(listing, &mut hasher);
@@ -115,7 +117,8 @@ pub(super) struct Surroundings {
 ///
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] with the reason, naming the file.
-pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &VersionFiles) -> Result<Loaded> {
+pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
+    let Here { listing, files, .. } = here;
     if let Some(fault) = &files.fault {
         return Err(Error::unavailable(fault.clone()));
     }
@@ -123,9 +126,9 @@ pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &
     // Before the model: a file that is missing is told at once.
     let labels = labels::read(listing)?;
     let runtime = surroundings.runtimes.choose(settings.runtime)?;
-    let digest = match surroundings.curves {
-        Some(_) if settings.runtime.needs_file() => digest_of(files),
-        _ => None,
+    let digest = match settings.runtime.needs_file() {
+        true => Some(unhurried(|| verify(here))?),
+        false => None,
     };
     let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
     let attempt = source.best()?;
@@ -164,12 +167,6 @@ fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     };
     let done = std::thread::scope(|scope| scope.spawn(unhurried).join());
     done.unwrap_or_else(|_| Err(Error::internal("a load panicked")))
-}
-
-/// The digest of the artifact. One that cannot be read fails to load, which says why.
-fn digest_of(files: &VersionFiles) -> Option<String> {
-    let read = || digest(&files.path).map_err(|cause| Error::unavailable(cause.to_string()));
-    unhurried(read).ok()
 }
 
 /// What is loaded.

@@ -1,6 +1,6 @@
 //! The models that there are, the versions that are loaded, and the way from one to the other.
 //!
-//! [`layout`] reads what lies on disk. [`policy`] decides, as a pure function of what is wanted and what there is, what to
+//! [`layout`] reads what lies on disk or in a store. [`policy`] decides, as a pure function of what is wanted and what there is, what to
 //! load and unload next. [`lifecycle`] does it, off the request path. [`Repository::resolve`] is the request path: one
 //! look-up, no lock held while a model runs.
 
@@ -15,7 +15,9 @@ mod loader;
 mod model;
 pub mod policy;
 mod profile;
+mod remote;
 mod upload;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{LoadOverrides, LoadParameter, ModelName, ModelState, Version, VersionStatus};
+use crate::storage::{RemoteUri, StorageConfig};
 use crate::telemetry::{Known, Telemetry};
 
 use catalog::Catalog;
@@ -52,6 +55,10 @@ pub struct RepositoryConfig {
     pub repositories: Vec<PathBuf>,
     /// Single models by name, as KServe mounts them.
     pub single: Vec<(ModelName, PathBuf)>,
+    /// Places in stores: repositories, and with a name single models.
+    pub remote: Vec<(RemoteUri, Option<ModelName>)>,
+    /// How what lies there is fetched and kept.
+    pub storage: StorageConfig,
     /// Who decides.
     pub control: Control,
     /// With [`Control::Explicit`]: what to load at start; "*" for all.
@@ -77,6 +84,8 @@ impl Default for RepositoryConfig {
         Self {
             repositories: Vec::new(),
             single: Vec::new(),
+            remote: Vec::new(),
+            storage: StorageConfig::default(),
             control: Control::None,
             load_at_start: Vec::new(),
             objective: None,

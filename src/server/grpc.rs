@@ -232,7 +232,7 @@ impl GrpcInferenceService for GrpcDoor {
             platform: model.platform().into(),
             inputs: model.signature().inputs.iter().map(proto::encode_spec).collect(),
             outputs: model.signature().outputs.iter().map(proto::encode_spec).collect(),
-            properties: Default::default(),
+            properties: model.properties().collect(),
             name: request.name,
         }))
     }

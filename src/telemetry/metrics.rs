@@ -12,6 +12,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::doors::DoorMetrics;
+use super::storage::StorageMetrics;
 use super::text::Text;
 use super::{Known, Statistics, TraceSettings, known, process, triton};
 use crate::contract::metrics as names;
@@ -55,6 +56,8 @@ pub struct Telemetry {
     dropped: IntCounterVec,
     /// What goes through the doors.
     pub doors: DoorMetrics,
+    /// What is fetched from storage.
+    pub storage: Arc<StorageMetrics>,
     /// Of every version, by model and version, those of its last load.
     statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     trace_settings: TraceSettings,
@@ -120,6 +123,7 @@ impl Telemetry {
             ),
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
             doors: DoorMetrics::default(),
+            storage: Arc::default(),
             statistics: Mutex::default(),
             registry,
             trace_settings: TraceSettings::default(),
@@ -202,6 +206,7 @@ impl Telemetry {
         let families = self.registry.gather();
         let mut text = Text::default();
         self.doors.write(&mut text);
+        self.storage.write(&mut text);
         process::write(&mut text, &self.cpu);
         known::write(known, &mut text);
         triton::write(&families, &mut text);

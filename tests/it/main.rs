@@ -17,6 +17,7 @@ mod openapi;
 mod parity;
 mod reload;
 mod shared_memory;
+mod storage;
 mod support;
 mod surface;
 mod telemetry;

@@ -34,15 +34,17 @@ struct Report {
 
 fn check(mut config: Config, report: &mut Report) {
     let repositories = std::mem::take(&mut config.repository.repositories);
-    if repositories.is_empty() && config.repository.single.is_empty() {
+    let stores = !config.repository.remote.is_empty();
+    if repositories.is_empty() && config.repository.single.is_empty() && !stores {
         report.faults.push("nothing to check: name a repository".into());
     }
     let single = config.repository.single.iter();
-    let mut listings =
-        vec![single.map(|(name, directory)| layout::scan_model(name.clone(), directory, None)).collect()];
+    let mut listings = vec![
+        single.map(|(name, directory)| layout::scan_model(&layout::Local, name.clone(), directory, None)).collect(),
+    ];
     for path in repositories {
-        report.faults.extend(layout::mistaken_for_model(&path));
-        match layout::scan(&path) {
+        report.faults.extend(layout::mistaken_for_model(&layout::Local, &path));
+        match layout::scan(&layout::Local, &path) {
             Ok(found) => {
                 listings.push(found);
                 config.repository.repositories.push(path);

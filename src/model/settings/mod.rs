@@ -175,6 +175,8 @@ fn dims_agree(declared: &[Dim], actual: &[Dim]) -> bool {
 /// Everything that can be pinned about a model. The default pins nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSettings {
+    /// The SHA-256 that the artifact has to have, as lowercase hexadecimal digits.
+    pub digest: Option<String>,
     /// Which engine executes it.
     pub runtime: RuntimeChoice,
     /// Which versions are served.
@@ -222,6 +224,7 @@ pub struct ModelSettings {
 impl Default for ModelSettings {
     fn default() -> Self {
         Self {
+            digest: None,
             runtime: RuntimeChoice::default(),
             version_policy: VersionPolicy::default(),
             max_batch_rows: None,

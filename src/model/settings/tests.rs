@@ -341,3 +341,14 @@ fn priorities_shares_and_bytes_are_pinned_within_their_ranges() {
         assert!(faults.len() == 1 && faults[0].to_string().contains(told), "{wrong}: {faults:?}");
     }
 }
+
+#[test]
+fn a_digest_is_pinned_by_its_algorithm_and_digits() {
+    let read = |text: &str| ModelSettings::from_toml(&format!("digest = \"{text}\""));
+    let digits = "0123456789abcdef".repeat(4);
+    assert_eq!(read(&format!("sha256:{}", digits.to_uppercase())).unwrap().settings.digest, Some(digits.clone()));
+    for wrong in [digits.as_str(), "sha256:12", "md5:0123456789abcdef0123456789abcdef", ""] {
+        let faults = read(wrong).unwrap_err();
+        assert_eq!(faults[0].key, "digest", "{faults:?}");
+    }
+}

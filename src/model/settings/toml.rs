@@ -21,6 +21,7 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     let defaults = ModelSettings::default();
     let execute_time = root.take("execute_time", duration);
     let mut settings = ModelSettings {
+        digest: root.take("digest", digest),
         runtime: root.take("runtime", runtime).unwrap_or_default(),
         slo: root.take("slo", positive_duration),
         instances: root.take("instances", positive),
@@ -166,6 +167,16 @@ fn positive(value: &Value) -> Result<NonZeroUsize, String> {
     let number = value.as_integer().ok_or_else(|| expected("a whole number", value))?;
     let positive = usize::try_from(number).ok().and_then(NonZeroUsize::new);
     positive.ok_or_else(|| format!("must be at least 1, got {number}; leave the key out to let the server choose"))
+}
+
+/// A SHA-256: "sha256:" and its digits.
+fn digest(value: &Value) -> Result<String, String> {
+    let text = text_of(value)?;
+    let digits = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+    let is_digest = |digits: &String| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits
+        .filter(is_digest)
+        .ok_or_else(|| format!("'{text}' is no digest, expected \"sha256:\" and 64 hexadecimal digits"))
 }
 
 /// A level of priorities.
