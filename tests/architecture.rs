@@ -28,7 +28,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["src", "tests", "loadtest/src", "fuzz/src", "benches"]
+    ["src", "tests", "controller/src", "controller/tests", "loadtest/src", "fuzz/src", "benches"]
         .iter()
         .flat_map(|folder| rust_files(&root().join(folder)))
         .collect()
@@ -42,9 +42,9 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
 
-/// The room a file of src/ is in; `None` for lib.rs.
+/// The room a file of src/, or of the controller's, is in; `None` for lib.rs.
 fn room(path: &Path) -> Option<String> {
-    let inner = path.strip_prefix(root().join("src")).ok()?;
+    let inner = ["src", "controller/src"].iter().find_map(|house| path.strip_prefix(root().join(house)).ok())?;
     let first = inner.components().next()?.as_os_str().to_str()?;
     let room = first.strip_suffix(".rs").unwrap_or(first);
     (room != "lib").then(|| room.to_owned())
@@ -99,10 +99,14 @@ fn rooms_named(code: &str) -> Vec<String> {
 
 #[test]
 fn rooms_import_only_what_the_table_allows() {
-    let allowed = table("imports");
+    check_imports("src", &table("imports"));
+    check_imports("controller/src", &table("controller imports"));
+}
+
+fn check_imports(house: &str, allowed: &BTreeMap<String, Vec<String>>) {
     let mut faults = Vec::new();
-    for path in rust_files(&root().join("src")) {
-        let Some(own) = room(&path).filter(|room| room != "bin") else { continue };
+    for path in rust_files(&root().join(house)) {
+        let Some(own) = room(&path).filter(|room| room != "bin" && room != "main") else { continue };
         if is_test(&path) {
             continue;
         }
@@ -117,8 +121,12 @@ fn rooms_import_only_what_the_table_allows() {
 }
 
 #[test]
-fn the_import_table_has_no_cycle() {
-    let allowed = table("imports");
+fn the_import_tables_have_no_cycle() {
+    check_floors(&table("imports"));
+    check_floors(&table("controller imports"));
+}
+
+fn check_floors(allowed: &BTreeMap<String, Vec<String>>) {
     let mut floors: Vec<String> = Vec::new();
     while floors.len() < allowed.len() {
         let next =
@@ -130,10 +138,15 @@ fn the_import_table_has_no_cycle() {
 
 #[test]
 fn external_crates_stay_in_their_rooms() {
+    check_crates("src", table("crates"));
+    check_crates("controller/src", table("controller crates"));
+}
+
+fn check_crates(house: &str, allowed: BTreeMap<String, Vec<String>>) {
     let mut faults = Vec::new();
-    for (crates, rooms) in table("crates") {
+    for (crates, rooms) in allowed {
         for name in crates.split(',').map(str::trim) {
-            for path in rust_files(&root().join("src")) {
+            for path in rust_files(&root().join(house)) {
                 let Some(own) = room(&path) else { continue };
                 let code = code(&path);
                 let named = code.match_indices(&format!("{name}::")).any(|(at, _)| {

@@ -1,0 +1,70 @@
+//! InferenceGraph `v1alpha1`: services joined into one answer.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The nodes of a graph; requests start at `root`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend(
+    "x-kubernetes-preserve-unknown-fields" = true,
+    "x-kubernetes-validations" = [{"rule": "'root' in self.nodes", "message": "a graph starts at the node 'root'; name one so"}]
+))]
+pub struct Spec {
+    /// By name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Seconds that a request may take.
+    #[schemars(range(min = 1))]
+    pub timeout: Option<i64>,
+    /// The fewest routers.
+    #[schemars(range(min = 0))]
+    pub min_replicas: Option<i32>,
+    /// The most routers.
+    #[schemars(range(min = 0))]
+    pub max_replicas: Option<i32>,
+}
+
+/// A node: steps, and how they are joined.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct Node {
+    /// One after the other, all at once, by weight, or the first whose condition holds.
+    #[schemars(extend("enum" = ["Sequence", "Splitter", "Ensemble", "Switch"]))]
+    pub router_type: String,
+    /// In their order.
+    pub steps: Option<Vec<Step>>,
+}
+
+/// A step: a service, an address or another node.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend(
+    "x-kubernetes-preserve-unknown-fields" = true,
+    "x-kubernetes-validations" = [{
+        "rule": "[has(self.serviceName), has(self.serviceUrl), has(self.nodeName)].filter(given, given).size() == 1",
+        "message": "a step goes to one of serviceName, serviceUrl and nodeName"
+    }]
+))]
+pub struct Step {
+    /// Part of an ensemble's answer.
+    pub name: Option<String>,
+    /// An InferenceService of the namespace.
+    pub service_name: Option<String>,
+    /// An address.
+    pub service_url: Option<String>,
+    /// Another node.
+    pub node_name: Option<String>,
+    /// What is sent: `$request`, or `$response` of the step before.
+    pub data: Option<String>,
+    /// A splitter's share in per cent.
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: Option<i64>,
+    /// When a switch takes it, or a sequence goes on: a GJSON expression.
+    pub condition: Option<String>,
+    /// Whether its failure ends the graph.
+    #[schemars(extend("enum" = ["Soft", "Hard"]))]
+    pub dependency: Option<String>,
+}

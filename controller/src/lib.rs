@@ -1,0 +1,9 @@
+//! The companion controller: KServe's InferenceService on plain Kubernetes.
+//!
+//! `api` has the resources as users write them, `plan` decides (pure), `run` watches and applies.
+
+pub mod api;
+pub mod config;
+pub mod plan;
+pub mod run;
+pub mod tree;

@@ -1,0 +1,373 @@
+//! One component: its revisions, who of them gets the traffic, and the children that make it so.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+use super::health::{self, Health};
+use super::network::{self, Backend};
+use super::revision::{self, Revision};
+use super::scale::{self, Bounds, Scaler};
+use super::traffic::{self, Candidate, Split, Wanted};
+use super::{Context, pod, retire};
+use crate::api::inference_service::Component;
+use crate::api::keys;
+use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, TrafficTarget};
+use crate::tree;
+
+/// Revisions that are kept beyond those in use, so that an older manifest finds its own again: as many as somebody may remember.
+const HISTORY: usize = 5;
+
+/// A component's part of a plan.
+pub struct Planned {
+    /// Objects, without what all children have in common.
+    pub children: Vec<Value>,
+    /// Its part of the status.
+    pub status: ComponentStatus,
+    /// Who gets its requests.
+    pub backends: Vec<Backend>,
+    /// Whether it serves as the spec asks.
+    pub ready: Result<(), NotReady>,
+    /// A revision of it was ready once: there may be a route to it.
+    pub has_served: bool,
+    /// The model of the newest revision.
+    pub model: ModelStatus,
+    /// By canary.
+    pub canaries: Vec<CanaryStatus>,
+    /// The runtime and whether it is the cluster's.
+    pub runtime: Option<(String, bool)>,
+    /// Seconds after which something is to be done without any event.
+    pub again_after: Option<i64>,
+}
+
+/// Why a component does not serve as the spec asks.
+pub struct NotReady {
+    /// `Unknown` on the way, `False` where it has failed.
+    pub status: &'static str,
+    /// One word.
+    pub reason: &'static str,
+    /// For the person who reads it.
+    pub message: String,
+}
+
+/// A canary of the spec and its newest revision.
+struct Track {
+    name: String,
+    percent: i32,
+    replicas: Option<i64>,
+    revision: Revision,
+}
+
+/// A component's revisions with what is known about them.
+struct Scene<'a> {
+    cx: &'a Context<'a>,
+    kind: &'a str,
+    view: Component,
+    bounds: Bounds,
+    kept: Vec<Revision>,
+    latest: Revision,
+    tracks: Vec<Track>,
+    old: ComponentStatus,
+}
+
+/// Plans the component `kind`, written as `written`, with the canaries of the spec.
+///
+/// # Errors
+/// If the spec contradicts itself or nothing can serve it; then nothing of the component should change.
+pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -> Result<Planned, Fault> {
+    let view = Component::deserialize(written).map_err(|error| Fault::invalid(format!("{kind}: {error}")))?;
+    let bounds = scale::bounds(cx.service, &view)?;
+    let mut kept = revision::kept(cx.children, kind);
+    let service = tree::name(cx.service);
+    let stable = pod::build(cx, kind, written)?;
+    let runtime = stable.runtime.as_ref().map(|chosen| (tree::name(chosen.object).to_owned(), chosen.cluster));
+    let track = view.name.as_deref().filter(|name| !name.is_empty());
+    let latest = revision::resolve(&mut kept, service, kind, track, &stable.inputs, stable.template);
+    let mut tracks = Vec::new();
+    for canary in canaries {
+        tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
+    }
+    let old = cx.status.components.get(kind).cloned().unwrap_or_default();
+    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old };
+    Ok(scene.plan(runtime))
+}
+
+/// A canary is the stable predictor with the canary's fields laid over it.
+fn canary_track(
+    cx: &Context<'_>,
+    kind: &str,
+    stable: &Value,
+    canary: &Value,
+    kept: &mut Vec<Revision>,
+) -> Result<Track, Fault> {
+    let over = pod::normalized(&canary["predictor"])?;
+    let name = tree::text(&over, &["name"]).unwrap_or("").to_owned();
+    let mut merged = pod::normalized(stable)?;
+    tree::merge(&mut merged, &over);
+    let built = pod::build(cx, kind, &merged)
+        .map_err(|fault| Fault { message: format!("canary '{name}': {}", fault.message), ..fault })?;
+    Ok(Track {
+        percent: tree::number(canary, &["trafficPercent"]).and_then(|own| i32::try_from(own).ok()).unwrap_or(0),
+        replicas: tree::number(&over, &["minReplicas"]),
+        revision: revision::resolve(kept, tree::name(cx.service), kind, Some(&name), &built.inputs, built.template),
+        name,
+    })
+}
+
+impl Scene<'_> {
+    fn plan(&self, runtime: Option<(String, bool)>) -> Planned {
+        let split = self.split();
+        let deployed = self.deployed(&split);
+        let mut children = Vec::new();
+        let mut again_after: Option<i64> = None;
+        let mut running: Vec<&Revision> = Vec::new();
+        for own in &deployed {
+            children.extend(self.deployment(own, &split));
+            running.push(own);
+        }
+        for own in self.kept.iter().filter(|own| deployed.iter().all(|other| other.name != own.name)) {
+            if let Some((rest, seconds)) = retire::linger(self.cx, own, self.recreates()) {
+                children.push(rest);
+                running.push(own);
+                again_after = Some(again_after.map_or(seconds, |soonest| soonest.min(seconds)));
+            }
+        }
+        for own in &running {
+            children.push(network::service(self.cx, &own.name, &own.name, &own.template));
+        }
+        children.extend(self.named_services(&split));
+        if self.bounds.max > 1 {
+            children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
+        }
+        children.extend(self.history(&running, &split));
+        let latest = self.health(&self.latest.name);
+        let serving = split.shares.iter().any(|(name, share)| *share > 0 && self.health(name).available);
+        let model = health::model_status(self.cx, &self.latest.name, &latest, serving);
+        Planned {
+            ready: self.ready(&split, &latest, &model),
+            status: self.status(&split, &latest),
+            backends: self.backends(&split),
+            has_served: split.rolled_out.is_some(),
+            canaries: self.canary_statuses(&split),
+            children,
+            model,
+            runtime,
+            again_after,
+        }
+    }
+
+    fn share_before(&self, revision: &str) -> i32 {
+        self.old.traffic.iter().filter(|target| target.revision_name == revision).map(|target| target.percent).sum()
+    }
+
+    fn health(&self, revision: &str) -> Health {
+        health::health(self.cx, revision, self.share_before(revision))
+    }
+
+    fn candidate(&self, revision: &str) -> Candidate {
+        let share = self.share_before(revision);
+        Candidate { name: revision.to_owned(), available: self.health(revision).available, share }
+    }
+
+    /// Whether the old revision makes room before the new one is ready, as `deploymentStrategy: {type: Recreate}` asks.
+    fn recreates(&self) -> bool {
+        let strategy = self.view.deployment_strategy.as_ref().and_then(|own| own.fields.get("type"));
+        strategy.is_some_and(|kind| kind == "Recreate") && self.view.canary_traffic_percent.is_none()
+    }
+
+    fn split(&self) -> Split {
+        let known = |name: &str| self.kept.iter().any(|own| own.name == name).then(|| self.candidate(name));
+        let mut wanted = Wanted {
+            latest: self.candidate(&self.latest.name),
+            rolled_out: known(&self.old.latest_rolledout_revision),
+            previous: known(&self.old.previous_rolledout_revision),
+            percent: self.view.canary_traffic_percent,
+            canaries: self.tracks.iter().map(|own| (self.candidate(&own.revision.name), own.percent)).collect(),
+        };
+        if self.recreates()
+            && let Some(rolled) = wanted.rolled_out.take_if(|rolled| rolled.name != self.latest.name)
+        {
+            wanted.previous = Some(rolled);
+        }
+        traffic::split(&wanted)
+    }
+
+    /// The revisions that have pods: those with a share or the prospect of one.
+    fn deployed(&self, split: &Split) -> Vec<Revision> {
+        let wanted = |own: &&Revision| {
+            own.name == self.latest.name
+                || split.rolled_out.as_deref() == Some(&own.name)
+                || split.share(&own.name) > 0
+                || self.tracks.iter().any(|track| track.revision.name == own.name)
+        };
+        self.kept.iter().filter(wanted).cloned().collect()
+    }
+
+    /// The replicas of a canary, if the revision is one and not also the stable one.
+    fn canary_replicas(&self, revision: &str, split: &Split) -> Option<i64> {
+        if revision == self.latest.name || split.rolled_out.as_deref() == Some(revision) {
+            return None;
+        }
+        let track = self.tracks.iter().find(|track| track.revision.name == revision)?;
+        Some(track.replicas.unwrap_or_else(|| scale::canary_replicas(self.bounds.min, track.percent)).max(1))
+    }
+
+    /// The fewest replicas of the stable revision: canaries that are ready stand in for as many.
+    fn stable_min(&self, split: &Split) -> i64 {
+        let ready = self.tracks.iter().filter(|track| self.health(&track.revision.name).available);
+        let stand_in: i64 = ready.filter_map(|track| self.canary_replicas(&track.revision.name, split)).sum();
+        (self.bounds.min - stand_in).max(1)
+    }
+
+    /// The Deployment of a revision, and its autoscaler.
+    fn deployment(&self, own: &Revision, split: &Split) -> Vec<Value> {
+        let strategy = self.view.deployment_strategy.as_ref().map(|own| Value::Object(own.fields.clone()));
+        let mut deployment = render_deployment(own, strategy.unwrap_or_default());
+        if let Some(replicas) = self.canary_replicas(&own.name, split) {
+            deployment["spec"]["replicas"] = json!(replicas);
+            return vec![deployment];
+        }
+        let mut min = self.stable_min(split);
+        match self.bounds.scaler {
+            Scaler::External => vec![deployment],
+            Scaler::Fixed => {
+                deployment["spec"]["replicas"] = json!(min);
+                vec![deployment]
+            }
+            Scaler::Horizontal => {
+                // One that is about to take over everything starts as large as the one that serves.
+                if split.share(&own.name) == 0
+                    && let Some(serving) = split.shares.iter().find(|(_, share)| *share == 100)
+                {
+                    min = min.max(self.health(&serving.0).replicas.min(self.bounds.max));
+                }
+                let autoscaler = scale::autoscaler(self.cx.service, &self.view, &own.name, min, self.bounds.max);
+                vec![deployment, autoscaler]
+            }
+        }
+    }
+
+    /// The revision that callers inside the cluster reach: the one that has rolled out, while it has a share.
+    fn primary(&self, split: &Split) -> &Revision {
+        let rolled = split.rolled_out.as_deref().filter(|name| split.share(name) > 0);
+        let largest = split.shares.iter().max_by_key(|(_, share)| *share).map(|(name, _)| name.as_str());
+        let name = rolled.or(largest).unwrap_or(&self.latest.name);
+        self.kept.iter().find(|own| own.name == name).unwrap_or(&self.latest)
+    }
+
+    /// Services whose names stay while revisions come and go.
+    fn named_services(&self, split: &Split) -> Vec<Value> {
+        let service = tree::name(self.cx.service);
+        let primary = self.primary(split);
+        let render = |name: String, own: &Revision| network::service(self.cx, &name, &own.name, &own.template);
+        let mut services = vec![render(format!("{service}-{}", self.kind), primary)];
+        if let Some(track) = &primary.track {
+            services.push(render(format!("{service}-{track}-{}", self.kind), primary));
+        }
+        for track in self.tracks.iter().filter(|track| primary.track.as_deref() != Some(track.name.as_str())) {
+            services.push(render(format!("{service}-{}-{}", track.name, self.kind), &track.revision));
+        }
+        services
+    }
+
+    fn backends(&self, split: &Split) -> Vec<Backend> {
+        let find = |name: &str| self.kept.iter().find(|own| own.name == name);
+        let shares = split.shares.iter().filter(|(_, share)| *share > 0);
+        let backend = |(name, share): &(String, i32)| {
+            Some(Backend { service: name.clone(), weight: *share, ports: network::ports(&find(name)?.template) })
+        };
+        shares.filter_map(backend).collect()
+    }
+
+    /// The ControllerRevisions of all that is in use, and of the newest beyond.
+    fn history(&self, running: &[&Revision], split: &Split) -> Vec<Value> {
+        let used = |own: &Revision| {
+            running.iter().any(|other| other.name == own.name) || split.previous.as_deref() == Some(own.name.as_str())
+        };
+        let spare: Vec<&Revision> = self.kept.iter().rev().filter(|own| !used(own)).take(HISTORY).collect();
+        let keep = |own: &&Revision| used(own) || spare.iter().any(|other| other.name == own.name);
+        self.kept.iter().filter(keep).map(|own| revision::render(own, self.kind)).collect()
+    }
+
+    fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
+        let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
+        let rolled_back = self.view.canary_traffic_percent == Some(0) && split.share(&self.latest.name) == 0;
+        if without.is_none() && (latest.available || rolled_back) {
+            return Ok(());
+        }
+        if let Some(failure) = model.last_failure_info.as_ref().filter(|_| !latest.available) {
+            let message = format!("revision {} failed: {}", self.latest.name, failure.message);
+            return Err(NotReady { status: "False", reason: "RevisionFailed", message });
+        }
+        if !latest.available {
+            let message = format!("waiting for revision {} to become ready", self.latest.name);
+            return Err(NotReady { status: "Unknown", reason: "Deploying", message });
+        }
+        let name = without.map_or("", |(name, _)| name);
+        Err(NotReady {
+            status: "False",
+            reason: "RevisionUnavailable",
+            message: format!("no pod of revision {name} is ready"),
+        })
+    }
+
+    fn status(&self, split: &Split, latest: &Health) -> ComponentStatus {
+        let latest_name = &self.latest.name;
+        let still = |name: &str| self.kept.iter().any(|own| own.name == name);
+        let target = |(name, percent): &(String, i32)| {
+            let canary = self.tracks.iter().find(|track| track.revision.name == *name && name != latest_name);
+            let beside = split.shares.len() > 1 && self.tracks.is_empty() && name != latest_name;
+            TrafficTarget {
+                revision_name: name.clone(),
+                latest_revision: name == latest_name,
+                percent: *percent,
+                tag: canary
+                    .map_or_else(|| if beside { "prev".into() } else { String::new() }, |track| track.name.clone()),
+            }
+        };
+        ComponentStatus {
+            latest_created_revision: latest_name.clone(),
+            latest_ready_revision: if latest.available {
+                latest_name.clone()
+            } else {
+                Some(self.old.latest_ready_revision.clone()).filter(|name| still(name)).unwrap_or_default()
+            },
+            latest_rolledout_revision: split.rolled_out.clone().unwrap_or_default(),
+            previous_rolledout_revision: split.previous.clone().unwrap_or_default(),
+            traffic: split.shares.iter().map(target).collect(),
+            ..ComponentStatus::default()
+        }
+    }
+
+    fn canary_statuses(&self, split: &Split) -> Vec<CanaryStatus> {
+        let status = |track: &Track| {
+            let health = self.health(&track.revision.name);
+            CanaryStatus {
+                name: track.name.clone(),
+                ready: health.available,
+                traffic_percent: split.share(&track.revision.name),
+                model_status: Some(health::model_status(self.cx, &track.revision.name, &health, health.available)),
+            }
+        };
+        self.tracks.iter().map(status).collect()
+    }
+}
+
+/// The Deployment of a revision, without its replicas.
+pub fn render_deployment(own: &Revision, strategy: Value) -> Value {
+    let mut deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": own.name, "labels": {keys::REVISION: own.name}},
+        "spec": {
+            "selector": {"matchLabels": {keys::APP: revision::app(&own.name)}},
+            // History is in the ControllerRevisions; a Deployment's own ReplicaSets would never be gone back to.
+            "revisionHistoryLimit": 0,
+            "template": own.template,
+        },
+    });
+    if strategy.is_object() {
+        deployment["spec"]["strategy"] = strategy;
+    }
+    deployment
+}

@@ -1,0 +1,133 @@
+//! How many pods a revision has: fixed, by a HorizontalPodAutoscaler, or as somebody else says. And the disruption budget.
+
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+use crate::api::inference_service::Component;
+use crate::api::keys;
+use crate::tree;
+
+/// Who decides on a component's replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scaler {
+    /// Nobody: `min` of them.
+    Fixed,
+    /// A HorizontalPodAutoscaler, between `min` and `max`.
+    Horizontal,
+    /// Somebody else: we state no number.
+    External,
+}
+
+/// The bounds of a component's replicas, and who decides between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The fewest, at least 1.
+    pub min: i64,
+    /// The most, at least `min`.
+    pub max: i64,
+    /// Who decides.
+    pub scaler: Scaler,
+}
+
+/// The bounds of a component.
+///
+/// # Errors
+/// If they contradict each other, or ask for a class or metric that is not served.
+pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
+    // Nothing here wakes a service that has no pods, so 0 is taken as 1.
+    let min = i64::from(component.min_replicas.unwrap_or(1).max(1));
+    let stated = i64::from(component.max_replicas.unwrap_or(0));
+    if stated != 0 && stated < min {
+        return Err(Fault::invalid(format!("minReplicas {min} is above maxReplicas {stated}")));
+    }
+    let max = stated.max(min);
+    let scaler = match tree::annotation(service, keys::AUTOSCALER) {
+        None | Some("hpa") if max > min => Scaler::Horizontal,
+        None | Some("hpa" | "none") => Scaler::Fixed,
+        Some("external") => Scaler::External,
+        Some(other) => {
+            return Err(Fault::invalid(format!("autoscalerClass '{other}' is not served; hpa, external and none are")));
+        }
+    };
+    if scaler == Scaler::Horizontal
+        && let Some(metric @ ("concurrency" | "rps")) = component.scale_metric.as_deref()
+        && component.auto_scaling.is_none()
+    {
+        return Err(Fault::invalid(format!(
+            "scaleMetric '{metric}' is not served by the hpa class; cpu and memory are"
+        )));
+    }
+    Ok(Bounds { min, max, scaler })
+}
+
+/// The replicas of a canary that gets `percent` of the traffic where `stable` replicas would take it all: at least one, so that it
+/// can become ready before it gets any.
+pub fn canary_replicas(stable: i64, percent: i32) -> i64 {
+    (stable * i64::from(percent) + 99).div_euclid(100).max(1)
+}
+
+/// The autoscaler of a revision.
+pub fn autoscaler(service: &Value, component: &Component, revision: &str, min: i64, max: i64) -> Value {
+    let mut spec = json!({
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": revision},
+        "minReplicas": min,
+        "maxReplicas": max.max(min),
+    });
+    let written = component.auto_scaling.as_ref().map(|own| Value::Object(own.fields.clone())).unwrap_or_default();
+    let metrics: Vec<Value> = tree::list(&written, &["metrics"]).iter().filter_map(resource_metric).collect();
+    spec["metrics"] = if metrics.is_empty() { json!([default_metric(service, component)]) } else { json!(metrics) };
+    if let Some(behavior) = written.get("behavior") {
+        spec["behavior"] = behavior.clone();
+    }
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": revision},
+        "spec": spec,
+    })
+}
+
+/// KServe's default: 80 % of the CPU that is requested.
+fn default_metric(service: &Value, component: &Component) -> Value {
+    let annotated = tree::annotation(service, keys::METRIC).filter(|metric| matches!(*metric, "cpu" | "memory"));
+    let metric = component.scale_metric.as_deref().or(annotated).unwrap_or("cpu");
+    let stated = tree::annotation(service, keys::TARGET).and_then(|target| target.parse().ok());
+    let target = component.scale_target.or(stated).unwrap_or(80);
+    match component.scale_metric_type.as_deref() {
+        Some("AverageValue") => {
+            let unit = if metric == "memory" { "Mi" } else { "" };
+            let target = json!({"type": "AverageValue", "averageValue": format!("{target}{unit}")});
+            json!({"type": "Resource", "resource": {"name": metric, "target": target}})
+        }
+        _ => {
+            let target = json!({"type": "Utilization", "averageUtilization": target});
+            json!({"type": "Resource", "resource": {"name": metric, "target": target}})
+        }
+    }
+}
+
+/// A metric of `autoScaling.metrics` as the autoscaler takes it. Only resources are: the others need KEDA.
+fn resource_metric(metric: &Value) -> Option<Value> {
+    let resource = metric.get("resource").filter(|_| metric["type"] == "Resource")?;
+    let target = &resource["target"];
+    let mut rendered = json!({"type": target["type"].as_str().unwrap_or("Utilization")});
+    for field in ["averageUtilization", "averageValue", "value"] {
+        if let Some(value) = target.get(field) {
+            rendered[field] = value.clone();
+        }
+    }
+    Some(json!({"type": "Resource", "resource": {"name": resource["name"], "target": rendered}}))
+}
+
+/// Lets a drain of nodes take one pod of a component at a time.
+pub fn disruption_budget(service: &str, component: &str) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": format!("{service}-{component}")},
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {keys::SERVICE: service, keys::COMPONENT: component}},
+        },
+    })
+}

@@ -1,0 +1,93 @@
+//! The kinds that are watched, and how to reach them.
+
+use kube::api::{Api, DynamicObject};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, runtime::watcher};
+
+use crate::api::{GROUP, MANAGER, keys};
+use crate::plan::difference::MANAGED_BY;
+
+/// What a change of an object of a kind touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Touches {
+    /// It is an InferenceService itself.
+    Itself,
+    /// The one that its label names.
+    Owner,
+    /// All of its namespace.
+    Namespace,
+    /// All.
+    Cluster,
+}
+
+/// A kind that is watched.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// How to reach it.
+    pub resource: ApiResource,
+    /// Whose plans look at it.
+    pub touches: Touches,
+    /// The labels of those that concern us: the controller must not hold a whole cluster in memory.
+    selector: Option<String>,
+}
+
+impl Kind {
+    fn new(
+        group: &str,
+        version: &str,
+        name: &'static str,
+        plural: &str,
+        touches: Touches,
+        selector: Option<String>,
+    ) -> Self {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural);
+        Self { name, resource, touches, selector }
+    }
+
+    /// The objects of one namespace; the kind's own scope where that is the cluster.
+    pub fn in_namespace(&self, client: &Client, namespace: &str) -> Api<DynamicObject> {
+        match self.touches {
+            Touches::Cluster => Api::all_with(client.clone(), &self.resource),
+            _ => Api::namespaced_with(client.clone(), namespace, &self.resource),
+        }
+    }
+
+    /// All objects that may be watched.
+    pub fn everywhere(&self, client: &Client, only: Option<&str>) -> Api<DynamicObject> {
+        match only {
+            Some(namespace) => self.in_namespace(client, namespace),
+            None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+
+    /// What the API server is asked for.
+    pub fn watched(&self) -> watcher::Config {
+        let config = watcher::Config::default();
+        match &self.selector {
+            Some(selector) => config.labels(selector),
+            None => config,
+        }
+    }
+}
+
+/// All kinds; routes only where there is a Gateway, since their definition may be missing elsewhere.
+pub fn all(with_routes: bool) -> Vec<Kind> {
+    let ours = || Some(format!("{MANAGED_BY}={MANAGER}"));
+    let mut kinds = vec![
+        Kind::new(GROUP, "v1beta1", "InferenceService", "inferenceservices", Touches::Itself, None),
+        Kind::new(GROUP, "v1alpha1", "ServingRuntime", "servingruntimes", Touches::Namespace, None),
+        Kind::new(GROUP, "v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", Touches::Cluster, None),
+        Kind::new("apps", "v1", "ControllerRevision", "controllerrevisions", Touches::Owner, ours()),
+        Kind::new("apps", "v1", "Deployment", "deployments", Touches::Owner, ours()),
+        Kind::new("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", Touches::Owner, ours()),
+        Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", Touches::Owner, ours()),
+        Kind::new("", "v1", "Service", "services", Touches::Owner, ours()),
+        Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
+    ];
+    if with_routes {
+        kinds.push(Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Touches::Owner, ours()));
+    }
+    kinds
+}

@@ -1,0 +1,248 @@
+//! The controller at work: watches feed the index, changes the queue; the one that leads looks and writes.
+
+pub mod admin;
+pub mod index;
+pub mod kinds;
+pub mod lease;
+pub mod metrics;
+pub mod queue;
+pub mod reconcile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kube::Client;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::watcher;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use self::index::Index;
+use self::kinds::Kind;
+use self::lease::Election;
+use self::metrics::Metrics;
+use self::queue::Queue;
+use self::reconcile::Reconciler;
+use crate::api::MANAGER;
+use crate::config::RunArgs;
+use crate::tree;
+
+/// However quiet it is, every service is looked at anew this often: once an hour costs nothing, and mends what no event told.
+const RESYNC: Duration = Duration::from_secs(3600);
+/// How long those who are at work may finish when the controller is to end, within a pod's usual 30 s.
+const FINISH: Duration = Duration::from_secs(10);
+
+/// Why the controller could not start, or ended.
+#[derive(Debug)]
+pub enum RunError {
+    /// No way to the API server.
+    Client(kube::Error),
+    /// No kubeconfig, and not in a pod.
+    Infer(kube::config::InferConfigError),
+    /// The address of health and metrics is taken, or not ours.
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// Metrics could not be made.
+    Metrics(prometheus::Error),
+    /// Another took the lease over.
+    LeaseLost,
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Client(error) => write!(f, "cannot reach the API server: {error}"),
+            Self::Infer(error) => write!(f, "neither in a pod nor a kubeconfig (KUBECONFIG, ~/.kube/config): {error}"),
+            Self::Listen(address, error) => write!(f, "cannot listen on {address} (--listen): {error}"),
+            Self::Metrics(error) => write!(f, "metrics: {error}"),
+            Self::LeaseLost => write!(f, "the lease was lost; another controller leads"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs until `stop` completes, then finishes what is under way and gives the lease up.
+///
+/// # Errors
+/// If it cannot start, or loses the lease.
+pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let config = kube::Config::infer().await.map_err(RunError::Infer)?;
+    let client = Client::try_from(config).map_err(RunError::Client)?;
+    let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
+    let (index, queue) = (Arc::new(Index::default()), Arc::new(Queue::default()));
+    let kinds = kinds::all(args.gateway.is_some());
+
+    let mut tasks = JoinSet::new();
+    for kind in kinds.clone() {
+        let (client, only) = (client.clone(), args.namespace.clone());
+        tasks.spawn(follow(kind, client, only, index.clone(), queue.clone(), metrics.clone()));
+    }
+    let ready = {
+        let (index, kinds) = (index.clone(), kinds.clone());
+        move || index.is_complete(&kinds)
+    };
+    let served = admin::serve(args.listen, metrics.clone(), ready.clone()).await;
+    let (address, admin) = served.map_err(|error| RunError::Listen(args.listen, error))?;
+    tracing::info!(%address, "health and metrics");
+
+    let identity = args.identity.clone().unwrap_or_else(identity);
+    let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity.clone()) };
+    let reconciler = Arc::new(Reconciler {
+        client: client.clone(),
+        settings: args.settings(),
+        index: index.clone(),
+        kinds,
+        recorder: Recorder::new(client.clone(), reporter),
+        metrics: metrics.clone(),
+    });
+    let mut election = Election::new(client, &args.lease_namespace, identity);
+    let mut workers = JoinSet::new();
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        outcome = lead(&mut election, &mut workers, args.concurrency, reconciler, queue, ready) => outcome,
+    };
+    if outcome.is_ok() {
+        // Who is at work finishes before the next may begin; after a lost lease another has begun already.
+        let finished = async { while workers.join_next().await.is_some() {} };
+        if tokio::time::timeout(FINISH, finished).await.is_err() {
+            tracing::warn!("some were still at work; what they left undone is found at the next look");
+        }
+    }
+    workers.shutdown().await;
+    metrics.leading.set(0);
+    tasks.shutdown().await;
+    admin.abort();
+    election.release().await;
+    outcome
+}
+
+/// Waits for the lease, then works until it is lost.
+async fn lead(
+    election: &mut Election,
+    workers: &mut JoinSet<()>,
+    concurrency: u16,
+    reconciler: Arc<Reconciler>,
+    queue: Arc<Queue>,
+    ready: impl Fn() -> bool,
+) -> Result<(), RunError> {
+    election.win().await;
+    tracing::info!("leading");
+    reconciler.metrics.leading.set(1);
+    let working = async {
+        // A plan made of half a list would delete what it has not seen.
+        while !ready() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        work(concurrency, workers, &reconciler, &queue).await;
+    };
+    tokio::select! {
+        () = election.keep() => Err(RunError::LeaseLost),
+        () = working => Ok(()),
+    }
+}
+
+/// Looks at services as they become due, some at a time.
+async fn work(concurrency: u16, workers: &mut JoinSet<()>, reconciler: &Arc<Reconciler>, queue: &Arc<Queue>) {
+    let mut resync = tokio::time::interval(RESYNC);
+    resync.tick().await;
+    loop {
+        reconciler.metrics.waiting.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        while workers.len() >= usize::from(concurrency) {
+            let _finished = workers.join_next().await;
+        }
+        tokio::select! {
+            key = queue.next() => {
+                workers.spawn(look(key, reconciler.clone(), queue.clone()));
+            }
+            _ = resync.tick() => {
+                for service in reconciler.index.services() {
+                    let namespace = tree::text(&service, &["metadata", "namespace"]).unwrap_or("").to_owned();
+                    queue.touch((namespace, tree::name(&service).to_owned()));
+                }
+            }
+            Some(_) = workers.join_next() => {}
+        }
+    }
+}
+
+async fn look(key: queue::Key, reconciler: Arc<Reconciler>, queue: Arc<Queue>) {
+    let metrics = &reconciler.metrics;
+    let timer = metrics.seconds.start_timer();
+    match reconciler.reconcile(&key).await {
+        Ok(again) => {
+            metrics.reconciles.with_label_values(&["ok"]).inc();
+            queue.succeeded(&key);
+            if let Some(after) = again {
+                queue.after(key.clone(), after);
+            }
+        }
+        Err(error) => {
+            metrics.reconciles.with_label_values(&["error"]).inc();
+            let delay = queue.failed(key.clone());
+            tracing::warn!(namespace = key.0, name = key.1, %error, ?delay, "trying again");
+            tell(&reconciler, &key, &error).await;
+        }
+    }
+    timer.observe_duration();
+    count(&reconciler);
+    queue.finished(&key);
+}
+
+/// What the API server refuses, the service's owner should see: a field that no PodSpec has, a quota.
+async fn tell(reconciler: &Reconciler, key: &queue::Key, error: &reconcile::ApplyError) {
+    let kube::Error::Api(status) = &error.source else { return };
+    // Conflicts and outages are ours to get over.
+    if !matches!(status.code, 400 | 403 | 422) && !status.message.contains("typed") {
+        return;
+    }
+    if let Some(service) = reconciler.index.around(key).service {
+        let event = crate::plan::events::Event {
+            warning: true,
+            reason: "ApplyFailed".into(),
+            note: format!("{}: {}", error.what, status.message),
+        };
+        reconciler.publish(&service, &event).await;
+    }
+}
+
+fn count(reconciler: &Reconciler) {
+    let services = reconciler.index.services();
+    for wanted in ["True", "False", "Unknown"] {
+        let ready = |own: &Value| {
+            let conditions = tree::list(own, &["status", "conditions"]);
+            let found = conditions.iter().find(|condition| condition["type"] == "Ready");
+            found.map_or(wanted == "Unknown", |condition| condition["status"] == wanted)
+        };
+        let number = services.iter().filter(|own| ready(own)).count();
+        reconciler.metrics.services.with_label_values(&[wanted]).set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+}
+
+/// Follows one kind for ever; failures are waited out, longer each time, and what was missed is listed anew.
+async fn follow(
+    kind: Kind,
+    client: Client,
+    only: Option<String>,
+    index: Arc<Index>,
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+) {
+    let api = kind.everywhere(&client, only.as_deref());
+    let mut events = std::pin::pin!(watcher(api, kind.watched()).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => index.take(&kind, event, &queue),
+            Err(error) => {
+                metrics.watch_errors.with_label_values(&[kind.name]).inc();
+                tracing::warn!(kind = kind.name, %error, "the watch failed; taking it up again");
+            }
+        }
+    }
+}
+
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    format!("{}-{}", host.unwrap_or_else(|| MANAGER.into()), std::process::id())
+}

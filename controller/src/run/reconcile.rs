@@ -1,0 +1,199 @@
+//! One service: snapshot, plan, and the requests that make the cluster follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+
+use super::index::Index;
+use super::kinds::Kind;
+use super::metrics::Metrics;
+use super::queue::Key;
+use crate::api::{GROUP, MANAGER};
+use crate::plan::storage::{self, Vault};
+use crate::plan::{self, Plan, Settings, Snapshot, difference};
+use crate::tree;
+
+/// The manager under which a Deployment's replicas stay when an autoscaler takes them over.
+const HANDED_OVER: &str = "tensorgate-controller-scale";
+
+/// A request that the API server did not do.
+#[derive(Debug)]
+pub struct ApplyError {
+    /// What was to be done to which object.
+    pub what: String,
+    /// What the API server or the way to it said.
+    pub source: kube::Error,
+}
+
+impl std::fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl std::error::Error for ApplyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// What reconciling needs.
+pub struct Reconciler {
+    /// To the API server.
+    pub client: Client,
+    /// Of the cluster.
+    pub settings: Settings,
+    /// What the watches have shown.
+    pub index: Arc<Index>,
+    /// The kinds of children.
+    pub kinds: Vec<Kind>,
+    /// Writes Events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reconciler {
+    /// Looks at one service. Gives the time after which to look again without any event.
+    ///
+    /// # Errors
+    /// The first request that failed; what was written before it stays, and is found at the next look.
+    pub async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, ApplyError> {
+        let around = self.index.around(key);
+        // What has gone takes its children along by itself: they name it as their owner.
+        let Some(service) = around.service.as_deref().filter(|own| own["metadata"].get("deletionTimestamp").is_none())
+        else {
+            return Ok(None);
+        };
+        let (account, secrets) = self.vault(&key.0, service).await?;
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let snapshot = Snapshot {
+            runtimes: seen(&around.runtimes),
+            cluster_runtimes: seen(&around.cluster_runtimes),
+            vault: Vault { account: account.as_ref(), secrets: &secrets },
+            children: seen(&around.children),
+            pods: seen(&around.pods),
+            now: &now,
+        };
+        let plan = plan::plan(&self.settings, service, &snapshot);
+        self.apply(key, service, &plan, &snapshot.children).await?;
+        Ok(plan.again_after.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs))
+    }
+
+    async fn apply(&self, key: &Key, service: &Value, plan: &Plan, observed: &[&Value]) -> Result<(), ApplyError> {
+        if let Some(children) = &plan.children {
+            let changes = difference::changes(service, children, observed);
+            for child in &changes.hand_over {
+                self.patch(child, HANDED_OVER).await?;
+            }
+            for child in &changes.apply {
+                self.patch(child, MANAGER).await?;
+            }
+            for child in &changes.delete {
+                self.delete(child).await?;
+            }
+        }
+        let status = plan::render_status(&plan.status);
+        if status != service["status"] {
+            self.write_status(key, &status).await?;
+            for event in &plan.events {
+                self.publish(service, event).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn api(&self, object: &Value) -> Option<Api<DynamicObject>> {
+        let kind = self.kinds.iter().find(|kind| object["kind"] == kind.name)?;
+        let namespace = tree::text(object, &["metadata", "namespace"]).unwrap_or("");
+        Some(kind.in_namespace(&self.client, namespace))
+    }
+
+    async fn patch(&self, object: &Value, manager: &str) -> Result<(), ApplyError> {
+        let Some(api) = self.api(object) else { return Ok(()) };
+        let parameters = PatchParams::apply(manager).force();
+        self.metrics.writes.with_label_values(&["apply"]).inc();
+        let done = api.patch(tree::name(object), &parameters, &Patch::Apply(object)).await;
+        done.map(drop).map_err(|source| ApplyError { what: format!("apply {}", difference::shown(object)), source })
+    }
+
+    async fn delete(&self, object: &Value) -> Result<(), ApplyError> {
+        let Some(api) = self.api(object) else { return Ok(()) };
+        let uid = tree::text(object, &["metadata", "uid"]).map(str::to_owned);
+        // Only the very object that was seen, and its pods with it.
+        let parameters = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
+        self.metrics.writes.with_label_values(&["delete"]).inc();
+        match api.delete(tree::name(object), &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(source) => Err(ApplyError { what: format!("delete {}", difference::shown(object)), source }),
+        }
+    }
+
+    async fn write_status(&self, key: &Key, status: &Value) -> Result<(), ApplyError> {
+        let Some(kind) = self.kinds.iter().find(|kind| kind.name == "InferenceService") else { return Ok(()) };
+        let body = json!({
+            "apiVersion": format!("{GROUP}/v1beta1"), "kind": "InferenceService",
+            "metadata": {"name": key.1, "namespace": key.0}, "status": status,
+        });
+        let api = kind.in_namespace(&self.client, &key.0);
+        self.metrics.writes.with_label_values(&["status"]).inc();
+        let done = api.patch_status(&key.1, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body)).await;
+        match done {
+            // It went away while we looked.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            done => {
+                done.map(drop).map_err(|source| ApplyError { what: format!("status of {}/{}", key.0, key.1), source })
+            }
+        }
+    }
+
+    /// An Event that cannot be written is not worth a retry of the whole.
+    pub async fn publish(&self, service: &Value, event: &plan::events::Event) {
+        let Ok(object) = serde_json::from_value::<DynamicObject>(service.clone()) else { return };
+        let Some(kind) = self.kinds.iter().find(|kind| kind.name == "InferenceService") else { return };
+        let event = Event {
+            type_: if event.warning { EventType::Warning } else { EventType::Normal },
+            reason: event.reason.clone(),
+            note: Some(event.note.chars().take(1000).collect()),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        self.metrics.writes.with_label_values(&["event"]).inc();
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&kind.resource)).await {
+            tracing::warn!(%error, "an event could not be written");
+        }
+    }
+
+    /// The service account and the Secrets that the service's storage may need. Only what is named is read, one by one.
+    async fn vault(&self, namespace: &str, service: &Value) -> Result<(Option<Value>, Vec<Value>), ApplyError> {
+        let fetches = plan::COMPONENTS.iter().any(|kind| service["spec"][kind].is_object());
+        if !fetches {
+            return Ok((None, Vec::new()));
+        }
+        let account = tree::text(service, &["spec", "predictor", "serviceAccountName"]).unwrap_or("default");
+        let account = self.read(namespace, "ServiceAccount", "serviceaccounts", account).await?;
+        let mut secrets = Vec::new();
+        for name in storage::secrets_wanted(service, account.as_ref()) {
+            secrets.extend(self.read(namespace, "Secret", "secrets", &name).await?);
+        }
+        Ok((account, secrets))
+    }
+
+    async fn read(&self, namespace: &str, kind: &str, plural: &str, name: &str) -> Result<Option<Value>, ApplyError> {
+        let resource =
+            kube::core::ApiResource::from_gvk_with_plural(&kube::core::GroupVersionKind::gvk("", "v1", kind), plural);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let found = api.get_opt(name).await;
+        let found = found.map_err(|source| ApplyError { what: format!("read {kind} {namespace}/{name}"), source })?;
+        Ok(found.and_then(|object| serde_json::to_value(object).ok()))
+    }
+}
+
+fn seen(all: &[Arc<Value>]) -> Vec<&Value> {
+    all.iter().map(AsRef::as_ref).collect()
+}
