@@ -19,3 +19,4 @@ pub mod service;
 pub mod shared_memory;
 pub mod telemetry;
 pub mod tensor;
+pub mod verdict;
