@@ -407,6 +407,9 @@ mod tests {
     #[test]
     fn ratios_read_well() {
         let shown = |ratio: f64| Percent(ratio).to_string();
-        assert_eq!([shown(0.0), shown(0.0012), shown(0.015), shown(0.1), shown(1.0)], ["0 %", "0.12 %", "1.5 %", "10 %", "100 %"]);
+        assert_eq!(
+            [shown(0.0), shown(0.0012), shown(0.015), shown(0.1), shown(1.0)],
+            ["0 %", "0.12 %", "1.5 %", "10 %", "100 %"]
+        );
     }
 }

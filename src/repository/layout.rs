@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::model::settings::Parsed;
 use crate::model::{ModelName, ModelSettings, Version};
 use files::{Extent, extent, is_onnx, model_file};
-use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, read_settings};
+use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, check_traffic, read_settings};
 
 /// A model as a directory shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -242,6 +242,7 @@ fn scan_directory(mut listing: ModelListing, settings: Option<&Parsed>) -> Model
         }
     }
     check_choice(&mut listing);
+    check_traffic(&mut listing);
     listing
 }
 

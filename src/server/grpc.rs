@@ -239,11 +239,14 @@ impl GrpcInferenceService for GrpcDoor {
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
-        let deadline = deadlines::of_grpc(request.metadata().as_ref());
+        let headers = request.metadata().as_ref();
+        let deadline = deadlines::of_grpc(headers);
+        let message = request.get_ref();
+        let sticky = self.doors.sticky(&message.model_name, some(&message.model_version), headers);
         let request = request.into_inner();
         service::note_body(|| request.encode_to_vec().into());
         let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
-        request.deadline = deadline;
+        (request.sticky, request.deadline) = (sticky, deadline);
         let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
         let (timing, answered) = (response.timing, Instant::now());
         let mut answer = GrpcResponse::new(proto::encode_response(response));
@@ -263,7 +266,7 @@ impl GrpcInferenceService for GrpcDoor {
         let (metadata, extensions, requests) = request.into_parts();
         let deadline = deadlines::of_grpc(metadata.as_ref());
         let pass = self.doors.guard.as_ref().and_then(|guard| Guard::pass(guard, &extensions));
-        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, Arc::clone(&self.doors))))
+        Ok(GrpcResponse::new(stream::Answers::new(requests, metadata, deadline, pass, Arc::clone(&self.doors))))
     }
 
     async fn model_config(

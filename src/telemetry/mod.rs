@@ -11,6 +11,7 @@ mod process;
 mod statistics;
 mod text;
 mod trace;
+mod traffic;
 mod triton;
 
 pub use doors::{ConnectionEnd, DoorMetrics};
@@ -19,3 +20,4 @@ pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_log
 pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
 pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
 pub use trace::{TraceSetting, TraceSettings, TraceSinks, TraceTo};
+pub use traffic::{CanaryTold, ComparedTold, TrafficTold};

@@ -21,4 +21,5 @@ mod support;
 mod surface;
 mod telemetry;
 mod tls;
+mod traffic;
 mod v1;

@@ -10,6 +10,7 @@ mod openapi;
 mod routes;
 mod settings;
 mod shared_memory;
+mod traffic;
 mod v1;
 
 use bytes::Bytes;
@@ -108,7 +109,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         // On the heap, here and below: the future of every other request stays as small as it was.
         Route::Metrics => {
             let known = Box::pin(doors.repository.known()).await;
-            compressed(Ok(text(doors.telemetry.render(&known))), parts, head)
+            compressed(Ok(text(doors.telemetry.render(&known, &doors.router.told()))), parts, head)
         }
         Route::Statistics { model, version } => {
             Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await
@@ -125,6 +126,10 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         Route::TraceSetting { model } => match small(body).await {
             Ok((body, _)) => settings::trace(model.as_deref(), &parts.method, &body, doors),
+            Err(error) => Err(error),
+        },
+        Route::Traffic { model } => match small(body).await {
+            Ok((body, _)) => traffic::answer(&model, &parts.method, &body, doors),
             Err(error) => Err(error),
         },
         Route::Logging => match small(body).await {
