@@ -129,6 +129,17 @@ pub enum Verdict {
     Good,
 }
 
+impl Verdict {
+    /// The name in answers.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Verdict::Continue => "open",
+            Verdict::Bad(_) => "bad",
+            Verdict::Good => "good",
+        }
+    }
+}
+
 /// Which side of the bound is being shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {

@@ -93,7 +93,7 @@ impl<F: Future<Output = Result<InferResponse>>> Future for RouteFuture<F> {
         match self.project() {
             RouteFutureProjection::Found { inner, note } => {
                 let outcome = ready_or_pending!(inner.poll(context));
-                if let Some(note) = note.take() {
+                if let Some(mut note) = note.take() {
                     note.finish(&outcome);
                 }
                 Poll::Ready(outcome)

@@ -180,7 +180,7 @@ impl From<&TrafficSettings> for TrafficBody {
                 .as_ref()
                 .map(|ShadowSettings { version, share }| ShadowBody { version: version.to_string(), share: *share }),
             canary: settings.canary.as_ref().map(CanaryBody::from),
-            compare: (settings.compare != CompareSettings::default()).then(|| CompareBody {
+            compare: (settings.compare != CompareSettings::default()).then_some(CompareBody {
                 by: match settings.compare.by {
                     CompareBy::Values => "values",
                     CompareBy::Argmax => "argmax",

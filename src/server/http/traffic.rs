@@ -13,7 +13,6 @@ use crate::server::Doors;
 use crate::server::body::ResponseBody;
 use crate::service::router::canary::{Condition, Phase};
 use crate::service::router::{CanaryReport, Compared, Report, Source};
-use crate::verdict::Verdict;
 
 pub(super) fn answer(model: &str, method: &Method, body: &[u8], doors: &Doors) -> Result<Response<ResponseBody>> {
     match *method {
@@ -73,11 +72,7 @@ fn canary(report: CanaryReport) -> CanaryAnswer {
 fn condition(condition: &Condition) -> ConditionAnswer {
     ConditionAnswer {
         name: condition.name,
-        verdict: match condition.verdict {
-            Verdict::Continue => "open",
-            Verdict::Good => "good",
-            Verdict::Bad(_) => "bad",
-        },
+        verdict: condition.verdict.name(),
         evidence: condition.evidence.to_string(),
     }
 }

@@ -46,6 +46,9 @@ impl Difference {
     }
 }
 
+/// Reads an element from its bytes.
+type Read = fn(&[u8]) -> f64;
+
 /// An answer's outputs.
 pub(super) type Outputs = [(Arc<str>, Tensor)];
 
@@ -120,7 +123,7 @@ fn is_real(tensor: &Tensor) -> bool {
 }
 
 /// The place of the largest element of a row; the first of equals, and what is no number is below all.
-fn largest(row: &[u8], size: usize, read: fn(&[u8]) -> f64) -> usize {
+fn largest(row: &[u8], size: usize, read: Read) -> usize {
     let mut best = (0, f64::NEG_INFINITY);
     for (at, element) in row.chunks_exact(size).map(read).enumerate() {
         if element > best.1 {
@@ -131,7 +134,7 @@ fn largest(row: &[u8], size: usize, read: fn(&[u8]) -> f64) -> usize {
 }
 
 /// The bytes of an element, and what reads it; whole numbers beyond 2^53 lose digits. `None` for strings.
-fn reader(datatype: DataType) -> Option<(usize, fn(&[u8]) -> f64)> {
+fn reader(datatype: DataType) -> Option<(usize, Read)> {
     /// `bytes` are as many as the element has.
     fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.try_into().unwrap_or([0; N])

@@ -31,7 +31,7 @@ impl Note {
     }
 
     /// Notes how the request ended.
-    pub fn finish(mut self: Box<Self>, outcome: &Result<InferResponse>) {
+    pub fn finish(&mut self, outcome: &Result<InferResponse>) {
         self.ended = true;
         let took = self.started.elapsed();
         if let Some(arm) = &self.arm {

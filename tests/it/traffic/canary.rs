@@ -100,7 +100,7 @@ async fn a_good_canary_is_promoted_and_no_request_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_that_fails_is_rolled_back_and_the_reason_says_so() {
-    let models = versions(&["identity_fp32", "loads_but_cannot_run"], "");
+    let models = versions(&["identity_fp32", "loads_but_cannot_run"], "warm_up = false");
     let (canary, failed) = rollout(&models, &inputs(4), json!({})).await;
     assert_eq!(canary["state"], "rolled_back", "{canary}");
     let reason = canary["reason"].as_str().unwrap();

@@ -43,12 +43,12 @@ async fn answers_of_a_shadow_are_compared_and_thrown_away() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shadow_that_fails_or_is_not_there_is_told_and_hurts_nobody() {
-    let models = versions(&["identity_fp32", "loads_but_cannot_run", "garbage"], "");
+    let models = versions(&["identity_fp32", "loads_but_cannot_run", "garbage"], "warm_up = false");
     let server = Server::start(&models).await;
     let mut http = server.http().await;
     let body = json_body(&named([("x", tensor([1, 4], [1_f32; 4]))]));
     for (shadow, outcome) in [(2, "failed"), (3, "not_run")] {
-        set(&mut http, json!({ "shadow": { "version": shadow, "share": 1 } })).await;
+        set(&mut http, json!({ "weights": { "1": 1 }, "shadow": { "version": shadow, "share": 1 } })).await;
         let answer = http.infer("m", &body).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["model_version"]), (200, &json!("1")));
         shadowed(&mut http, outcome, 1).await;
@@ -70,7 +70,7 @@ async fn latencies(http: &mut Http, body: &Value, count: usize) -> [u128; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_shadow_gives_way_and_no_request_waits_in_a_queue_for_it() {
     // One core in all, which the live version needs for each request: it takes too long to run in place.
-    let models = Models::new().with_slow_identity("m", 5, "versions = \"all\"");
+    let models = Models::new().with_slow_identity("m", 5, "weight = 1\nversions = \"all\"");
     for version in 1..=2 {
         std::fs::create_dir_all(models.path().join(format!("m/{version}"))).unwrap();
     }
