@@ -20,3 +20,4 @@ pub mod shared_memory;
 pub mod storage;
 pub mod telemetry;
 pub mod tensor;
+pub mod verdict;

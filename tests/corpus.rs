@@ -59,5 +59,6 @@ corpora! {
     numbers_hold_what_they_should: "numbers",
     protobuf_requests_hold_what_they_should: "proto",
     byte_strings_hold_what_they_should: "strings",
+    traffic_bodies_hold_what_they_should: "traffic",
     v1_bodies_hold_what_they_should: "v1",
 }

@@ -12,6 +12,7 @@ mod proto;
 mod settings;
 mod strings;
 mod tensors;
+mod traffic;
 mod v1;
 
 pub use binary::binary;
@@ -24,13 +25,14 @@ pub use numbers::numbers;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
 pub use strings::strings;
+pub use traffic::traffic;
 pub use v1::v1;
 
 /// Takes any bytes, and panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
@@ -42,5 +44,6 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("numbers", numbers),
     ("proto", proto),
     ("strings", strings),
+    ("traffic", traffic),
     ("v1", v1),
 ];

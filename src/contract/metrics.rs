@@ -37,6 +37,21 @@ pub const QUEUE_DEPTH: &str = "tensorgate_queue_depth";
 pub const LOAD_SECONDS: &str = "tensorgate_load_seconds";
 /// 1 for the state that a version is in, 0 for the others, by model, version and state.
 pub const MODEL_STATE: &str = "tensorgate_model_state";
+/// The share of a model's requests that name no version which a version gets, by model and version; of models whose traffic is
+/// shared out.
+pub const TRAFFIC_SHARE: &str = "tensorgate_traffic_share";
+/// Requests that a shadow or canary was asked too, by model, version and outcome: "agreed", "disagreed", "not_run" (it was not
+/// ready, had too much to do, or others needed the cores), "dropped" (the queue was full).
+pub const MIRRORED: &str = "tensorgate_mirrored_total";
+/// The largest difference of two elements of compared answers, by model and version.
+pub const MIRRORED_DIFFERENCE: &str = "tensorgate_mirrored_difference_max";
+/// Rows of compared answers, by model, version and whether their largest elements are at the same place: same ("true", "false").
+pub const MIRRORED_ARGMAX: &str = "tensorgate_mirrored_argmax_total";
+/// 1 for the state that a guarded canary is in, 0 for the others, by model, version and state: "running", "promoted",
+/// "rolled_back".
+pub const CANARY_STATE: &str = "tensorgate_canary_state";
+/// The step that a guarded canary is at, from 1; one more than there are when it was promoted, 0 when it was rolled back.
+pub const CANARY_STEP: &str = "tensorgate_canary_step";
 /// Requests answered at the doors, health and refusals among them, by protocol ("http", "grpc") and status.
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.

@@ -22,7 +22,7 @@ use crate::model::settings::Parsed;
 use crate::model::{ModelName, ModelSettings, Version};
 use files::{Extent, extent, is_onnx, model_file};
 pub(super) use settings::{OWN_SETTINGS, TRITON_SETTINGS};
-use settings::{check_choice, read_settings};
+use settings::{check_choice, check_traffic, read_settings};
 use sight::is_hidden;
 pub use sight::{Entry, Listed, Local, Sight, Stat};
 pub(super) use sight::{relative, root_of};
@@ -258,6 +258,7 @@ fn scan_directory(sight: &dyn Sight, mut listing: ModelListing, settings: Option
         }
     }
     check_choice(&mut listing);
+    check_traffic(&mut listing);
     listing
 }
 

@@ -31,6 +31,7 @@ use crate::telemetry::Telemetry;
 pub(super) struct Lifecycle {
     commands: mpsc::Sender<Command>,
     disk: Arc<Disk>,
+    cores: Arc<Cores>,
     settled: watch::Receiver<bool>,
 }
 
@@ -69,7 +70,7 @@ impl Lifecycle {
             catalog,
             surroundings,
             telemetry,
-            cores,
+            cores: Arc::clone(&cores),
             loads,
             ended,
             wanted: BTreeMap::new(),
@@ -80,7 +81,11 @@ impl Lifecycle {
         };
         keeper.want_at_start().await?;
         tokio::spawn(keeper.run(inbox, endings, settle));
-        Ok(Self { commands, disk, settled })
+        Ok(Self { commands, disk, cores, settled })
+    }
+
+    pub(super) fn pressed(&self) -> impl Future<Output = ()> + '_ {
+        self.cores.pressed()
     }
 
     pub(super) fn has_settled(&self) -> bool {

@@ -283,6 +283,7 @@ fn executed_settings(settings: &ModelSettings) -> String {
         instances: None,
         threads: None,
         slo: None,
+        traffic: None,
         ..settings.clone()
     };
     // Plain data, and its debug form shows all of it.

@@ -206,6 +206,29 @@ impl Repository {
         self.why_not_ready(name, None).map(drop)
     }
 
+    /// What every version of `name` is doing, ascending; one without a number says why there is none.
+    ///
+    /// # Errors
+    /// [`Kind::UnknownModel`].
+    pub fn versions(&self, name: &str) -> Result<Vec<VersionStatus>> {
+        self.catalog.statuses(name)
+    }
+
+    /// What `choose` makes of the versions of `name` that are ready, oldest first; it must not ask the repository anything.
+    pub fn choose<T>(&self, name: &str, choose: impl FnOnce(&[Arc<Model>]) -> Option<T>) -> Option<T> {
+        self.catalog.choose(name, choose)
+    }
+
+    /// Whether the settings of any model that was ever ready keep callers at a version.
+    pub fn declares_sticky(&self) -> bool {
+        self.catalog.declares_sticky()
+    }
+
+    /// Waits until some batch finds too few cores free.
+    pub fn pressed(&self) -> impl Future<Output = ()> + '_ {
+        self.lifecycle.pressed()
+    }
+
     /// Marks every change of a model's or the repository's readiness from now on.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.catalog.changes()

@@ -78,6 +78,11 @@ impl Model {
         self.scheduling.limits.delay
     }
 
+    /// The latency objective.
+    pub fn objective(&self) -> Duration {
+        self.scheduling.limits.objective
+    }
+
     /// Requests that may wait.
     pub fn queue_max(&self) -> usize {
         self.scheduling.queue_max

@@ -12,6 +12,7 @@ mod statistics;
 mod storage;
 mod text;
 mod trace;
+mod traffic;
 mod triton;
 
 pub use doors::{ConnectionEnd, DoorMetrics};
@@ -21,3 +22,4 @@ pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
 pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
 pub use storage::StorageMetrics;
 pub use trace::{TraceSetting, TraceSettings, TraceSinks, TraceTo};
+pub use traffic::{CanaryTold, ComparedTold, TrafficTold};

@@ -22,4 +22,5 @@ mod support;
 mod surface;
 mod telemetry;
 mod tls;
+mod traffic;
 mod v1;

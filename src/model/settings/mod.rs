@@ -9,14 +9,16 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod toml;
+mod traffic;
 mod triton;
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Component, Path};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dim, Signature, TensorSpec, Version};
+use super::{Dim, Signature, TensorSpec, TrafficSettings, Version};
 use crate::tensor::{DataType, ElementBytes, Scalar};
 
 pub use duration::parse_duration;
@@ -219,6 +221,8 @@ pub struct ModelSettings {
     pub execute_time: Duration,
     /// Whether a version runs once before it is ready.
     pub warm_up: bool,
+    /// How requests that name no version are shared out; without it, all to the newest. Shared: a request asks for it.
+    pub traffic: Option<Arc<TrafficSettings>>,
 }
 
 impl Default for ModelSettings {
@@ -245,6 +249,7 @@ impl Default for ModelSettings {
             outputs: Vec::new(),
             execute_time: Duration::ZERO,
             warm_up: true,
+            traffic: None,
         }
     }
 }

@@ -52,6 +52,24 @@ fn read_text(sight: &dyn Sight, path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
 }
 
+/// Versions that share in the traffic and are not served: a warning, since the others are.
+pub(super) fn check_traffic(listing: &mut ModelListing) {
+    let Some(traffic) = &listing.settings.traffic else { return };
+    let there: Vec<Version> = listing.versions.iter().map(|files| files.version).collect();
+    let served = listing.settings.version_policy.select(&there);
+    let missing: Vec<_> = traffic.named().into_iter().filter(|version| !served.contains(version)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let list = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    listing.warnings.push(format!(
+        "{}: traffic names version {}, which is not served; version {} is (versions)",
+        listing.directory.display(),
+        list(&missing),
+        list(&served)
+    ));
+}
+
 /// Versions that the settings name and that are not there: a warning for some, a fault for all.
 pub(super) fn check_choice(listing: &mut ModelListing) {
     let VersionPolicy::Specific(wanted) = &listing.settings.version_policy else {

@@ -30,7 +30,7 @@ pub(super) async fn answer(
     let header_length = if head.split { header_length(&parts.headers)? } else { None };
     let deadline = if head.deadline { deadlines::of_http(&parts.headers)? } else { None };
     if body.size_hint().lower() > EARLY_BYTES {
-        doors.repository.admit(&model, version.as_deref(), deadline)?;
+        doors.router.admit(&model, version.as_deref(), deadline)?;
     }
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
     // In a block, so that the request is not kept beside the future that it was moved into.
@@ -38,6 +38,7 @@ pub(super) async fn answer(
         let (mut request, encoding) =
             aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))
                 .map_err(|error| error.within(format_args!("model '{model}'")))?;
+        request.sticky = doors.sticky(&model, version.as_deref(), &parts.headers);
         request.model = model;
         request.version = version;
         request.trace_id = trace_id(&parts.headers, head);

@@ -10,6 +10,7 @@ mod openapi;
 mod routes;
 mod settings;
 mod shared_memory;
+mod traffic;
 mod v1;
 
 use bytes::Bytes;
@@ -112,7 +113,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
         Route::Metrics => {
             let known = Box::pin(doors.repository.known()).await;
-            compressed(Ok(text(doors.telemetry.render(&known))), parts, head)
+            compressed(Ok(text(doors.telemetry.render(&known, &doors.router.told()))), parts, head)
         }
         Route::Statistics { model, version } => {
             Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await
@@ -129,6 +130,10 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         Route::TraceSetting { model } => match small(body).await {
             Ok((body, _)) => settings::trace(model.as_deref(), &parts.method, &body, doors),
+            Err(error) => Err(error),
+        },
+        Route::Traffic { model } => match small(body).await {
+            Ok((body, _)) => traffic::answer(&model, &parts.method, &body, doors),
             Err(error) => Err(error),
         },
         Route::Logging => match small(body).await {
