@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
-use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime};
+use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried};
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
 use offer::Offer;
 
@@ -155,18 +155,6 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
         request_rows_max,
         settings: settings.clone(),
     })
-}
-
-/// Does `work` on a thread that gives way to whatever else wants a core, so that a load is hardly noticed by models that
-/// serve. Not for sessions with threads of their own, which would inherit that for good.
-fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let unhurried = || {
-        // Where it cannot be had, the load is merely more noticeable.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
-        work()
-    };
-    let done = std::thread::scope(|scope| scope.spawn(unhurried).join());
-    done.unwrap_or_else(|_| Err(Error::internal("a load panicked")))
 }
 
 /// What is loaded.

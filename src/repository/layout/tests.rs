@@ -337,14 +337,13 @@ fn settings_that_are_given_stand_in_for_those_that_are_there() {
 #[test]
 fn a_version_that_traffic_names_and_that_is_not_served_is_a_warning() {
     let shared = "versions = [1, 2]\n[traffic]\nweights = { 1 = 1, 2 = 1, 3 = 1, 7 = 1 }";
-    let root = repository(&[
-        ("m/1/model.onnx", ""),
-        ("m/2/model.onnx", ""),
-        ("m/3/model.onnx", ""),
-        ("m/model.toml", shared),
-    ]);
+    let root =
+        repository(&[("m/1/model.onnx", ""), ("m/2/model.onnx", ""), ("m/3/model.onnx", ""), ("m/model.toml", shared)]);
     let listing = model(&root, "m");
     assert_eq!((numbers(&listing), listing.faults.len()), (vec![1, 2, 3], 0));
     let [warning] = &listing.warnings[..] else { panic!("{listing:?}") };
-    assert!(warning.ends_with("traffic names version 3, 7, which is not served; version 1, 2 is (versions)"), "{warning}");
+    assert!(
+        warning.ends_with("traffic names version 3, 7, which is not served; version 1, 2 is (versions)"),
+        "{warning}"
+    );
 }
