@@ -10,6 +10,7 @@ mod load;
 mod numbers;
 mod proto;
 mod settings;
+mod storage;
 mod strings;
 mod tensors;
 mod v1;
@@ -23,6 +24,7 @@ pub use load::load;
 pub use numbers::numbers;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
+pub use storage::storage;
 pub use strings::strings;
 pub use v1::v1;
 
@@ -30,7 +32,7 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
@@ -41,6 +43,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("model_toml", model_toml),
     ("numbers", numbers),
     ("proto", proto),
+    ("storage", storage),
     ("strings", strings),
     ("v1", v1),
 ];

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::telemetry::StorageMetrics;
 use cache::Cache;
@@ -88,6 +88,7 @@ pub struct Storage {
     fetcher: Fetcher,
     environment: Environment,
     metrics: Arc<StorageMetrics>,
+    closing: watch::Sender<bool>,
     /// Taken at the end.
     runtime: Option<Runtime>,
 }
@@ -118,7 +119,8 @@ impl Storage {
             throttle: Throttle::new(config.bytes_per_second),
             patience,
         };
-        Ok(Arc::new(Self { cache, fetcher, environment, metrics, runtime: Some(runtime) }))
+        let (closing, _) = watch::channel(false);
+        Ok(Arc::new(Self { cache, fetcher, environment, metrics, closing, runtime: Some(runtime) }))
     }
 
     /// The place that `uri` names.
@@ -144,10 +146,20 @@ impl Storage {
 
     /// Waits for `work`, on a thread that is not one of a runtime's.
     fn wait<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match self.runtime() {
-            Some(runtime) => runtime.block_on(work),
-            None => Err(Failure::new(Class::Wrong, "the server is shutting down")),
-        }
+        let stopped = || Failure::new(Class::Wrong, "the server is shutting down");
+        let Some(runtime) = self.runtime() else { return Err(stopped()) };
+        let mut closing = self.closing.subscribe();
+        runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                _ = closing.wait_for(|closing| *closing) => Err(stopped()),
+            }
+        })
+    }
+
+    /// Breaks off whatever is under way, at the end of the process: it goes on after the next start.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
     }
 }
 

@@ -179,3 +179,15 @@ async fn storage_that_is_down_is_one_line_of_the_log_and_without_a_cache_the_rea
     assert_eq!(ended.code, Some(1));
     assert!(ended.errors.contains("cannot start") && ended.errors.contains(&uri), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_does_not_wait_for_what_it_fetches() {
+    let (bucket, cache) = (with_model("models/m/1/model.onnx", MODEL), TempDir::new().unwrap());
+    bucket.put("models/m/1/ballast.bin", vec![7; 60 << 20]);
+    let uri = bucket.uri("models");
+    // It would take ten minutes.
+    let mut process = Process::of(&mut command(&uri, &cache, &["--fetch-bytes-per-second", "100KB"])).await;
+    process.line("fetching").await;
+    process.signal("INT").await;
+    assert_eq!(process.exit().await, Some(0));
+}

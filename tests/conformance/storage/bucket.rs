@@ -35,7 +35,8 @@ pub(crate) struct Asked {
 type Rule = Box<dyn FnMut(&Asked) -> Answer + Send>;
 
 struct State {
-    objects: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
+    /// With their tags.
+    objects: Mutex<BTreeMap<String, (Arc<Vec<u8>>, String)>>,
     rule: Mutex<Rule>,
     asked: Mutex<Vec<Asked>>,
     sent: AtomicU64,
@@ -69,6 +70,11 @@ impl Bucket {
         Self { address, state }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The URI of what lies below `prefix`.
     pub(crate) fn uri(&self, prefix: &str) -> String {
         format!("s3://{}/bucket/{prefix}", self.address)
@@ -80,7 +86,9 @@ impl Bucket {
     }
 
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Vec<u8>>) {
-        self.state.objects.lock().unwrap().insert(key.into(), Arc::new(bytes.into()));
+        let bytes = bytes.into();
+        let tag = format!("\"{:x}-{}\"", crc32fast::hash(&bytes), bytes.len());
+        self.state.objects.lock().unwrap().insert(key.into(), (Arc::new(bytes), tag));
     }
 
     /// What is done with requests for objects from now on.
@@ -139,27 +147,24 @@ fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
     if method != "GET" && method != "HEAD" {
         return respond(&mut stream, 405, "", b"");
     }
-    let Some(object) = object else { return respond(&mut stream, 404, "", b"<Error><Code>NoSuchKey</Code></Error>") };
+    let Some((object, tag)) = object else {
+        return respond(&mut stream, 404, "", b"<Error><Code>NoSuchKey</Code></Error>");
+    };
     let answer = if method == "GET" { (state.rule.lock().unwrap())(&asked) } else { Answer::Whole };
-    object_answer(state, &mut stream, &asked, &object, answer)
-}
-
-pub(crate) fn tag(bytes: &[u8]) -> String {
-    format!("\"{:x}-{}\"", crc32fast::hash(bytes), bytes.len())
+    object_answer(state, &mut stream, &asked, (&object, &tag), answer)
 }
 
 fn object_answer(
     state: &State,
     stream: &mut TcpStream,
     asked: &Asked,
-    object: &[u8],
+    (object, tag): (&[u8], &str),
     answer: Answer,
 ) -> std::io::Result<()> {
     if let Answer::Status(status) = answer {
         return respond(stream, status, "", b"<Error><Code>SlowDown</Code></Error>");
     }
-    let tag = tag(object);
-    if asked.if_match.as_ref().is_some_and(|wanted| *wanted != tag) {
+    if asked.if_match.as_deref().is_some_and(|wanted| wanted != tag) {
         return respond(stream, 412, "", b"");
     }
     let range = asked.range.filter(|_| answer != Answer::NoRanges);
@@ -204,11 +209,11 @@ fn list(state: &State, stream: &mut TcpStream, query: &str) -> std::io::Result<(
     let more = page.len() > 1000;
     page.truncate(1000);
     let mut text = String::from("<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name>");
-    for (key, bytes) in &page {
+    for (key, (bytes, tag)) in &page {
         text.push_str(&format!(
             "<Contents><Key>{key}</Key><Size>{}</Size><ETag>{}</ETag><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>",
             bytes.len(),
-            tag(bytes).replace('"', "&quot;")
+            tag.replace('"', "&quot;")
         ));
     }
     text.push_str(&format!("<IsTruncated>{more}</IsTruncated>"));
