@@ -29,7 +29,7 @@ const RUNS: usize = 3;
 
 fn main() {
     // Cargo runs benches as tests with this.
-    let bytes = std::env::var("BYTES").map_or(1_000_000_000, |bytes| bytes.parse().expect("BYTES is a number"));
+    let bytes = std::env::var("BYTES").map_or(1_000_000_000_usize, |bytes| bytes.parse().expect("BYTES is a number"));
     let bytes = if std::env::args().any(|argument| argument == "--test") { 1_000_000 } else { bytes };
     let bucket = Bucket::start();
     let block: Vec<u8> = (0..1 << 20).map(|at: usize| (at.wrapping_mul(0x9E37_79B9) >> 13) as u8).collect();

@@ -182,7 +182,7 @@ impl Fetcher {
     /// One answer, written where it belongs.
     async fn read(&self, job: &Job<'_>, writing: &mut Writing, ranged: bool) -> Result<(), Failure> {
         let Job { store, key, place, object, .. } = job;
-        let range = (ranged || writing.at > 0).then(|| GetRange::Bounded(writing.at..writing.end));
+        let range = (ranged || writing.at > 0).then_some(GetRange::Bounded(writing.at..writing.end));
         if writing.at == writing.end {
             return Ok(());
         }

@@ -79,6 +79,10 @@ impl Default for StorageConfig {
     }
 }
 
+/// How far they give way: a thread that answers requests gets three times the processor time of one of them where both want it
+/// (sched(7)), and a cold start on a busy machine still gets on.
+const NICE: i32 = 5;
+
 /// Threads that read answers. One keeps up with several GB/s; the second is for TLS.
 const THREADS: usize = 2;
 
@@ -107,7 +111,7 @@ impl Storage {
             .thread_name("storage")
             // Where it cannot be had, a download is merely more noticeable.
             .on_thread_start(|| {
-                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             })
             .enable_all()
             .build()

@@ -209,7 +209,7 @@ impl Source {
             let there = self.cached(&key, object, expected);
             metrics.count_lookup(there.is_some());
             match there {
-                Some(blob) => drop(blobs.insert(path.clone(), check(&self.uri.join(source_path), blob, expected)?)),
+                Some(blob) => drop(blobs.insert(path.clone(), check(self.place(source_path), blob, expected)?)),
                 // By their keys, so that servers which want the same files wait for one another and never in a circle.
                 None => drop(absent.insert(key, (path, source_path, object, expected))),
             }
@@ -218,7 +218,7 @@ impl Source {
         for (key, &(path, source_path, object, expected)) in &absent {
             let lock = cache.lock(key)?;
             if let Some(blob) = self.cached(key, object, expected) {
-                blobs.insert(path.clone(), check(&self.uri.join(source_path), blob, expected)?);
+                blobs.insert(path.clone(), check(self.place(source_path), blob, expected)?);
                 continue;
             }
             let mut partial = cache.partial(key, object.bytes)?;

@@ -191,3 +191,31 @@ async fn a_server_that_is_told_to_stop_does_not_wait_for_what_it_fetches() {
     process.signal("INT").await;
     assert_eq!(process.exit().await, Some(0));
 }
+
+#[tokio::test]
+async fn a_disk_that_takes_no_more_fails_what_needs_it_and_nothing_else() {
+    let (bucket, cache) = (with_model("models/small/1/model.onnx", MODEL), TempDir::new().unwrap());
+    bucket.put("models/large/1/model.onnx", fs::read(fixture(MODEL)).unwrap());
+    bucket.put("models/large/1/ballast.bin", vec![7; 12 << 20]);
+    let uri = bucket.uri("models");
+    let program = command(&uri, &cache, &[]);
+    // Files may have 4 MiB: writing more is an error, as on a disk that is full.
+    let program = program.as_std();
+    let mut limited_std = std::process::Command::new("bash");
+    limited_std.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(program.get_program());
+    limited_std.args(program.get_args());
+    limited_std.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited_std.current_dir(program.get_current_dir().unwrap());
+    let mut limited = tokio::process::Command::from(limited_std);
+    let mut process = Process::of(limited.kill_on_drop(true)).await;
+    let failed = process.line("failed to load").await;
+    assert_eq!(failed["model"], "large");
+    assert!(failed["message"].as_str().unwrap().contains("too large"), "{failed}");
+    process.line("serving").await;
+    assert_eq!(process.http().await.get("/v2/models/small/ready").await.status, 200);
+    process.signal("KILL").await;
+    process.exit().await;
+    let mut process = Process::of(&mut command(&uri, &cache, &[])).await;
+    process.line("serving").await;
+    assert_eq!(process.http().await.get("/v2/models/large/ready").await.status, 200);
+}

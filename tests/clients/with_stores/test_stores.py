@@ -99,3 +99,18 @@ def test_wrong_credentials_are_told_as_such(tmp_path: Path) -> None:
         environment = store.environment | {"AZURE_STORAGE_ACCESS_KEY": "d3Jvbmc="}
         ended = check(f"{store.uri}/models", "--cache-dir", str(tmp_path / "cache"), environment=environment)
         assert ended.returncode == 1 and "credentials" in ended.stdout, ended
+
+
+def test_a_web_server_behind_tls_is_trusted_by_its_certificate(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    (folder / "m/1").mkdir(parents=True)
+    (folder / "m/1/model.onnx").write_bytes(MODEL)
+    (folder / "m/1/ballast.bin").write_bytes(BALLAST)
+    (folder / "SHA256SUMS").write_text(f"{sha256(MODEL)}  m/1/model.onnx\n{sha256(BALLAST)}  m/1/ballast.bin\n")
+    with stores.https(folder) as (url, certificate):
+        arguments = (url, "--cache-dir", tmp_path / "cache")
+        server = Server(*arguments, environment={"AWS_CA_BUNDLE": str(certificate)})
+        answers(server)
+        server.stop()
+        ended = check(url, "--cache-dir", str(tmp_path / "other"), environment={})
+        assert ended.returncode == 1 and "certificate" in ended.stdout, ended

@@ -32,11 +32,12 @@ pub(crate) struct Asked {
     if_match: Option<String>,
 }
 
+/// Objects with their tags, by key.
+type Objects = BTreeMap<String, (Arc<Vec<u8>>, String)>;
 type Rule = Box<dyn FnMut(&Asked) -> Answer + Send>;
 
 struct State {
-    /// With their tags.
-    objects: Mutex<BTreeMap<String, (Arc<Vec<u8>>, String)>>,
+    objects: Mutex<Objects>,
     rule: Mutex<Rule>,
     asked: Mutex<Vec<Asked>>,
     sent: AtomicU64,
@@ -186,7 +187,9 @@ fn object_answer(
     for chunk in body.chunks(chunk) {
         stream.write_all(chunk)?;
         state.sent.fetch_add(chunk.len() as u64, Ordering::SeqCst);
-        std::thread::sleep(pause);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
     Ok(())
 }
