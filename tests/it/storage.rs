@@ -128,6 +128,24 @@ async fn a_server_whose_storage_is_down_starts_from_its_cache() {
     assert_eq!(second.metrics().await.sum(names::CACHE_HITS, &[]), 1.0);
 }
 
+#[tokio::test]
+async fn every_fault_of_a_store_is_found_by_a_check() {
+    let (bucket, cache) = (with_model("models/sound/1/model.onnx", MODEL), TempDir::new().unwrap());
+    bucket.put("models/empty/notes.txt", "no model");
+    bucket.put("models/odd/model.toml", "slow = \"5ms\"");
+    bucket.put("models/odd/1/model.onnx", "x");
+    bucket.put("models/broken/1/model.onnx", "no ONNX");
+    let mut command =
+        process::command(&["check", &bucket.uri("models"), "--cache-dir", cache.path().to_str().unwrap()]);
+    let ended = process::run_to_end(command.env("awsAnonymousCredential", "1")).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for fault in
+        ["fault: empty: ", "fault: odd: ", "unknown key 'slow'", "fault: broken version 1: ", "4 models, 3 faults"]
+    {
+        assert!(ended.output.contains(fault), "{fault}: {ended:?}");
+    }
+}
+
 /// The program, serving the store at `uri` with a cache in `cache`.
 fn command(uri: &str, cache: &TempDir, more: &[&str]) -> tokio::process::Command {
     let cache = cache.path().to_str().unwrap();
