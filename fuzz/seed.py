@@ -210,10 +210,24 @@ work 64 seconds 0.02 seen 9
 end
 """
 
+PLACES = [
+    "s3://bucket/models/a",
+    "s3://https://localhost:9000/bucket/a",
+    "gs://bucket/a",
+    "as://account/container/a",
+    "abfss://container@account.dfs.core.windows.net/a",
+    "https://account.blob.core.windows.net/container/a?sv=1",
+    "http://localhost:80/a%20b/model.onnx",
+    "pvc://claim/a",
+    f"{'0123456789abcdef' * 4}  1/model.onnx\n{'0' * 64} *./1/weights/a.bin\n# a note\n",
+]
+
 
 def settings():
     write("model_toml", "all", TOML)
     write("curve", "all", CURVE)
+    for number, text in enumerate(PLACES):
+        write("storage", str(number), text)
     write("config_pbtxt", "all", PBTXT)
     for line, text in enumerate(PBTXT.splitlines()):
         write("config_pbtxt", f"line_{line}", text)

@@ -10,6 +10,7 @@ mod load;
 mod numbers;
 mod proto;
 mod settings;
+mod storage;
 mod strings;
 mod tensors;
 mod traffic;
@@ -24,6 +25,7 @@ pub use load::load;
 pub use numbers::numbers;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
+pub use storage::storage;
 pub use strings::strings;
 pub use traffic::traffic;
 pub use v1::v1;
@@ -43,6 +45,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("model_toml", model_toml),
     ("numbers", numbers),
     ("proto", proto),
+    ("storage", storage),
     ("strings", strings),
     ("traffic", traffic),
     ("v1", v1),

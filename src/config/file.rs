@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::flags::WatchFlags;
-use super::{Fault, Flags};
+use super::{Fault, Flags, StorageFlags};
 
 /// The file's content; every key is optional, an unknown one is a fault.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -96,6 +96,7 @@ impl File {
         let mut merged = flags.clone();
         self.watch_under(&mut merged.watch);
         let one_model = merged.model_dir.is_some() || merged.storage.storage_uri.is_some();
+        self.storage_under(&mut merged.storage);
         if merged.repositories.is_empty() && merged.model_repository.is_empty() && !one_model {
             merged.repositories = self.repositories;
         }
@@ -122,10 +123,6 @@ impl File {
         if merged.guard.refuse.is_empty() {
             merged.guard.refuse = self.refuse;
         }
-        macro_rules! fill_storage {
-            ($($key:ident),* $(,)?) => { $(merged.storage.$key = merged.storage.$key.or(self.$key);)* };
-        }
-        fill_storage!(storage_uri, cache_dir, cache_bytes_max, fetch_parallel, fetch_bytes_per_second);
         macro_rules! fill_guard {
             ($($key:ident),* $(,)?) => { $(merged.guard.$key = merged.guard.$key.or(self.$key);)* };
         }
@@ -162,6 +159,13 @@ impl File {
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, state_dir, log_format, log_level);
         fill!(shared_memory_prefix, shared_memory_regions_max);
         merged
+    }
+
+    fn storage_under(&self, storage: &mut StorageFlags) {
+        macro_rules! fill_storage {
+            ($($key:ident),* $(,)?) => { $(storage.$key = storage.$key.take().or(self.$key.clone());)* };
+        }
+        fill_storage!(storage_uri, cache_dir, cache_bytes_max, fetch_parallel, fetch_bytes_per_second);
     }
 
     fn watch_under(&self, watch: &mut WatchFlags) {

@@ -103,6 +103,11 @@ impl Disk {
         Ok(Brought { settings: settings.map(Box::new), upload })
     }
 
+    /// Breaks off what is being fetched, at the end of the process.
+    pub(super) fn stop_fetching(&self) {
+        self.remote.iter().for_each(Remote::close);
+    }
+
     /// Removes what load requests brought, at the end of the process.
     pub(super) fn forget_uploads(&self) {
         self.uploads.remove_all();

@@ -114,6 +114,7 @@ impl Lifecycle {
     }
 
     pub(super) async fn close(&self) {
+        self.disk.stop_fetching();
         // Nothing is left to close where the task has ended.
         let _ = self.ask(Command::Close).await;
     }

@@ -31,6 +31,11 @@ impl Remote {
         Ok(Self { source, root: layout::root_of(uri), single, latest: Mutex::default() })
     }
 
+    /// Breaks off what is being fetched.
+    pub(super) fn close(&self) {
+        self.source.close();
+    }
+
     /// How many folders deep settings lie.
     fn depth(&self) -> usize {
         usize::from(self.single.is_none())
@@ -186,7 +191,8 @@ mod tests {
     }
 
     fn wanted_of(paths: &[&str], name: &str, version: u64) -> Vec<String> {
-        let (root, snapshot) = (Path::new("s3://b/models"), snapshot(paths));
+        let (root, mut snapshot) = (Path::new("s3://b/models"), snapshot(paths));
+        snapshot.texts.insert("flat/model.toml".into(), Ok(Vec::new()));
         let listing = layout::scan(&Listed::new(root, &snapshot), root).unwrap();
         let listing = listing.into_iter().find(|listing| listing.name.as_str() == name).unwrap();
         let version = Version::new(version).unwrap();

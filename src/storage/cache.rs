@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ring::digest::{Context, SHA256, digest};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use super::failure::{Class, Failure};
 use super::hex;
@@ -38,6 +40,12 @@ const LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// After this, nobody comes back to a download that was broken off, nor to a note of what an object is.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 86_400);
+
+/// The time of the file system.
+const NOW: Timestamps = {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Timestamps { last_access: now, last_modification: now }
+};
 
 /// A directory of fetched files, shared with other servers.
 pub(super) struct Cache {
@@ -105,6 +113,10 @@ impl Cache {
 
     /// What stays after a process that was killed, or that nobody asks for any more. What cannot be removed stays.
     fn sweep(&self) {
+        let Ok(now) = self.now() else { return };
+        let is_older = |metadata: &fs::Metadata, age: Duration| {
+            metadata.modified().is_ok_and(|written| now.duration_since(written).is_ok_and(|since| since > age))
+        };
         for (folder, after) in
             [("tmp", LEFT_AFTER), ("partial", STALE_AFTER), ("known", STALE_AFTER), ("listings", STALE_AFTER)]
         {
@@ -247,7 +259,7 @@ impl Cache {
             }
         }
         // Which was used last goes last.
-        let _ = File::open(tree.join("manifest")).and_then(|manifest| manifest.set_modified(SystemTime::now()));
+        let _ = File::open(tree.join("manifest")).map(|manifest| futimens(&manifest, &NOW));
         self.metrics.set_cache_bytes(self.used());
         Ok(done)
     }
@@ -276,10 +288,19 @@ impl Cache {
         fs::write(tree.join("manifest"), manifest)
     }
 
+    /// A name that no other process has, nor had before it was killed.
     fn new_tmp(&self) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.at("tmp", &format!("{}-{number}-{}", std::process::id(), now.as_nanos()))
+        let random = RandomState::new().hash_one(number);
+        self.at("tmp", &format!("{}-{number}-{random:016x}", std::process::id()))
+    }
+
+    /// The time by the clock of the file system, which is what files are dated with.
+    fn now(&self) -> io::Result<SystemTime> {
+        let path = self.new_tmp();
+        let now = File::create(&path)?.metadata()?.modified();
+        fs::remove_file(&path)?;
+        now
     }
 
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
@@ -378,11 +399,6 @@ impl Cache {
 fn entries(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
-}
-
-fn is_older(metadata: &fs::Metadata, age: Duration) -> bool {
-    let written = metadata.modified().unwrap_or(SystemTime::now());
-    SystemTime::now().duration_since(written).is_ok_and(|since| since > age)
 }
 
 /// The SHA-256 of a file.

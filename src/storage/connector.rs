@@ -53,8 +53,7 @@ impl HttpService for Watched {
         self.metrics.count_request();
         let response = self.inner.execute(request).await?;
         let status = response.status().as_u16();
-        // For these object_store has words of its own.
-        if status < 400 || matches!(status, 401 | 403 | 404 | 412) {
+        if status < 400 {
             return Ok(response);
         }
         let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());

@@ -50,7 +50,7 @@ impl Failure {
 
     /// A failure of this machine's disk, while doing `what`.
     pub fn disk(what: impl fmt::Display, cause: &io::Error) -> Self {
-        let full = cause.raw_os_error() == Some(28);
+        let full = cause.raw_os_error() == Some(libc::ENOSPC);
         let hint = if full { "; make room, lower --cache-bytes-max or name another --cache-dir" } else { "" };
         Self::new(Class::Disk, format!("{what}: {cause}{hint}"))
     }

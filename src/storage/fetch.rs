@@ -182,13 +182,14 @@ impl Fetcher {
     /// One answer, written where it belongs.
     async fn read(&self, job: &Job<'_>, writing: &mut Writing, ranged: bool) -> Result<(), Failure> {
         let Job { store, key, place, object, .. } = job;
-        let range = (ranged || writing.at > 0).then(|| GetRange::Bounded(writing.at..writing.end));
+        let range = (ranged || writing.at > 0).then_some(GetRange::Bounded(writing.at..writing.end));
         if writing.at == writing.end {
             return Ok(());
         }
         let options = GetOptions { range, if_match: strong(&object.tag), ..GetOptions::default() };
         let got = self.patience.answer(place, store.get_opts(key, options)).await?;
-        let other_tag = matches!((&got.meta.e_tag, &object.tag), (Some(now), Some(listed)) if now != listed);
+        let other_tag =
+            matches!((&got.meta.e_tag, &object.tag), (Some(now), Some(listed)) if bare(now) != bare(listed));
         if got.meta.size != object.bytes || other_tag {
             return Err(Failure::new(Class::Changed, format!("{place}: it has changed since it was listed")));
         }
@@ -236,7 +237,26 @@ struct Writing {
     crc: crc32fast::Hasher,
 }
 
-/// A tag that `If-Match` can ask for: weak ones never match (RFC 9110, 13.1.1).
+/// A tag that `If-Match` can ask for: weak ones never match (RFC 9110, 13.1.1), and all stand in quotes, which listings of some
+/// stores leave out.
 fn strong(tag: &Option<String>) -> Option<String> {
-    tag.clone().filter(|tag| !tag.starts_with("W/"))
+    tag.as_ref().filter(|tag| !tag.starts_with("W/")).map(|tag| format!("\"{}\"", bare(tag)))
+}
+
+/// A tag without what differs between a listing and an answer.
+fn bare(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_asked_for_in_quotes_and_weak_ones_are_not() {
+        for (listed, asked) in [("\"a\"", Some("\"a\"")), ("0x8D", Some("\"0x8D\"")), ("W/\"a\"", None)] {
+            assert_eq!(strong(&Some(listed.into())).as_deref(), asked);
+        }
+        assert_eq!((bare("\"a==\""), bare("a=="), bare("W/\"a==\"")), ("a==", "a==", "a=="));
+    }
 }

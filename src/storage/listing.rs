@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Class, Failure};
@@ -151,7 +151,13 @@ async fn list_store(store: &Arc<dyn ObjectStore>, uri: &RemoteUri, patience: &Pa
 /// Web servers: an object; a folder with `SHA256SUMS`; or WebDAV, which can list.
 async fn list_web(store: &Arc<dyn ObjectStore>, uri: &RemoteUri, patience: &Patience) -> Result<Snapshot, Failure> {
     if uri.prefix.ends_with(".onnx") {
-        let meta = head(store, &key(uri, ""), uri, patience).await?;
+        let meta = match head(store, &key(uri, ""), uri, patience).await {
+            // A URL that is signed for GET alone.
+            Err(failure) if uri.query.is_some() && failure.class == Class::Refused => {
+                first_byte(store, uri, patience).await?
+            }
+            other => other?,
+        };
         return Ok(Snapshot { objects: BTreeMap::from([(String::new(), object(&meta))]), ..Snapshot::default() });
     }
     match read_text(store, &key(uri, SUMS_FILE), patience, SUMS_BYTES_MAX).await {
@@ -207,6 +213,16 @@ async fn head(
     patience: &Patience,
 ) -> Result<ObjectMeta, Failure> {
     patience.through(place, || async { patience.answer(place, store.head(key)).await }).await
+}
+
+/// What an answer with a part of an object tells of it.
+async fn first_byte(store: &Arc<dyn ObjectStore>, uri: &RemoteUri, patience: &Patience) -> Result<ObjectMeta, Failure> {
+    let key = key(uri, "");
+    let ask = || async {
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        Ok(patience.answer(uri, store.get_opts(&key, options)).await?.meta)
+    };
+    patience.through(uri, ask).await
 }
 
 /// A small file, cut off after `bytes_max`.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::telemetry::StorageMetrics;
 use cache::Cache;
@@ -79,6 +79,10 @@ impl Default for StorageConfig {
     }
 }
 
+/// How far they give way: a thread that answers requests gets three times the processor time of one of them where both want it
+/// (sched(7)), and a cold start on a busy machine still gets on.
+const NICE: i32 = 5;
+
 /// Threads that read answers. One keeps up with several GB/s; the second is for TLS.
 const THREADS: usize = 2;
 
@@ -88,6 +92,7 @@ pub struct Storage {
     fetcher: Fetcher,
     environment: Environment,
     metrics: Arc<StorageMetrics>,
+    closing: watch::Sender<bool>,
     /// Taken at the end.
     runtime: Option<Runtime>,
 }
@@ -106,7 +111,7 @@ impl Storage {
             .thread_name("storage")
             // Where it cannot be had, a download is merely more noticeable.
             .on_thread_start(|| {
-                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             })
             .enable_all()
             .build()
@@ -118,7 +123,8 @@ impl Storage {
             throttle: Throttle::new(config.bytes_per_second),
             patience,
         };
-        Ok(Arc::new(Self { cache, fetcher, environment, metrics, runtime: Some(runtime) }))
+        let (closing, _) = watch::channel(false);
+        Ok(Arc::new(Self { cache, fetcher, environment, metrics, closing, runtime: Some(runtime) }))
     }
 
     /// The place that `uri` names.
@@ -144,10 +150,20 @@ impl Storage {
 
     /// Waits for `work`, on a thread that is not one of a runtime's.
     fn wait<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match self.runtime() {
-            Some(runtime) => runtime.block_on(work),
-            None => Err(Failure::new(Class::Wrong, "the server is shutting down")),
-        }
+        let stopped = || Failure::new(Class::Wrong, "the server is shutting down");
+        let Some(runtime) = self.runtime() else { return Err(stopped()) };
+        let mut closing = self.closing.subscribe();
+        runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                _ = closing.wait_for(|closing| *closing) => Err(stopped()),
+            }
+        })
+    }
+
+    /// Breaks off whatever is under way, at the end of the process: it goes on after the next start.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
     }
 }
 

@@ -17,11 +17,14 @@ use super::lock::Lock;
 use super::partial::Partial;
 use super::progress::Progress;
 use super::sums::{SUMS_BYTES_MAX, SUMS_FILE, Sums};
-use super::uri::RemoteUri;
+use super::uri::{RemoteUri, Store};
 use super::{Storage, hex};
 
 /// Files of one version. More are no model, and each is a link in the cache.
 const FILES_MAX: usize = 20_000;
+
+/// Failures in a row after which a store is taken to be what it last was: a second or two.
+const FAILURES_MAX: u32 = 4;
 
 /// Files to be put into a folder: by their paths in it, their paths in the source and what is listed of them.
 pub type Wanted = BTreeMap<String, (String, Object)>;
@@ -61,6 +64,11 @@ impl Source {
         Self { storage, store, uri, identity, is_down: AtomicBool::new(false) }
     }
 
+    /// Breaks off whatever is fetched from here and elsewhere, see [`Storage::close`].
+    pub fn close(&self) {
+        self.storage.close();
+    }
+
     /// Its URI.
     pub fn uri(&self) -> &RemoteUri {
         &self.uri
@@ -73,15 +81,8 @@ impl Source {
     /// # Errors
     /// Where the store cannot be asked and nothing is kept of it, or refuses; nothing there is no error with `below`.
     pub fn snapshot(&self, below: Option<&str>, depth: usize) -> Result<Snapshot, Failure> {
-        let uri = below.map_or_else(|| self.uri.clone(), |below| self.uri.join(below));
-        let storage = &self.storage;
-        let depth_below = if below.is_some() { depth.saturating_sub(1) } else { depth };
-        let listed = storage.wait(listing::list(&self.store, &uri, depth_below, &storage.fetcher.patience));
-        match (listed, below) {
-            (Ok(mut snapshot), below) => {
-                if let Some(below) = below {
-                    snapshot = moved(snapshot, below);
-                }
+        match (self.list(below, depth), below) {
+            (Ok(snapshot), below) => {
                 self.note_up(&snapshot, below);
                 Ok(snapshot)
             }
@@ -93,6 +94,27 @@ impl Source {
                 }
             }),
             (Err(failure), _) => Err(failure),
+        }
+    }
+
+    fn list(&self, below: Option<&str>, depth: usize) -> Result<Snapshot, Failure> {
+        let storage = &self.storage;
+        let mut patience = storage.fetcher.patience.clone();
+        if self.kept(below).is_some() {
+            // Nobody has to wait for a store that is down where there is another way.
+            patience.policy.failures_max = patience.policy.failures_max.min(FAILURES_MAX);
+        }
+        match below {
+            None => storage.wait(listing::list(&self.store, &self.uri, depth, &patience)),
+            // Its list of digests is at the top.
+            Some(below) if matches!(self.uri.store, Store::Http { .. }) => {
+                Ok(within(storage.wait(listing::list(&self.store, &self.uri, depth, &patience))?, below))
+            }
+            Some(below) => {
+                let depth = depth.saturating_sub(1);
+                let listed = storage.wait(listing::list(&self.store, &self.uri.join(below), depth, &patience))?;
+                Ok(moved(listed, below))
+            }
         }
     }
 
@@ -114,13 +136,9 @@ impl Source {
         let read = |key: &str| serde_json::from_slice::<Snapshot>(&self.storage.cache.listing(key)?).ok();
         let kept = match below {
             None => read(&self.listing_key(None)),
-            Some(folder) => read(&self.listing_key(below)).or_else(|| {
-                let all = read(&self.listing_key(None))?;
-                let within = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
-                let objects = all.objects.into_iter().filter(|(path, _)| within(path)).collect();
-                let texts = all.texts.into_iter().filter(|(path, _)| within(path)).collect();
-                Some(Snapshot { objects, texts, ..Snapshot::default() })
-            }),
+            Some(folder) => {
+                read(&self.listing_key(below)).or_else(|| read(&self.listing_key(None)).map(|all| within(all, folder)))
+            }
         };
         kept.map(|kept| Snapshot { is_stale: true, ..kept })
     }
@@ -191,18 +209,16 @@ impl Source {
             let there = self.cached(&key, object, expected);
             metrics.count_lookup(there.is_some());
             match there {
-                Some(blob) => drop(blobs.insert(path.clone(), check(&self.uri.join(source_path), blob, expected)?)),
-                // By their keys, so that servers which want the same files wait for one another and never in a circle. Twice
-                // the same object is one file.
-                None => absent.entry(key).or_insert_with(Vec::new).push((path, source_path, object, expected)),
+                Some(blob) => drop(blobs.insert(path.clone(), check(self.place(source_path), blob, expected)?)),
+                // By their keys, so that servers which want the same files wait for one another and never in a circle.
+                None => drop(absent.insert(key, (path, source_path, object, expected))),
             }
         }
         let mut missing = Vec::new();
-        for (key, same) in &absent {
-            let &(path, source_path, object, expected) = &same[0];
+        for (key, &(path, source_path, object, expected)) in &absent {
             let lock = cache.lock(key)?;
             if let Some(blob) = self.cached(key, object, expected) {
-                blobs.insert(path.clone(), check(&self.uri.join(source_path), blob, expected)?);
+                blobs.insert(path.clone(), check(self.place(source_path), blob, expected)?);
                 continue;
             }
             let mut partial = cache.partial(key, object.bytes)?;
@@ -324,6 +340,15 @@ fn servers(environment: &Environment) -> String {
     NAMES.iter().filter_map(|name| environment.get(name)).collect::<Vec<_>>().join(" ")
 }
 
+/// What of a snapshot is in a folder.
+fn within(mut snapshot: Snapshot, folder: &str) -> Snapshot {
+    let is_within = |path: &String| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    snapshot.objects.retain(|path, _| is_within(path));
+    snapshot.texts.retain(|path, _| is_within(path));
+    snapshot
+}
+
+/// What was listed in a folder, as it is seen from above that.
 fn moved(snapshot: Snapshot, below: &str) -> Snapshot {
     let place = |path: String| if path.is_empty() { below.to_owned() } else { format!("{below}/{path}") };
     let objects = snapshot.objects.into_iter().map(|(path, object)| (place(path), object)).collect();

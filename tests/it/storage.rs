@@ -128,6 +128,24 @@ async fn a_server_whose_storage_is_down_starts_from_its_cache() {
     assert_eq!(second.metrics().await.sum(names::CACHE_HITS, &[]), 1.0);
 }
 
+#[tokio::test]
+async fn every_fault_of_a_store_is_found_by_a_check() {
+    let (bucket, cache) = (with_model("models/sound/1/model.onnx", MODEL), TempDir::new().unwrap());
+    bucket.put("models/empty/notes.txt", "no model");
+    bucket.put("models/odd/model.toml", "slow = \"5ms\"");
+    bucket.put("models/odd/1/model.onnx", "x");
+    bucket.put("models/broken/1/model.onnx", "no ONNX");
+    let mut command =
+        process::command(&["check", &bucket.uri("models"), "--cache-dir", cache.path().to_str().unwrap()]);
+    let ended = process::run_to_end(command.env("awsAnonymousCredential", "1")).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for fault in
+        ["fault: empty: ", "fault: odd: ", "unknown key 'slow'", "fault: broken version 1: ", "4 models, 3 faults"]
+    {
+        assert!(ended.output.contains(fault), "{fault}: {ended:?}");
+    }
+}
+
 /// The program, serving the store at `uri` with a cache in `cache`.
 fn command(uri: &str, cache: &TempDir, more: &[&str]) -> tokio::process::Command {
     let cache = cache.path().to_str().unwrap();
@@ -178,4 +196,44 @@ async fn storage_that_is_down_is_one_line_of_the_log_and_without_a_cache_the_rea
     let ended = process::run_to_end(&mut command(&uri, &TempDir::new().unwrap(), &[])).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.errors.contains("cannot start") && ended.errors.contains(&uri), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_does_not_wait_for_what_it_fetches() {
+    let (bucket, cache) = (with_model("models/m/1/model.onnx", MODEL), TempDir::new().unwrap());
+    bucket.put("models/m/1/ballast.bin", vec![7; 60 << 20]);
+    let uri = bucket.uri("models");
+    // It would take ten minutes.
+    let mut process = Process::of(&mut command(&uri, &cache, &["--fetch-bytes-per-second", "100KB"])).await;
+    process.line("fetching").await;
+    process.signal("INT").await;
+    assert_eq!(process.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_no_more_fails_what_needs_it_and_nothing_else() {
+    let (bucket, cache) = (with_model("models/small/1/model.onnx", MODEL), TempDir::new().unwrap());
+    bucket.put("models/large/1/model.onnx", fs::read(fixture(MODEL)).unwrap());
+    bucket.put("models/large/1/ballast.bin", vec![7; 12 << 20]);
+    let uri = bucket.uri("models");
+    let program = command(&uri, &cache, &[]);
+    // Files may have 4 MiB: writing more is an error, as on a disk that is full.
+    let program = program.as_std();
+    let mut limited_std = std::process::Command::new("bash");
+    limited_std.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(program.get_program());
+    limited_std.args(program.get_args());
+    limited_std.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited_std.current_dir(program.get_current_dir().unwrap());
+    let mut limited = tokio::process::Command::from(limited_std);
+    let mut process = Process::of(limited.kill_on_drop(true)).await;
+    let failed = process.line("failed to load").await;
+    assert_eq!(failed["model"], "large");
+    assert!(failed["message"].as_str().unwrap().contains("too large"), "{failed}");
+    process.line("serving").await;
+    assert_eq!(process.http().await.get("/v2/models/small/ready").await.status, 200);
+    process.signal("KILL").await;
+    process.exit().await;
+    let mut process = Process::of(&mut command(&uri, &cache, &[])).await;
+    process.line("serving").await;
+    assert_eq!(process.http().await.get("/v2/models/large/ready").await.status, 200);
 }

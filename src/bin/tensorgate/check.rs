@@ -81,8 +81,17 @@ async fn load(config: Config, report: &mut Report) {
     for model in repository.index() {
         report.models += 1;
         for status in model.versions {
-            // What has no version has faults that the listing told already, each on its line.
-            let Some(version) = status.version.filter(|_| status.state != ModelState::Ready) else { continue };
+            if status.state == ModelState::Ready {
+                continue;
+            }
+            let Some(version) = status.version else {
+                // The listing has told already, each fault on its line, where it is of this machine.
+                let told = format!("{}: ", model.name);
+                if !report.faults.iter().any(|fault| fault.starts_with(&told)) {
+                    report.faults.push(format!("{told}{}", status.state.reason()));
+                }
+                continue;
+            };
             report.faults.push(format!("{} version {version}: {}", model.name, status.state.reason()));
         }
     }

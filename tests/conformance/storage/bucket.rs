@@ -32,10 +32,12 @@ pub(crate) struct Asked {
     if_match: Option<String>,
 }
 
+/// Objects with their tags, by key.
+type Objects = BTreeMap<String, (Arc<Vec<u8>>, String)>;
 type Rule = Box<dyn FnMut(&Asked) -> Answer + Send>;
 
 struct State {
-    objects: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
+    objects: Mutex<Objects>,
     rule: Mutex<Rule>,
     asked: Mutex<Vec<Asked>>,
     sent: AtomicU64,
@@ -69,6 +71,11 @@ impl Bucket {
         Self { address, state }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The URI of what lies below `prefix`.
     pub(crate) fn uri(&self, prefix: &str) -> String {
         format!("s3://{}/bucket/{prefix}", self.address)
@@ -80,7 +87,9 @@ impl Bucket {
     }
 
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Vec<u8>>) {
-        self.state.objects.lock().unwrap().insert(key.into(), Arc::new(bytes.into()));
+        let bytes = bytes.into();
+        let tag = format!("\"{:x}-{}\"", crc32fast::hash(&bytes), bytes.len());
+        self.state.objects.lock().unwrap().insert(key.into(), (Arc::new(bytes), tag));
     }
 
     /// What is done with requests for objects from now on.
@@ -139,27 +148,24 @@ fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
     if method != "GET" && method != "HEAD" {
         return respond(&mut stream, 405, "", b"");
     }
-    let Some(object) = object else { return respond(&mut stream, 404, "", b"<Error><Code>NoSuchKey</Code></Error>") };
+    let Some((object, tag)) = object else {
+        return respond(&mut stream, 404, "", b"<Error><Code>NoSuchKey</Code></Error>");
+    };
     let answer = if method == "GET" { (state.rule.lock().unwrap())(&asked) } else { Answer::Whole };
-    object_answer(state, &mut stream, &asked, &object, answer)
-}
-
-pub(crate) fn tag(bytes: &[u8]) -> String {
-    format!("\"{:x}-{}\"", crc32fast::hash(bytes), bytes.len())
+    object_answer(state, &mut stream, &asked, (&object, &tag), answer)
 }
 
 fn object_answer(
     state: &State,
     stream: &mut TcpStream,
     asked: &Asked,
-    object: &[u8],
+    (object, tag): (&[u8], &str),
     answer: Answer,
 ) -> std::io::Result<()> {
     if let Answer::Status(status) = answer {
         return respond(stream, status, "", b"<Error><Code>SlowDown</Code></Error>");
     }
-    let tag = tag(object);
-    if asked.if_match.as_ref().is_some_and(|wanted| *wanted != tag) {
+    if asked.if_match.as_deref().is_some_and(|wanted| wanted != tag) {
         return respond(stream, 412, "", b"");
     }
     let range = asked.range.filter(|_| answer != Answer::NoRanges);
@@ -181,7 +187,9 @@ fn object_answer(
     for chunk in body.chunks(chunk) {
         stream.write_all(chunk)?;
         state.sent.fetch_add(chunk.len() as u64, Ordering::SeqCst);
-        std::thread::sleep(pause);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
     Ok(())
 }
@@ -204,11 +212,11 @@ fn list(state: &State, stream: &mut TcpStream, query: &str) -> std::io::Result<(
     let more = page.len() > 1000;
     page.truncate(1000);
     let mut text = String::from("<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name>");
-    for (key, bytes) in &page {
+    for (key, (bytes, tag)) in &page {
         text.push_str(&format!(
             "<Contents><Key>{key}</Key><Size>{}</Size><ETag>{}</ETag><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>",
             bytes.len(),
-            tag(bytes).replace('"', "&quot;")
+            tag.replace('"', "&quot;")
         ));
     }
     text.push_str(&format!("<IsTruncated>{more}</IsTruncated>"));

@@ -94,7 +94,14 @@ pub(crate) fn nothing_there_is_said(kind: Kind) {
     assert!(failure.message.contains("nowhere") && !failure.is_transient(), "{failure}");
     // Of a model that is not there, which may come to be.
     let source = kind.source(&side.storage, "models");
-    if !matches!(kind, Kind::Web(_)) {
-        assert!(source.snapshot(Some("no-model"), 1).unwrap().objects.is_empty());
-    }
+    assert!(source.snapshot(Some("no-model"), 1).unwrap().objects.is_empty());
+}
+
+pub(crate) fn a_folder_of_a_listing_is_listed_alone(kind: Kind) {
+    let cache = TempDir::new().unwrap();
+    kind.publish(&[("m/1/model.onnx", b"1"), ("m/model.toml", b""), ("m-2/1/model.onnx", b"2"), ("n", b"3")]);
+    let source = kind.source(&Side::new(&config(&cache)).storage, "models");
+    let snapshot = source.snapshot(Some("m"), 1).unwrap();
+    assert_eq!(snapshot.objects.keys().collect::<Vec<_>>(), ["m/1/model.onnx", "m/model.toml"]);
+    assert_eq!(snapshot.texts.keys().collect::<Vec<_>>(), ["m/model.toml"]);
 }
