@@ -37,6 +37,15 @@ pub const QUEUE_DEPTH: &str = "tensorgate_queue_depth";
 pub const LOAD_SECONDS: &str = "tensorgate_load_seconds";
 /// 1 for the state that a version is in, 0 for the others, by model, version and state.
 pub const MODEL_STATE: &str = "tensorgate_model_state";
+/// Looks at the model repositories (`--model-control poll`), by outcome: "ok", or "failed" where one could not be read.
+pub const POLLS: &str = "tensorgate_repository_polls_total";
+/// Versions that came back into memory or left it, by way: "in", "out". The first load of a version is none.
+pub const PAGES: &str = "tensorgate_pages_total";
+/// Versions in memory.
+pub const IN_MEMORY: &str = "tensorgate_models_in_memory";
+/// Bytes, by what: those that the versions in memory take, as measured when they were loaded ("used"), and those that they
+/// may take (`--memory-max`, "max").
+pub const MEMORY: &str = "tensorgate_models_memory_bytes";
 /// Requests answered at the doors, health and refusals among them, by protocol ("http", "grpc") and status.
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.

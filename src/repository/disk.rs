@@ -45,14 +45,16 @@ impl Disk {
     pub(super) fn scan(&self) -> Result<Vec<ModelListing>> {
         let mut listings = Vec::with_capacity(self.repositories.len() + 1);
         for repository in &self.repositories {
-            if let Some(hint) = layout::mistaken_for_model(repository) {
-                tracing::warn!("{hint}");
-            }
             listings.push(layout::scan(repository)?);
         }
         let single = self.single.iter();
         listings.push(single.map(|(name, directory)| layout::scan_model(name.clone(), directory, None)).collect());
         Ok(layout::merge(listings))
+    }
+
+    /// What a person should know of the places themselves.
+    pub(super) fn hints(&self) -> Vec<String> {
+        self.repositories.iter().filter_map(|repository| layout::mistaken_for_model(repository)).collect()
     }
 
     /// Writes the files that a load request brings.

@@ -3,7 +3,6 @@
 //!
 //! Blocking, and free of any state: the lifecycle runs it on a thread of its own.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +12,6 @@ use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::digest::digest;
 use super::labels;
 use super::layout::{ModelListing, VersionFiles};
-use super::policy::Fingerprint;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
@@ -84,24 +82,14 @@ pub(super) struct Loaded {
     pub(super) settings: ModelSettings,
 }
 
-/// Identifies files and settings of a version.
-pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Fingerprint {
-    let mut hasher = DefaultHasher::new();
-    files.path.hash(&mut hasher);
-    files.bytes.hash(&mut hasher);
-    files.modified.hash(&mut hasher);
-    // The settings are plain data, and their debug form shows all of them.
-    format!("{:?}", listing.settings).hash(&mut hasher);
-    labels::fingerprint(listing, &mut hasher);
-    hasher.finish()
-}
-
 /// What loads share.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) runtimes: Arc<Runtimes>,
     /// Where learned curves are kept, if they are.
     pub(super) curves: Option<Arc<CurveStore>>,
+    /// Whether requests wait for the load, so that it does not give way to those that run.
+    pub(super) urgent: bool,
     /// Cores that a version may use.
     pub(super) cores: usize,
     /// The objective of settings that state none, where somebody stated one.
@@ -121,7 +109,7 @@ pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &
     let labels = labels::read(listing)?;
     let runtime = surroundings.runtimes.choose(settings.runtime)?;
     let digest = match surroundings.curves {
-        Some(_) if settings.runtime.needs_file() => digest_of(files),
+        Some(_) if settings.runtime.needs_file() => digest_of(files, surroundings.urgent),
         _ => None,
     };
     let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
@@ -152,8 +140,11 @@ pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &
 }
 
 /// Does `work` on a thread that gives way to whatever else wants a core, so that a load is hardly noticed by models that
-/// serve. Not for sessions with threads of their own, which would inherit that for good.
-fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// serve; on this one where it is `urgent`. Not for sessions with threads of their own, which would inherit that for good.
+fn unhurried<T: Send>(urgent: bool, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    if urgent {
+        return work();
+    }
     let unhurried = || {
         // Where it cannot be had, the load is merely more noticeable.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
@@ -164,9 +155,9 @@ fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 }
 
 /// The digest of the artifact. One that cannot be read fails to load, which says why.
-fn digest_of(files: &VersionFiles) -> Option<String> {
+fn digest_of(files: &VersionFiles, urgent: bool) -> Option<String> {
     let read = || digest(&files.path).map_err(|cause| Error::unavailable(cause.to_string()));
-    unhurried(read).ok()
+    unhurried(urgent, read).ok()
 }
 
 /// What is loaded.
@@ -206,7 +197,7 @@ impl Source<'_> {
         let cores = self.surroundings.cores;
         let threads = self.settings.threads.map_or(1, NonZeroUsize::get);
         let narrow = match threads {
-            1 => unhurried(|| self.attempt(1, cores))?,
+            1 => unhurried(self.surroundings.urgent, || self.attempt(1, cores))?,
             _ => self.attempt(threads, cores.div_ceil(threads))?,
         };
         if self.settings.threads.is_some() || cores == 1 {
@@ -283,6 +274,7 @@ fn executed_settings(settings: &ModelSettings) -> String {
         instances: None,
         threads: None,
         slo: None,
+        pin: false,
         ..settings.clone()
     };
     // Plain data, and its debug form shows all of it.

@@ -28,13 +28,36 @@ pub struct Model {
     pub(super) instances: usize,
     pub(super) scheduling: SchedulerConfig,
     pub(super) batching: Batching,
-    pub(super) scheduler: Scheduler,
+    /// Where it is in memory.
+    pub(super) scheduler: Option<Scheduler>,
     pub(super) metrics: Arc<ModelMetrics>,
     pub(super) digest: Option<String>,
     pub(super) curve_file: Option<Arc<CurveFile>>,
 }
 
 impl Model {
+    /// Whether it is in memory, and so takes requests.
+    pub fn is_in_memory(&self) -> bool {
+        self.scheduler.is_some()
+    }
+
+    /// What is told of it while it is not in memory.
+    pub(super) fn paged_out(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            signature: self.signature.clone(),
+            labels: self.labels.clone(),
+            settings: self.settings.clone(),
+            scheduling: self.scheduling.clone(),
+            batching: self.batching.clone(),
+            scheduler: None,
+            metrics: Arc::clone(&self.metrics),
+            digest: self.digest.clone(),
+            curve_file: None,
+            ..*self
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &ModelName {
         &self.name
@@ -121,14 +144,18 @@ impl Model {
     /// Writes down what the scheduler has learned, where that is kept and has changed.
     pub(super) async fn keep_curve(&self) {
         let Some(file) = self.curve_file.clone() else { return };
-        let Some(learned) = self.scheduler.learned().await else { return };
+        let Some(scheduler) = &self.scheduler else { return };
+        let Some(learned) = scheduler.learned().await else { return };
         // A panic in there is in the log.
         let _ = tokio::task::spawn_blocking(move || file.save(&learned.curve)).await;
     }
 
     /// What the scheduler has learned up to now, and what follows from it.
     pub async fn known(&self) -> Known {
-        let learned = self.scheduler.learned().await;
+        let learned = match &self.scheduler {
+            Some(scheduler) => scheduler.learned().await,
+            None => None,
+        };
         let learned = learned.unwrap_or_default();
         let (curve, limits) = (&learned.curve, &self.scheduling.limits);
         let capacity = capacity_of(curve, limits, learned.unit, self.instances, 1.0);
@@ -153,7 +180,9 @@ impl Model {
     /// # Errors
     /// Those of [`Scheduler::admit`].
     pub fn admit(&self, deadline: Option<Instant>) -> Result<()> {
-        self.scheduler.admit(1, deadline).map_err(|error| {
+        // One that is brought in first has nobody waiting.
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
+        scheduler.admit(1, deadline).map_err(|error| {
             self.metrics.start_request().finish(Some(error.kind()));
             error.within(format_args!("model '{}'", self.name))
         })
@@ -162,7 +191,8 @@ impl Model {
     /// Runs a request that fits [`Model::signature`]. The parameter `priority` is acted on here.
     ///
     /// # Errors
-    /// Those of [`Scheduler::submit`]; `InvalidRequest` for a priority that the model does not have.
+    /// Those of [`Scheduler::submit`]; `InvalidRequest` for a priority that the model does not have; `ModelUnavailable` where
+    /// it is not in memory.
     pub async fn submit(
         &self,
         request: ValidRequest,
@@ -172,7 +202,10 @@ impl Model {
         // Taken out, so that requests which differ in nothing else may share a batch.
         let asked = parameters.remove(PRIORITY);
         let priority = priority(&self.settings, asked.as_ref())?;
-        self.scheduler.submit(request, parameters, deadline, priority).await
+        let Some(scheduler) = &self.scheduler else {
+            return Err(Error::unavailable("it is not in memory"));
+        };
+        scheduler.submit(request, parameters, deadline, priority).await
     }
 }
 

@@ -1,4 +1,5 @@
-//! Picks the version that answers: the one the request names, else the newest that is ready.
+//! Picks the version that answers: the one the request names, else the newest that is ready. One that is not in memory is
+//! brought in first.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use tower::{Layer, Service};
 
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse};
-use crate::repository::{Model, Repository};
+use crate::repository::{Found, Model, Repository};
 
 /// A request and the version that answers it. Holding the version keeps it alive until the answer is there.
 pub struct Routed {
@@ -45,7 +46,11 @@ pub struct Route<S> {
     repository: Arc<Repository>,
 }
 
-impl<S: Service<Routed, Response = InferResponse, Error = Error>> Service<InferRequest> for Route<S> {
+impl<S> Service<InferRequest> for Route<S>
+where
+    S: Service<Routed, Response = InferResponse, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
     type Response = InferResponse;
     type Error = Error;
     type Future = RouteFuture<S::Future>;
@@ -55,10 +60,20 @@ impl<S: Service<Routed, Response = InferResponse, Error = Error>> Service<InferR
     }
 
     fn call(&mut self, request: InferRequest) -> Self::Future {
-        match self.repository.resolve(&request.model, request.version.as_deref()) {
-            Ok(model) => RouteFuture::Found { inner: self.inner.call(Routed { request, model }) },
-            Err(error) => RouteFuture::Refused { refusal: ready(Err(error)) },
-        }
+        let (name, version) = match self.repository.find(&request.model, request.version.as_deref()) {
+            Ok(Found::Known(model)) if model.is_in_memory() => {
+                return RouteFuture::Found { inner: self.inner.call(Routed { request, model }) };
+            }
+            Ok(Found::Known(model)) => (model.name().clone(), model.version()),
+            Ok(Found::Cold(name, version)) => (name, version),
+            Err(error) => return RouteFuture::Refused { refusal: ready(Err(error)) },
+        };
+        let (repository, mut inner) = (Arc::clone(&self.repository), self.inner.clone());
+        let brought = async move {
+            let model = repository.bring_in(&name, version, request.deadline).await?;
+            inner.call(Routed { request, model }).await
+        };
+        RouteFuture::Brought { brought: Box::pin(brought) }
     }
 }
 
@@ -70,6 +85,10 @@ pin_project! {
         Found {
             #[pin]
             inner: F,
+        },
+        /// It was found, and is brought into memory first.
+        Brought {
+            brought: Pin<Box<dyn Future<Output = Result<InferResponse>> + Send>>,
         },
         /// There is none.
         Refused {
@@ -85,6 +104,7 @@ impl<F: Future<Output = Result<InferResponse>>> Future for RouteFuture<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             RouteFutureProjection::Found { inner } => inner.poll(context),
+            RouteFutureProjection::Brought { brought } => brought.as_mut().poll(context),
             RouteFutureProjection::Refused { refusal } => refusal.poll(context),
         }
     }

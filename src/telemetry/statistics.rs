@@ -168,6 +168,11 @@ impl Default for Statistics {
 }
 
 impl Statistics {
+    /// Requests up to now, whatever came of them.
+    pub fn arrived(&self) -> u64 {
+        self.success.count.load(Ordering::Relaxed) + self.fail.count.load(Ordering::Relaxed)
+    }
+
     /// Counts a request that took `took` from arrival to its end, answered or not.
     pub fn note_request(&self, answered: bool, took: Duration) {
         if answered { &self.success } else { &self.fail }.add(took);

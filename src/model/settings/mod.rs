@@ -217,6 +217,8 @@ pub struct ModelSettings {
     pub execute_time: Duration,
     /// Whether a version runs once before it is ready.
     pub warm_up: bool,
+    /// Whether versions stay in memory, however seldom they are asked for.
+    pub pin: bool,
 }
 
 impl Default for ModelSettings {
@@ -242,6 +244,7 @@ impl Default for ModelSettings {
             outputs: Vec::new(),
             execute_time: Duration::ZERO,
             warm_up: true,
+            pin: false,
         }
     }
 }

@@ -44,6 +44,7 @@ const FULL: &str = r#"
         file = "weights/net.onnx"
         execute_time = "3ms"
         warm_up = false
+        pin = true
 
         [[inputs]]
         name = "image"
@@ -92,6 +93,7 @@ fn every_key_of_model_toml_is_read() {
         }],
         execute_time: Duration::from_millis(3),
         warm_up: false,
+        pin: true,
     };
     let parsed = parsed(FULL);
     assert_eq!(parsed.settings, expected);

@@ -37,6 +37,7 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
         model_file: root.take("file", |value| inner_file(text_of(value)?)),
         execute_time: execute_time.unwrap_or_default(),
         warm_up: root.take("warm_up", boolean).unwrap_or(defaults.warm_up),
+        pin: root.take("pin", boolean).unwrap_or(defaults.pin),
         ..defaults
     };
     let inputs = root.take("inputs", tables).unwrap_or_default();
