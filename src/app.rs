@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
 use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
-use crate::service;
+use crate::service::{self, ResponseCache};
 use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
@@ -67,8 +67,15 @@ impl App {
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
         let regions = config.shared_memory.map(Regions::new).map(Arc::new);
+        let cache = ResponseCache::new(config.response_cache_bytes_max, Arc::clone(&telemetry));
         let doors = Arc::new(Doors {
-            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry), regions.clone(), watch.is_some()),
+            stack: service::stack(
+                Arc::clone(&repository),
+                Arc::clone(&telemetry),
+                regions.clone(),
+                cache,
+                watch.is_some(),
+            ),
             regions,
             repository: Arc::clone(&repository),
             telemetry,

@@ -106,6 +106,11 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_SHARED_MEMORY_REGIONS_MAX", help_heading = "Doors")]
     pub shared_memory_regions_max: Option<usize>,
 
+    /// Most bytes that kept answers of all models may take; a model keeps them with [response_cache] in its settings
+    /// [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "TENSORGATE_RESPONSE_CACHE_BYTES_MAX")]
+    pub response_cache_bytes_max: Option<String>,
+
     /// What guards the doors
     #[command(flatten)]
     pub guard: GuardFlags,

@@ -34,6 +34,13 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
     repository(&flags, &mut config, &mut faults);
     doors::resolve(&flags, &mut config.server, &mut faults);
     shared_memory(&flags, &mut config, &mut faults);
+    Reading { faults: &mut faults }.size(
+        "--response-cache-bytes-max",
+        &flags.response_cache_bytes_max,
+        1..=usize::MAX,
+        "what memory holds, such as 256MiB",
+        &mut config.response_cache_bytes_max,
+    );
     guard(&flags.guard, &mut config, &mut faults);
     watch(&flags.watch, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {

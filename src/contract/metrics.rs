@@ -46,6 +46,12 @@ pub const IN_MEMORY: &str = "tensorgate_models_in_memory";
 /// Bytes, by what: those that the versions in memory take, as measured when they were loaded ("used"), and those that they
 /// may take (`--memory-max`, "max").
 pub const MEMORY: &str = "tensorgate_models_memory_bytes";
+/// Requests answered with an answer that was kept, by model and version, of models that keep them.
+pub const CACHE_HITS: &str = "tensorgate_response_cache_hits_total";
+/// Requests whose answer was not kept yet, likewise.
+pub const CACHE_MISSES: &str = "tensorgate_response_cache_misses_total";
+/// Bytes of kept answers, of all models.
+pub const CACHE_BYTES: &str = "tensorgate_response_cache_bytes";
 /// Requests answered at the doors, health and refusals among them, by protocol ("http", "grpc") and status.
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.
@@ -99,6 +105,14 @@ pub mod triton {
     pub const PENDING: &str = "nv_inference_pending_request_count";
     /// Duration of the last load, in seconds.
     pub const LOAD_SECONDS: &str = "nv_model_load_duration_secs";
+    /// Requests answered with a kept answer.
+    pub const CACHE_HITS: &str = "nv_cache_num_hits_per_model";
+    /// Requests whose answer was not kept yet.
+    pub const CACHE_MISSES: &str = "nv_cache_num_misses_per_model";
+    /// Cumulative time of the former.
+    pub const CACHE_HIT_US: &str = "nv_cache_hit_duration_per_model";
+    /// Cumulative time of the latter.
+    pub const CACHE_MISS_US: &str = "nv_cache_miss_duration_per_model";
     /// The share of the machine's processor time that was used since it was last asked for, 0 to 1.
     pub const CPU_UTILIZATION: &str = "nv_cpu_utilization";
     /// Memory of the machine.

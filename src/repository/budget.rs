@@ -197,7 +197,7 @@ pub(super) struct Sizes {
 }
 
 /// What a version takes beside its weights: scheduler, queue and metrics, some tens of KiB.
-pub(super) const OVERHEAD_BYTES: u64 = 64 << 10;
+const OVERHEAD_BYTES: u64 = 64 << 10;
 
 /// Less than this is what threads and log lines take while something is loaded.
 const NOISE_BYTES: u64 = 32 << 10;

@@ -226,12 +226,16 @@ impl Keeper {
     ) {
         let mut closing: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
-            self.begin_loads();
-            while std::mem::take(&mut self.changed) {
-                for action in policy::next_actions(&self.wanted, &self.actual) {
-                    self.apply(action);
+            loop {
+                if std::mem::take(&mut self.changed) {
+                    for action in policy::next_actions(&self.wanted, &self.actual) {
+                        self.apply(action);
+                    }
                 }
                 self.begin_loads();
+                if !self.changed {
+                    break;
+                }
             }
             self.answer_waiting();
             if !self.in_progress(None) {

@@ -275,6 +275,7 @@ fn executed_settings(settings: &ModelSettings) -> String {
         threads: None,
         slo: None,
         pin: false,
+        response_cache: None,
         ..settings.clone()
     };
     // Plain data, and its debug form shows all of it.

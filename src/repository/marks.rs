@@ -27,7 +27,7 @@ const ENTRIES_MAX: usize = 20_000;
 const UNFINISHED: [&[u8]; 5] = [b"~", b".tmp", b".part", b".partial", b".swp"];
 
 /// How long nothing of a version was changed, for it to be taken as whole at the first look: a copy writes all the time.
-const QUIET: Duration = Duration::from_secs(2);
+pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 /// Marks of a model: equal ones mean that nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

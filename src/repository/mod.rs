@@ -37,7 +37,7 @@ use catalog::Catalog;
 pub use catalog::Found;
 use lifecycle::Lifecycle;
 pub use loader::Runtimes;
-pub use model::Model;
+pub use model::{Life, Model};
 pub use profile::{Profile, ProfiledSize, profile};
 
 /// How long a request without a deadline waits for a version to be brought into memory: longer than most loads, shorter than
@@ -202,13 +202,14 @@ impl Repository {
         }
     }
 
-    /// Has the signature of a version known, for whoever asks about a model that was never in memory yet.
+    /// Has the signature of a version known, for whoever asks about a model that was never in memory yet, and waits for it until
+    /// `deadline`.
     ///
     /// # Errors
     /// Those of [`Repository::resolve`] and [`Repository::bring_in`].
-    pub async fn learn(&self, name: &str, version: Option<&str>) -> Result<()> {
+    pub async fn learn(&self, name: &str, version: Option<&str>, deadline: Option<Instant>) -> Result<()> {
         match self.find(name, version)? {
-            Found::Cold(name, version) => self.bring_in(&name, version, None).await.map(drop),
+            Found::Cold(name, version) => self.bring_in(&name, version, deadline).await.map(drop),
             Found::Known(_) => Ok(()),
         }
     }

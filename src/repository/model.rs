@@ -1,8 +1,11 @@
 //! A version of a model that is loaded, warmed up and ready.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::curves::CurveFile;
@@ -12,6 +15,34 @@ use crate::model::{ModelName, ModelSettings, Signature, Version};
 use crate::scheduler::curve::Point;
 use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
 use crate::telemetry::{Known, KnownPoint, ModelMetrics};
+
+/// One load of a version, for whoever keeps something that goes with it.
+pub struct Life {
+    number: u64,
+    /// Tells by its end that nobody holds the load any more.
+    held: watch::Sender<()>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Only to be different.
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), held: watch::Sender::new(()) }
+    }
+}
+
+impl Life {
+    /// A number that no other load in this process has.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Ends when nobody holds the load any more.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut held = self.held.subscribe();
+        async move { while held.changed().await.is_ok() {} }
+    }
+}
 
 /// A ready version. Whoever holds it may submit to it, also after it was taken out of service: it goes when the last
 /// holder lets go, so that no request that found it is lost.
@@ -28,6 +59,7 @@ pub struct Model {
     pub(super) instances: usize,
     pub(super) scheduling: SchedulerConfig,
     pub(super) batching: Batching,
+    pub(super) life: Arc<Life>,
     /// Where it is in memory.
     pub(super) scheduler: Option<Scheduler>,
     pub(super) metrics: Arc<ModelMetrics>,
@@ -52,10 +84,16 @@ impl Model {
             batching: self.batching.clone(),
             scheduler: None,
             metrics: Arc::clone(&self.metrics),
+            life: Arc::clone(&self.life),
             digest: self.digest.clone(),
             curve_file: None,
             ..*self
         }
+    }
+
+    /// Which load of the version it is. One that leaves memory and comes back as it was is the same.
+    pub fn life(&self) -> &Life {
+        &self.life
     }
 
     /// Its name.

@@ -56,6 +56,7 @@ pub struct Telemetry {
     pages: IntCounterVec,
     memory: GaugeVec,
     in_memory: IntGauge,
+    cache_bytes: IntGauge,
     dropped: IntCounterVec,
     /// What goes through the doors.
     pub doors: DoorMetrics,
@@ -134,6 +135,7 @@ impl Telemetry {
                 &registry,
                 GaugeVec::new(opts(names::MEMORY, "Memory of the versions in it, and what they may take"), &["what"]),
             ),
+            cache_bytes: keep(&registry, IntGauge::new(names::CACHE_BYTES, "Bytes of kept answers")),
             in_memory: keep(&registry, IntGauge::new(names::IN_MEMORY, "Versions in memory")),
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
             doors: DoorMetrics::default(),
@@ -198,6 +200,11 @@ impl Telemetry {
         self.pages.with_label_values(&[if into_memory { "in" } else { "out" }]).inc();
     }
 
+    /// Shows what kept answers take.
+    pub fn set_cache_bytes(&self, bytes: usize) {
+        self.cache_bytes.set(bytes as i64);
+    }
+
     /// Shows how many versions are in memory, and what they take of what they may.
     pub fn set_memory(&self, versions: usize, bytes: u64, bytes_max: u64) {
         self.in_memory.set(versions as i64);
@@ -240,6 +247,7 @@ impl Telemetry {
         known::write(known, &mut text);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
+        triton::write_cache(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
     }
 
@@ -299,6 +307,12 @@ impl ModelMetrics {
     pub fn start_request(&self) -> RequestTimer<'_> {
         self.in_flight.inc();
         RequestTimer { metrics: self, started: Instant::now(), outcome: Some(Kind::Cancelled) }
+    }
+
+    /// Counts a request that arrived at `since` and is answered without an execution.
+    pub fn note_answer(&self, since: Instant) {
+        self.in_flight.inc();
+        drop(RequestTimer { metrics: self, started: since, outcome: None });
     }
 
     /// Requests that have no answer yet.

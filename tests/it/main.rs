@@ -17,6 +17,7 @@ mod openapi;
 mod paging;
 mod parity;
 mod reload;
+mod response_cache;
 mod shared_memory;
 mod support;
 mod surface;

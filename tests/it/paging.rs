@@ -219,12 +219,12 @@ async fn loads_and_unloads_are_as_ever_where_there_is_not_room_for_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_cannot_come_back_says_why_and_is_tried_again() {
-    let models = Models::new().with("a", "identity_fp32");
-    // What one takes, so that there is not room for two.
-    let (_, mut http) = with_room(100 << 10, &models, &[]).await;
+    let models = Models::new().with("a", "identity_fp32").with("b", "identity_fp32");
+    // What both take, so that there is not room for two. One load at a time, so that each is measured.
+    let more = ["--cores", "2"];
+    let (_first, mut http) = with_room(100 << 10, &models, &more).await;
     let kib = Metrics::of(&mut http).await.sum(names::MEMORY, &[("what", "used")]) as usize >> 10;
-    let models = models.with("b", "identity_fp32");
-    let (_process, mut http) = with_room(kib * 3 / 2, &models, &[]).await;
+    let (_process, mut http) = with_room(kib * 3 / 4, &models, &more).await;
     let body = json_body(&named([("x", tensor([1, 2], [-1_f32, 2.]))]));
     for model in ["b", "a", "b"] {
         assert_eq!(http.infer(model, &body).await.status, 200);

@@ -217,6 +217,8 @@ pub struct ModelSettings {
     pub execute_time: Duration,
     /// Whether a version runs once before it is ready.
     pub warm_up: bool,
+    /// Bytes that kept answers may take, where answers are kept.
+    pub response_cache: Option<NonZeroUsize>,
     /// Whether versions stay in memory, however seldom they are asked for.
     pub pin: bool,
 }
@@ -244,6 +246,7 @@ impl Default for ModelSettings {
             outputs: Vec::new(),
             execute_time: Duration::ZERO,
             warm_up: true,
+            response_cache: None,
             pin: false,
         }
     }

@@ -46,6 +46,9 @@ const FULL: &str = r#"
         warm_up = false
         pin = true
 
+        [response_cache]
+        bytes_max = "2MiB"
+
         [[inputs]]
         name = "image"
         datatype = "FP32"
@@ -94,6 +97,7 @@ fn every_key_of_model_toml_is_read() {
         execute_time: Duration::from_millis(3),
         warm_up: false,
         pin: true,
+        response_cache: NonZeroUsize::new(2 << 20),
     };
     let parsed = parsed(FULL);
     assert_eq!(parsed.settings, expected);
@@ -341,5 +345,18 @@ fn priorities_shares_and_bytes_are_pinned_within_their_ranges() {
     ] {
         let faults = ModelSettings::from_toml(wrong).unwrap_err();
         assert!(faults.len() == 1 && faults[0].to_string().contains(told), "{wrong}: {faults:?}");
+    }
+}
+
+#[test]
+fn a_response_cache_has_a_bound_and_nothing_else() {
+    for (text, expected) in [
+        ("[response_cache]\n", "response_cache.bytes_max: missing"),
+        ("[response_cache]\nbytes_max = 0\n", "response_cache.bytes_max: 0 is no size"),
+        ("[response_cache]\nbytes_max = 1\nbyte_max = 2\n", "response_cache.byte_max: unknown key"),
+        ("response_cache = true\n", "response_cache: expected a table"),
+    ] {
+        let faults = ModelSettings::from_toml(text).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].to_string().starts_with(expected), "{faults:?}");
     }
 }

@@ -53,9 +53,9 @@ impl Keeper {
 
     fn publish(&mut self, id: Id, fingerprint: Fingerprint, loaded: Loaded, measured: &Measured) {
         // What comes back as it was goes on counting.
-        let metrics = match self.taken_back(&id, fingerprint) {
-            Some(earlier) => Arc::clone(&earlier.metrics),
-            None => Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string())),
+        let (metrics, life) = match self.taken_back(&id, fingerprint) {
+            Some(earlier) => (Arc::clone(&earlier.metrics), Arc::clone(&earlier.life)),
+            None => (Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string())), Arc::default()),
         };
         let (took, runtime) = (measured.took, loaded.runtime);
         metrics.load_seconds.set(took.as_secs_f64());
@@ -82,6 +82,7 @@ impl Keeper {
             instances,
             scheduling,
             batching: loaded.warm_up.batching,
+            life,
             scheduler: Some(scheduler),
             metrics,
             digest: loaded.digest,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::budget::{Memory, OVERHEAD_BYTES, Resident, Room, Sizes, Usage};
+use super::super::budget::{Memory, Resident, Room, Sizes, Usage};
 use super::super::machine::memory_for_models;
 use super::super::policy::{Fingerprint, Id, Phase};
 use super::super::{Model, loader};
@@ -56,6 +56,8 @@ pub(super) struct Paging {
     /// Whether somebody stated it.
     stated: bool,
     sizes: Sizes,
+    /// Those that have loaded something.
+    engines: BTreeSet<&'static str>,
     tracked: BTreeMap<Id, Tracked>,
     /// Versions whose load has not begun, in the order in which they were wanted.
     pending: VecDeque<Id>,
@@ -82,6 +84,7 @@ impl Paging {
             bytes_max,
             stated: stated.is_some(),
             sizes: Sizes::default(),
+            engines: BTreeSet::new(),
             tracked: BTreeMap::new(),
             pending: VecDeque::new(),
             demanded: BTreeSet::new(),
@@ -143,6 +146,8 @@ impl Keeper {
     /// Begins loads while there is room for them, and makes room for those that are demanded.
     pub(super) fn begin_loads(&mut self) {
         self.paging.room_at = None;
+        let loading = |id: &Id| matches!(self.actual.get(id), Some(Phase::Loading(_)));
+        self.paging.demanded.retain(loading);
         while self.paging.loading.len() < self.config.loads_at_once.max(1) {
             let demanded = self.paging.pending.iter().position(|id| self.paging.demanded.contains(id));
             let Some(id) = self.paging.pending.get(demanded.unwrap_or(0)).cloned() else { return };
@@ -300,10 +305,12 @@ impl Keeper {
     }
 
     /// Notes what a load took, and sends away what there is no room for any more.
-    pub(super) fn note_in_memory(&mut self, id: &Id, measured: &Measured, runtime: &str) {
+    pub(super) fn note_in_memory(&mut self, id: &Id, measured: &Measured, runtime: &'static str) {
         let now = Instant::now();
         let files = self.files.get(id).map_or(0, |files| files.version.bytes);
-        if measured.moves == Some(self.paging.moves) {
+        // The first load of an engine takes what the engine itself does, once: megabytes that are no model's.
+        let first = self.paging.engines.insert(runtime);
+        if measured.moves == Some(self.paging.moves) && !first {
             // tract's memory is Rust's: its weights, and copies that are packed for the processor.
             let bytes = if runtime == "tract" { files * 2 } else { measured.bytes };
             self.paging.sizes.note(id, files, bytes);
@@ -444,8 +451,6 @@ impl Keeper {
 
     /// Tells what is in memory.
     pub(super) fn show_memory(&self) {
-        let versions = self.stopping.len();
-        let bytes = self.memory().bytes().max(versions as u64 * OVERHEAD_BYTES);
-        self.telemetry.set_memory(versions, bytes, self.paging.bytes_max);
+        self.telemetry.set_memory(self.stopping.len(), self.memory().bytes(), self.paging.bytes_max);
     }
 }

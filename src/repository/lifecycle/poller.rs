@@ -10,7 +10,7 @@ use super::super::catalog::Catalog;
 use super::super::digest::digest;
 use super::super::disk::{Disk, Found};
 use super::super::layout::ModelListing;
-use super::super::marks::{Marks, is_unfinished};
+use super::super::marks::{Marks, QUIET, is_unfinished};
 use super::super::turns::{Turn, turn};
 use super::wanting::Taking;
 use super::{Command, blocking};
@@ -21,7 +21,7 @@ use crate::telemetry::Telemetry;
 /// What a look has changed of one model.
 pub(super) enum Change {
     /// Take up what it shows.
-    Take(Taking),
+    Take(Box<Taking>),
     /// No repository holds it any more.
     Gone(ModelName),
 }
@@ -45,8 +45,11 @@ impl Poller {
     /// Looks until there is nobody to tell.
     pub(super) async fn run(mut self, commands: mpsc::WeakSender<Command>) {
         let mut failing = false;
+        // What was written just before the start is not kept waiting for a whole interval.
+        let mut pause = if self.before == self.taken { self.every } else { self.every.min(QUIET) };
         loop {
-            tokio::time::sleep(self.every).await;
+            tokio::time::sleep(pause).await;
+            pause = self.every;
             let Some(commands) = commands.upgrade() else { return };
             let disk = Arc::clone(&self.disk);
             let looks = blocking(move || look(&disk)).await.and_then(|looks| looks);
@@ -89,7 +92,8 @@ impl Poller {
                 _ => BTreeSet::new(),
             };
             self.taken.insert(name, next.clone());
-            changes.push(Change::Take(Taking { found: Found { listing, upload: None }, seen, taken: next, same }));
+            let taking = Taking { found: Found { listing, upload: None }, seen, taken: next, same };
+            changes.push(Change::Take(Box::new(taking)));
         }
         self.before = now;
         changes

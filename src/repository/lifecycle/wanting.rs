@@ -85,7 +85,7 @@ impl Keeper {
     pub(super) fn take_up(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Take(taking) => self.take_in(taking, true),
+                Change::Take(taking) => self.take_in(*taking, true),
                 Change::Gone(name) => {
                     tracing::info!(model = %name, "no repository holds it any more");
                     self.wanted.retain(|(known, _), _| *known != name);

@@ -153,7 +153,7 @@ pub(super) async fn statistics(
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
     if let Some(name) = model {
-        doors.repository.learn(name, version).await?;
+        doors.repository.learn(name, version, None).await?;
     }
     let models = doors.repository.ready(model, version)?;
     Ok(as_json(StatusCode::OK, &Statistics { model_stats: describe::statistics(&models).await }))

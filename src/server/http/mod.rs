@@ -114,7 +114,7 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
             Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await
         }
         Route::Model { ref model, ref version } | Route::Config { ref model, ref version } => {
-            match Box::pin(doors.repository.learn(model, version.as_deref())).await {
+            match Box::pin(doors.repository.learn(model, version.as_deref(), None)).await {
                 Ok(()) => answers::answer(&route, doors),
                 Err(error) => Err(error),
             }

@@ -66,7 +66,7 @@ pub(super) async fn predict(
     let body = if envelope == Envelope::Structured { events::data(&body)? } else { body };
     let trace_id = super::infer::trace_id(&parts.headers, head);
     // Whether it can be, the stack tells too.
-    let _ = doors.repository.learn(&model, version.as_deref()).await;
+    let _ = doors.repository.learn(&model, version.as_deref(), deadline).await;
     let (mut request, form) = match doors.repository.resolve(&model, version.as_deref()) {
         Ok(ready) => {
             let decoded = v1::decode_predict(&body, ready.signature(), &doors.bounds.request);

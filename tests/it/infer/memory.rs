@@ -32,7 +32,8 @@ async fn answer(mut request: InferRequest) -> InferResponse {
     let repository = Arc::new(repository);
     repository.settled().await;
     request.model = "identity".into();
-    service::stack(repository, telemetry, None, false).call(request).await.unwrap()
+    let cache = service::ResponseCache::new(0, Arc::clone(&telemetry));
+    service::stack(repository, telemetry, None, cache, false).call(request).await.unwrap()
 }
 
 #[tokio::test]
