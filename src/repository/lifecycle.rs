@@ -79,6 +79,7 @@ impl Lifecycle {
             cores,
             paging,
             changed: true,
+            closing: false,
             ended,
             wanted: BTreeMap::new(),
             actual: BTreeMap::new(),
@@ -206,6 +207,8 @@ struct Keeper {
     paging: Paging,
     /// Whether there may be something to do about what is wanted.
     changed: bool,
+    /// Whether the process is about to end.
+    closing: bool,
     ended: mpsc::UnboundedSender<Ended>,
     wanted: BTreeMap<Id, Fingerprint>,
     actual: BTreeMap<Id, Phase>,
@@ -277,6 +280,7 @@ impl Keeper {
                     }
                     Some(Command::Close(reply)) => {
                         self.changed = true;
+                        self.closing = true;
                         self.wanted.clear();
                         closing.push(reply);
                     }
@@ -338,11 +342,15 @@ impl Keeper {
         self.actual.insert(id.clone(), Phase::Unloading);
         self.paging.forget(&id);
         let (stopped, ended) = (self.stopping.remove(&id), self.ended.clone());
+        // At the end of the process all of it is given back anyway.
+        let gives_back = !self.closing;
         tokio::spawn(async move {
             if let Some(stopping) = stopped {
                 stopping.done().await;
             }
-            let _ = blocking(release_free_memory).await;
+            if gives_back {
+                let _ = blocking(release_free_memory).await;
+            }
             let _ = ended.send(Ended::Unloaded(id));
         });
     }
