@@ -56,7 +56,8 @@ async fn stack(repository: &Path) -> Stack {
     let repository = Repository::open(config(repository).repository, runtimes, std::sync::Arc::clone(&telemetry));
     let repository = std::sync::Arc::new(repository.await.expect("a repository"));
     repository.settled().await;
-    service::stack(Router::start(repository, Dispatch::new(None)), telemetry, None, false)
+    let cache = service::ResponseCache::new(0, std::sync::Arc::clone(&telemetry));
+    service::stack(Router::start(repository, Dispatch::new(None)), telemetry, None, cache, false)
 }
 
 fn json_body() -> Bytes {

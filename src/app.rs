@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
 use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
-use crate::service::{self, Dispatch, Router};
+use crate::service::{self, Dispatch, ResponseCache, Router};
 use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
@@ -70,8 +70,9 @@ impl App {
         let regions = config.shared_memory.map(Regions::new).map(Arc::new);
         // What is mirrored lies in no region: clients may change what does.
         let router = Router::start(Arc::clone(&repository), Dispatch::new(None));
+        let cache = ResponseCache::new(config.response_cache_bytes_max, Arc::clone(&telemetry));
         let doors = Arc::new(Doors {
-            stack: service::stack(Arc::clone(&router), Arc::clone(&telemetry), regions.clone(), watch.is_some()),
+            stack: service::stack(Arc::clone(&router), Arc::clone(&telemetry), regions.clone(), cache, watch.is_some()),
             router: Arc::clone(&router),
             regions,
             repository: Arc::clone(&repository),

@@ -32,9 +32,14 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", env = "TENSORGATE_MODEL_DIR")]
     pub model_dir: Option<PathBuf>,
 
-    /// Who decides what is loaded: "none" (everything, at start) or "explicit" (load and unload calls) [default: none]
+    /// Who decides what is loaded: "none" (everything, at start), "poll" (what the repositories hold, looked at again and
+    /// again) or "explicit" (load and unload calls) [default: none]
     #[arg(long, value_name = "MODE", env = "TENSORGATE_MODEL_CONTROL")]
     pub model_control: Option<String>,
+
+    /// With --model-control poll: how long after one look at the repositories the next begins [default: 15s]
+    #[arg(long, value_name = "DURATION", env = "TENSORGATE_POLL_INTERVAL")]
+    pub poll_interval: Option<String>,
 
     /// With --model-control explicit: load this model at start; may be repeated, "*" for all
     #[arg(long, value_name = "NAME", env = "TENSORGATE_LOAD_MODEL", value_delimiter = ',')]
@@ -43,6 +48,11 @@ pub struct Flags {
     /// With --model-control explicit: most that the files of all load calls may take on disk [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "TENSORGATE_UPLOADS_MAX")]
     pub uploads_max: Option<String>,
+
+    /// Memory that loaded models may take together; those asked for least leave it for others [default: 75% of the cgroup's
+    /// limit, or of the machine's]
+    #[arg(long, value_name = "SIZE", env = "TENSORGATE_MEMORY_MAX")]
+    pub memory_max: Option<String>,
 
     /// Address to listen on; images set 0.0.0.0 [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", env = "TENSORGATE_HOST", help_heading = "Doors")]
@@ -96,6 +106,11 @@ pub struct Flags {
     /// Most regions of shared memory registered at once [default: 256]
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_SHARED_MEMORY_REGIONS_MAX", help_heading = "Doors")]
     pub shared_memory_regions_max: Option<usize>,
+
+    /// Most bytes that kept answers of all models may take; a model keeps them with [response_cache] in its settings
+    /// [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "TENSORGATE_RESPONSE_CACHE_BYTES_MAX")]
+    pub response_cache_bytes_max: Option<String>,
 
     /// How models come from stores
     #[command(flatten)]

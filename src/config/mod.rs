@@ -26,7 +26,7 @@ pub use resolve::resolve;
 pub use storage::StorageFlags;
 
 /// Checked configuration of a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Where models come from.
     pub repository: RepositoryConfig,
@@ -34,8 +34,23 @@ pub struct Config {
     pub server: ServerConfig,
     /// Where clients may leave tensors in shared memory; without it, nowhere.
     pub shared_memory: Option<RegionsConfig>,
+    /// Bytes that kept answers of all models may take together. Default 256 MiB: a quarter of what bodies may.
+    pub response_cache_bytes_max: usize,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines there are: a level, or a `tracing` filter.
     pub log_level: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            repository: RepositoryConfig::default(),
+            server: ServerConfig::default(),
+            shared_memory: None,
+            response_cache_bytes_max: 256 << 20,
+            log_format: LogFormat::default(),
+            log_level: String::new(),
+        }
+    }
 }

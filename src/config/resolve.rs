@@ -31,6 +31,13 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
     repository(&flags, &mut config, &mut faults);
     doors::resolve(&flags, &mut config.server, &mut faults);
     shared_memory(&flags, &mut config, &mut faults);
+    Reading { faults: &mut faults }.size(
+        "--response-cache-bytes-max",
+        &flags.response_cache_bytes_max,
+        1..=usize::MAX,
+        "what memory holds, such as 256MiB",
+        &mut config.response_cache_bytes_max,
+    );
     guard(&flags.guard, &mut config, &mut faults);
     watch(&flags.watch, &mut config, &mut faults);
     if let Some(format) = &flags.log_format {
@@ -49,9 +56,20 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
     match flags.model_control.as_deref() {
         None | Some("none") => {}
         Some("explicit") => repository.control = Control::Explicit,
-        Some(other) => faults.push(one_of("--model-control", other, &["none", "explicit"])),
+        Some("poll") => repository.control = Control::Poll,
+        Some(other) => faults.push(one_of("--model-control", other, &["none", "poll", "explicit"])),
     }
-    if repository.control == Control::None && !flags.load_model.is_empty() {
+    if let Some(text) = &flags.poll_interval {
+        match parse_duration(text) {
+            Ok(_) if repository.control != Control::Poll => {
+                faults.push(Fault::new("--poll-interval", "needs --model-control poll"));
+            }
+            Ok(interval) if !interval.is_zero() => repository.poll_interval = interval,
+            Ok(_) => faults.push(Fault::new("--poll-interval", "is 0, expected a time such as 15s")),
+            Err(message) => faults.push(Fault::new("--poll-interval", message)),
+        }
+    }
+    if repository.control != Control::Explicit && !flags.load_model.is_empty() {
         faults.push(Fault::new("--load-model", "needs --model-control explicit; without it every model is loaded"));
     }
     repository.load_at_start = flags.load_model.clone();
@@ -69,6 +87,12 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         "what a disk holds, such as 1GiB",
         &mut repository.uploads_bytes_max,
     );
+    if flags.memory_max.is_some() {
+        let mut bytes = 0;
+        let most = "what the machine has, such as 8GiB";
+        Reading { faults }.size("--memory-max", &flags.memory_max, 1..=usize::MAX, most, &mut bytes);
+        repository.memory_bytes_max = Some(bytes as u64);
+    }
     repository.state_directory = match &flags.state_dir {
         Some(given) => (!given.is_empty()).then(|| given.into()),
         None => user_cache(|name| std::env::var_os(name)),

@@ -41,6 +41,28 @@ fn every_fault_is_reported_at_once_with_its_key() {
 }
 
 #[test]
+fn who_decides_what_is_loaded_comes_with_flags_of_its_own() {
+    use crate::repository::Control;
+    let polling = Flags { model_control: Some("poll".into()), ..Flags::default() };
+    let repository = resolve(&polling).unwrap().repository;
+    assert_eq!((repository.control, repository.poll_interval.as_secs()), (Control::Poll, 15));
+    assert_eq!(repository.memory_bytes_max, None);
+    let (poll_interval, memory_max) = (Some("2s".into()), Some("1GiB".into()));
+    let given = Flags { poll_interval, memory_max, ..polling.clone() };
+    let repository = resolve(&given).unwrap().repository;
+    assert_eq!((repository.poll_interval.as_secs(), repository.memory_bytes_max), (2, Some(1 << 30)));
+    for (flags, key) in [
+        (Flags { poll_interval: Some("2s".into()), ..Flags::default() }, "--poll-interval"),
+        (Flags { poll_interval: Some("0s".into()), ..polling.clone() }, "--poll-interval"),
+        (Flags { load_model: vec!["m".into()], ..polling }, "--load-model"),
+        (Flags { memory_max: Some("much".into()), ..Flags::default() }, "--memory-max"),
+    ] {
+        let faults = resolve(&flags).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].key == key, "{faults:?}");
+    }
+}
+
+#[test]
 fn an_unknown_key_of_the_file_is_named() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "http_prot = 9000").unwrap();

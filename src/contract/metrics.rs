@@ -52,6 +52,21 @@ pub const MIRRORED_ARGMAX: &str = "tensorgate_mirrored_argmax_total";
 pub const CANARY_STATE: &str = "tensorgate_canary_state";
 /// The step that a guarded canary is at, from 1; one more than there are when it was promoted, 0 when it was rolled back.
 pub const CANARY_STEP: &str = "tensorgate_canary_step";
+/// Looks at the model repositories (`--model-control poll`), by outcome: "ok", or "failed" where one could not be read.
+pub const POLLS: &str = "tensorgate_repository_polls_total";
+/// Versions that came back into memory or left it, by way: "in", "out". The first load of a version is none.
+pub const PAGES: &str = "tensorgate_pages_total";
+/// Versions in memory.
+pub const IN_MEMORY: &str = "tensorgate_models_in_memory";
+/// Bytes, by what: those that the versions in memory take, as measured when they were loaded ("used"), and those that they
+/// may take (`--memory-max`, "max").
+pub const MEMORY: &str = "tensorgate_models_memory_bytes";
+/// Requests answered with an answer that was kept, by model and version, of models that keep them.
+pub const CACHE_HITS: &str = "tensorgate_response_cache_hits_total";
+/// Requests whose answer was not kept yet, likewise.
+pub const CACHE_MISSES: &str = "tensorgate_response_cache_misses_total";
+/// Bytes of kept answers, of all models.
+pub const CACHE_BYTES: &str = "tensorgate_response_cache_bytes";
 /// Requests answered at the doors, health and refusals among them, by protocol ("http", "grpc") and status.
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.
@@ -75,13 +90,13 @@ pub const STORAGE_RESUMED: &str = "tensorgate_storage_resumed_bytes_total";
 /// Bytes to be fetched yet for the versions that are being loaded.
 pub const STORAGE_REMAINING: &str = "tensorgate_storage_remaining_bytes";
 /// Files that were in the cache when a version was loaded.
-pub const CACHE_HITS: &str = "tensorgate_cache_hits_total";
+pub const STORAGE_CACHE_HITS: &str = "tensorgate_storage_cache_hits_total";
 /// Files that were not.
-pub const CACHE_MISSES: &str = "tensorgate_cache_misses_total";
+pub const STORAGE_CACHE_MISSES: &str = "tensorgate_storage_cache_misses_total";
 /// Versions that the cache let go to make room.
-pub const CACHE_EVICTIONS: &str = "tensorgate_cache_evictions_total";
+pub const STORAGE_CACHE_EVICTIONS: &str = "tensorgate_storage_cache_evictions_total";
 /// What the cache takes on disk.
-pub const CACHE_BYTES: &str = "tensorgate_cache_bytes";
+pub const STORAGE_CACHE_BYTES: &str = "tensorgate_storage_cache_bytes";
 
 /// What the process is, by the names that Prometheus' own clients use.
 pub mod process {
@@ -123,6 +138,14 @@ pub mod triton {
     pub const PENDING: &str = "nv_inference_pending_request_count";
     /// Duration of the last load, in seconds.
     pub const LOAD_SECONDS: &str = "nv_model_load_duration_secs";
+    /// Requests answered with a kept answer.
+    pub const CACHE_HITS: &str = "nv_cache_num_hits_per_model";
+    /// Requests whose answer was not kept yet.
+    pub const CACHE_MISSES: &str = "nv_cache_num_misses_per_model";
+    /// Cumulative time of the former.
+    pub const CACHE_HIT_US: &str = "nv_cache_hit_duration_per_model";
+    /// Cumulative time of the latter.
+    pub const CACHE_MISS_US: &str = "nv_cache_miss_duration_per_model";
     /// The share of the machine's processor time that was used since it was last asked for, 0 to 1.
     pub const CPU_UTILIZATION: &str = "nv_cpu_utilization";
     /// Memory of the machine.

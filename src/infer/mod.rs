@@ -13,6 +13,6 @@ pub use classification::{Labels, TopClasses, classes_wanted};
 pub use parameters::{ParameterValue, Parameters};
 pub use place::{Place, PlacedInput};
 pub use request::{InferRequest, NamedTensor, RequestedOutput};
-pub use response::{InferResponse, Timing};
+pub use response::{CacheNote, InferResponse, Timing};
 pub use trail::{Notes, Trail};
 pub use validate::{ValidRequest, validate};

@@ -46,4 +46,18 @@ pub struct Timing {
     pub batch_rows: usize,
     /// The share of its work that was padding, from 0 to below 1.
     pub padding: f64,
+    /// Whether the answer was kept from an earlier request.
+    pub cache: CacheNote,
+}
+
+/// What the response cache had to do with an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheNote {
+    /// Nothing: the model keeps no answers.
+    #[default]
+    None,
+    /// It was not there.
+    Miss,
+    /// It was there, or another request like this one was under way.
+    Hit,
 }

@@ -22,6 +22,8 @@ struct Entry {
     /// Oldest first, so that the newest is the last.
     ready: Vec<Arc<Model>>,
     versions: BTreeMap<Version, ModelState>,
+    /// Those that are ready and were never in memory, so that nothing is known but their files; oldest first.
+    cold: Vec<Version>,
     /// Why the last load of a version failed, also where an earlier load still serves.
     failures: BTreeMap<Version, String>,
     /// Why the model as a whole has no versions: settings that cannot be read, no files.
@@ -29,12 +31,24 @@ struct Entry {
 }
 
 impl Entry {
+    fn is_empty(&self) -> bool {
+        self.versions.is_empty() && self.ready.is_empty() && self.fault.is_none()
+    }
+
     fn statuses(&self) -> Vec<VersionStatus> {
         let version =
             |(&version, state): (&Version, &ModelState)| VersionStatus { version: Some(version), state: state.clone() };
         let fault = |fault: &String| VersionStatus { version: None, state: ModelState::Unavailable(fault.clone()) };
         self.versions.iter().map(version).chain(self.fault.iter().map(fault)).collect()
     }
+}
+
+/// A version that answers requests.
+pub enum Found {
+    /// One that was in memory, and may be now.
+    Known(Arc<Model>),
+    /// One that was not yet.
+    Cold(ModelName, Version),
 }
 
 /// Models by name. Readers take a shard's read lock for one look-up; writers are loads and unloads.
@@ -49,18 +63,38 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn resolve(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>> {
+        match self.find(name, version)? {
+            Found::Known(model) => Ok(model),
+            Found::Cold(name, version) => {
+                let message = format!("model '{name}' version {version} was not in memory yet");
+                Err(Error::unavailable(message).with_retry_after(LOADING))
+            }
+        }
+    }
+
+    pub(super) fn find(&self, name: &str, version: Option<&str>) -> Result<Found> {
         let entry = self.models.get(name).ok_or_else(|| unknown_model(name, self.names()))?;
         let Some(wanted) = version else {
-            return entry.ready.last().cloned().ok_or_else(|| unavailable(name, &entry));
+            return match (entry.ready.last(), entry.cold.last()) {
+                (Some(model), None) => Ok(Found::Known(Arc::clone(model))),
+                (Some(model), Some(cold)) if model.version() > *cold => Ok(Found::Known(Arc::clone(model))),
+                (_, Some(cold)) => Ok(Found::Cold(entry.key().clone(), *cold)),
+                (None, None) => Err(unavailable(name, &entry)),
+            };
         };
         let wanted = Version::parse(wanted).ok_or_else(|| unknown_version(name, wanted, &entry))?;
         match entry.ready.iter().find(|model| model.version() == wanted) {
-            Some(model) => Ok(Arc::clone(model)),
+            Some(model) => Ok(Found::Known(Arc::clone(model))),
+            None if entry.cold.contains(&wanted) => Ok(Found::Cold(entry.key().clone(), wanted)),
             None => Err(match entry.versions.get(&wanted) {
                 Some(state) => not_ready(name, Some(wanted), state),
                 None => unknown_version(name, &wanted.to_string(), &entry),
             }),
         }
+    }
+
+    pub(super) fn find_cold(&self, name: &str, wanted: impl Fn(Version) -> bool) -> Option<Version> {
+        self.models.get(name)?.cold.iter().copied().find(|version| wanted(*version))
     }
 
     fn names(&self) -> Vec<ModelName> {
@@ -95,7 +129,44 @@ impl Catalog {
     }
 
     pub(super) fn ready_versions(&self, name: &str) -> Vec<Version> {
-        self.ready(name).iter().map(|model| model.version()).collect()
+        let Some(entry) = self.models.get(name) else { return Vec::new() };
+        let known = entry.ready.iter().map(|model| model.version());
+        let mut versions: Vec<Version> = known.chain(entry.cold.iter().copied()).collect();
+        versions.sort_unstable();
+        versions
+    }
+
+    /// A version that is known, in memory or not.
+    pub(super) fn get(&self, name: &ModelName, version: Version) -> Option<Arc<Model>> {
+        let entry = self.models.get(name.as_str())?;
+        entry.ready.iter().find(|model| model.version() == version).cloned()
+    }
+
+    /// Puts `model` in the place of the same version, in memory or not.
+    pub(super) fn exchange(&self, model: Arc<Model>) {
+        if let Some(mut entry) = self.models.get_mut(model.name().as_str())
+            && let Some(known) = entry.ready.iter_mut().find(|known| known.version() == model.version())
+        {
+            *known = model;
+        }
+    }
+
+    /// Has a version be ready that nothing is known of.
+    pub(super) fn set_cold(&self, name: &ModelName, version: Version) {
+        let mut entry = self.models.entry(name.clone()).or_default();
+        entry.versions.insert(version, ModelState::Ready);
+        if let Err(position) = entry.cold.binary_search(&version) {
+            entry.cold.insert(position, version);
+        }
+        drop(entry);
+        self.touch();
+    }
+
+    /// Takes a version off those that are ready, whose state is told next.
+    pub(super) fn take_off(&self, name: &ModelName, version: Version) {
+        if let Some(mut entry) = self.models.get_mut(name.as_str()) {
+            entry.ready.retain(|known| known.version() != version);
+        }
     }
 
     /// The versions of `name` that are ready, oldest first.
@@ -123,7 +194,7 @@ impl Catalog {
         let wanted = |entry: &Entry| entry.fault.is_some() || entry.versions.values().any(|state| !is_unloaded(state));
         let mut any = false;
         for entry in &self.models {
-            if !entry.ready.is_empty() {
+            if !entry.ready.is_empty() || !entry.cold.is_empty() {
                 return true;
             }
             any |= wanted(&entry);
@@ -139,6 +210,7 @@ impl Catalog {
         }
         let mut entry = self.models.entry(model.name().clone()).or_default();
         entry.ready.retain(|known| known.version() != model.version());
+        entry.cold.retain(|known| *known != model.version());
         let position = entry.ready.partition_point(|known| known.version() < model.version());
         entry.versions.insert(model.version(), ModelState::Ready);
         entry.failures.remove(&model.version());
@@ -152,6 +224,7 @@ impl Catalog {
     pub(super) fn withdraw(&self, name: &ModelName, version: Version) {
         if let Some(mut entry) = self.models.get_mut(name.as_str()) {
             entry.ready.retain(|known| known.version() != version);
+            entry.cold.retain(|known| *known != version);
             entry.versions.insert(version, ModelState::Unloading);
         }
         self.touch();
@@ -162,6 +235,7 @@ impl Catalog {
         let still_serves = entry.ready.iter().any(|known| known.version() == version);
         // A version that is loaded anew goes on serving from its earlier load, and stays so where the new one fails.
         if !still_serves {
+            entry.cold.retain(|known| *known != version);
             entry.versions.insert(version, state);
         }
         drop(entry);
@@ -181,7 +255,8 @@ impl Catalog {
     /// Makes `name` known with the versions that it could serve, or with why it has none.
     pub(super) fn list(&self, name: &ModelName, versions: &[Version], fault: Option<String>) {
         let mut entry = self.models.entry(name.clone()).or_default();
-        let ready: Vec<Version> = entry.ready.iter().map(|model| model.version()).collect();
+        let known = entry.ready.iter().map(|model| model.version());
+        let ready: Vec<Version> = known.chain(entry.cold.iter().copied()).collect();
         entry.versions.retain(|known, _| versions.contains(known) || ready.contains(known));
         for version in versions {
             entry.versions.entry(*version).or_insert_with(|| ModelState::Unavailable("not loaded".into()));
@@ -191,14 +266,20 @@ impl Catalog {
         self.touch();
     }
 
+    /// Takes a model off the list that has no version and no fault left.
+    pub(super) fn forget_if_empty(&self, name: &ModelName) {
+        self.models.remove_if(name.as_str(), |_, entry| entry.is_empty());
+        self.touch();
+    }
+
     /// Takes a version off the list, and the model with the last one; gives whether that was the last.
     pub(super) fn forget(&self, name: &ModelName, version: Version) -> bool {
         if let Some(mut entry) = self.models.get_mut(name.as_str()) {
             entry.versions.remove(&version);
+            entry.cold.retain(|known| *known != version);
             entry.failures.remove(&version);
         }
-        let is_gone = |entry: &Entry| entry.versions.is_empty() && entry.ready.is_empty() && entry.fault.is_none();
-        let gone = self.models.remove_if(name.as_str(), |_, entry| is_gone(entry)).is_some();
+        let gone = self.models.remove_if(name.as_str(), |_, entry| entry.is_empty()).is_some();
         self.touch();
         gone
     }

@@ -68,9 +68,6 @@ impl Disk {
     pub(super) fn scan(&self) -> Result<Vec<ModelListing>> {
         let mut listings = Vec::with_capacity(self.repositories.len() + 1);
         for repository in &self.repositories {
-            if let Some(hint) = layout::mistaken_for_model(&Local, repository) {
-                tracing::warn!("{hint}");
-            }
             listings.push(layout::scan(&Local, repository)?);
         }
         let single = self.single.iter();
@@ -91,6 +88,11 @@ impl Disk {
             Some(remote) => remote.fetch(listing, files),
             None => Ok(Here { listing: listing.clone(), files: files.clone(), tree: None }),
         }
+    }
+
+    /// What a person should know of the places themselves.
+    pub(super) fn hints(&self) -> Vec<String> {
+        self.repositories.iter().filter_map(|repository| layout::mistaken_for_model(&Local, repository)).collect()
     }
 
     /// Writes the files that a load request brings.

@@ -4,28 +4,34 @@
 //! serves. A version that fails stays unavailable with its reason and stops nothing else.
 
 mod outcomes;
+mod paging;
+mod poller;
 mod wanting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::RepositoryConfig;
+use super::Model;
 use super::catalog::Catalog;
 use super::curves::{CurveFile, CurveStore};
 use super::disk::{Brought, Disk};
 use super::layout::{ModelListing, VersionFiles};
-use super::loader::{self, Loaded, Runtimes, Surroundings};
+use super::loader::{Loaded, Runtimes, Surroundings};
 use super::policy::{self, Action, Fingerprint, Id, Phase};
 use super::upload::Upload;
+use super::{Control, RepositoryConfig};
 use crate::error::{Error, Result};
 use crate::model::{LoadOverrides, ModelName, ModelState};
 use crate::runtime::release_free_memory;
 use crate::scheduler::{Cores, Stopped};
 use crate::telemetry::Telemetry;
+
+use paging::{Paging, Summons};
+use poller::{Change, Poller};
 
 /// A way to talk to the task.
 pub(super) struct Lifecycle {
@@ -38,6 +44,8 @@ pub(super) struct Lifecycle {
 enum Command {
     Load(String, Brought, oneshot::Sender<Result<()>>),
     Unload(String, oneshot::Sender<Result<()>>),
+    Summon(Id, Option<Instant>, Summons),
+    Looked(Vec<Change>, oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -55,7 +63,6 @@ impl Lifecycle {
         let (settle, settled) = watch::channel(false);
         let (ended, endings) = mpsc::unbounded_channel();
         let cores = Cores::new(config.cores);
-        let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
         let (opened, metrics) = (config.clone(), Arc::clone(&telemetry.storage));
         let disk = Arc::new(blocking(move || Disk::new(&opened, &metrics)).await??);
         let curves = config.state_directory.as_deref().and_then(CurveStore::open);
@@ -63,7 +70,8 @@ impl Lifecycle {
             tokio::spawn(keep_curves(Arc::downgrade(&catalog), config.curves_kept_every));
         }
         let (cores_given, objective) = (config.cores, config.objective);
-        let surroundings = Surroundings { runtimes, curves, cores: cores_given, objective };
+        let surroundings = Surroundings { runtimes, curves, urgent: false, cores: cores_given, objective };
+        let paging = Paging::new(config.memory_bytes_max);
         let mut keeper = Keeper {
             config,
             disk: Arc::clone(&disk),
@@ -71,15 +79,24 @@ impl Lifecycle {
             surroundings,
             telemetry,
             cores: Arc::clone(&cores),
-            loads,
+            paging,
+            changed: true,
+            closing: false,
             ended,
             wanted: BTreeMap::new(),
             actual: BTreeMap::new(),
             files: BTreeMap::new(),
             stopping: BTreeMap::new(),
+            gone: BTreeSet::new(),
             waiting: Vec::new(),
         };
-        keeper.want_at_start().await?;
+        let [before, taken] = keeper.want_at_start().await?;
+        if keeper.config.control == Control::Poll {
+            let (disk, catalog, telemetry) =
+                (Arc::clone(&disk), Arc::clone(&keeper.catalog), Arc::clone(&keeper.telemetry));
+            let poller = Poller { disk, catalog, telemetry, every: keeper.config.poll_interval, taken, before };
+            tokio::spawn(poller.run(commands.downgrade()));
+        }
         tokio::spawn(keeper.run(inbox, endings, settle));
         Ok(Self { commands, disk, cores, settled })
     }
@@ -113,6 +130,11 @@ impl Lifecycle {
         self.ask(|reply| Command::Unload(name.into(), reply)).await?
     }
 
+    /// Has a version brought into memory, and waits for it.
+    pub(super) async fn summon(&self, id: Id, deadline: Option<Instant>) -> Result<Arc<Model>> {
+        self.ask(|reply| Command::Summon(id, deadline, reply)).await?
+    }
+
     pub(super) async fn close(&self) {
         self.disk.stop_fetching();
         // Nothing is left to close where the task has ended.
@@ -135,8 +157,18 @@ impl Lifecycle {
 
 /// What a load or unload came to.
 enum Ended {
-    Loaded(Id, Fingerprint, Box<Result<Loaded>>, Instant),
+    Loaded(Id, Fingerprint, Box<Result<Loaded>>, Measured),
     Unloaded(Id),
+    PagedOut(Id),
+}
+
+/// What a load took.
+struct Measured {
+    took: Duration,
+    /// Bytes that engines hold more than before.
+    bytes: u64,
+    /// [`Paging`]'s count of moves at its start, where nothing else was moving.
+    moves: Option<u64>,
 }
 
 /// What a version is loaded from.
@@ -179,13 +211,19 @@ struct Keeper {
     surroundings: Surroundings,
     telemetry: Arc<Telemetry>,
     cores: Arc<Cores>,
-    loads: Arc<Semaphore>,
+    paging: Paging,
+    /// Whether there may be something to do about what is wanted.
+    changed: bool,
+    /// Whether the process is about to end.
+    closing: bool,
     ended: mpsc::UnboundedSender<Ended>,
     wanted: BTreeMap<Id, Fingerprint>,
     actual: BTreeMap<Id, Phase>,
     files: BTreeMap<Id, Files>,
     /// Tells when the scheduler of a version that serves has ended.
     stopping: BTreeMap<Id, Stopping>,
+    /// Versions that were removed from the repositories, and are forgotten once they are unloaded.
+    gone: BTreeSet<Id>,
     waiting: Vec<Waiting>,
 }
 
@@ -198,8 +236,16 @@ impl Keeper {
     ) {
         let mut closing: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
-            for action in policy::next_actions(&self.wanted, &self.actual) {
-                self.apply(action);
+            loop {
+                if std::mem::take(&mut self.changed) {
+                    for action in policy::next_actions(&self.wanted, &self.actual) {
+                        self.apply(action);
+                    }
+                }
+                self.begin_loads();
+                if !self.changed {
+                    break;
+                }
             }
             self.answer_waiting();
             if !self.in_progress(None) {
@@ -216,12 +262,32 @@ impl Keeper {
                 }
             }
             tokio::select! {
-                Some(ended) = endings.recv() => self.note(ended),
+                Some(ended) = endings.recv() => {
+                    // What leaves memory changes nothing that is wanted.
+                    self.changed |= !matches!(ended, Ended::PagedOut(_));
+                    self.note(ended);
+                }
+                () = tokio::time::sleep_until(self.paging.wake()) => self.look_after_memory(),
                 command = inbox.recv() => match command {
                     None => return,
-                    Some(Command::Load(name, brought, reply)) => self.load(name, brought, reply).await,
-                    Some(Command::Unload(name, reply)) => self.unload(name, reply).await,
+                    Some(Command::Load(name, brought, reply)) => {
+                        self.changed = true;
+                        self.load(name, brought, reply).await;
+                    }
+                    Some(Command::Unload(name, reply)) => {
+                        self.changed = true;
+                        self.unload(name, reply).await;
+                    }
+                    Some(Command::Summon(id, deadline, reply)) => self.summon(id, deadline, reply),
+                    Some(Command::Looked(changes, reply)) => {
+                        self.changed |= !changes.is_empty();
+                        self.take_up(changes);
+                        // The looker may have gone with the process.
+                        let _ = reply.send(());
+                    }
                     Some(Command::Close(reply)) => {
+                        self.changed = true;
+                        self.closing = true;
                         self.wanted.clear();
                         closing.push(reply);
                     }
@@ -232,7 +298,8 @@ impl Keeper {
 
     fn in_progress(&self, name: Option<&ModelName>) -> bool {
         let busy = |phase: &Phase| matches!(phase, Phase::Loading(_) | Phase::Unloading);
-        self.actual.iter().any(|((known, _), phase)| busy(phase) && name.is_none_or(|name| name == known))
+        let moves = |((known, _), phase): (&Id, &Phase)| busy(phase) && name.is_none_or(|name| name == known);
+        self.paging.is_leaving(name) || self.actual.iter().any(moves)
     }
 
     fn answer_waiting(&mut self) {
@@ -251,7 +318,8 @@ impl Keeper {
     /// Whether all that is wanted of `name` serves, from the files wanted.
     fn load_outcome(&self, name: &ModelName) -> Result<()> {
         for (id, fingerprint) in self.wanted.iter().filter(|((known, _), _)| known == name) {
-            if self.actual.get(id) != Some(&Phase::Ready(*fingerprint)) {
+            let ready = [Phase::Ready(*fingerprint), Phase::PagedOut(*fingerprint)];
+            if !self.actual.get(id).is_some_and(|phase| ready.contains(phase)) {
                 let reason = self.catalog.failure(name, id.1);
                 return Err(Error::unavailable(format!("model '{name}' version {} failed to load: {reason}", id.1)));
             }
@@ -270,39 +338,26 @@ impl Keeper {
     }
 
     fn start_load(&mut self, id: Id) {
-        let (Some(&fingerprint), Some(files)) = (self.wanted.get(&id), self.files.get(&id).cloned()) else {
-            return;
-        };
+        let Some(&fingerprint) = self.wanted.get(&id) else { return };
         self.set_state(&id, ModelState::Loading);
-        self.actual.insert(id.clone(), Phase::Loading(fingerprint));
-        let (surroundings, loads, ended) = (self.surroundings.clone(), Arc::clone(&self.loads), self.ended.clone());
-        let disk = Arc::clone(&self.disk);
-        tokio::spawn(async move {
-            // The semaphore is never closed; without a permit the load goes ahead all the same.
-            let _permit = loads.acquire().await;
-            let started = Instant::now();
-            let load = move || {
-                // All of it, so that what was brought stays while it is read.
-                let files = files;
-                let here = disk.materialize(&files.listing, &files.version, files.upload.is_some())?;
-                loader::load(&surroundings, &here)
-            };
-            let loaded = blocking(load).await.and_then(|loaded| loaded);
-            // The task outlives its loads, except at the end of the process.
-            let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), started));
-        });
+        self.line_up(id, fingerprint);
     }
 
     fn start_unload(&mut self, id: Id) {
         self.catalog.withdraw(&id.0, id.1);
         self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Unloading.name());
         self.actual.insert(id.clone(), Phase::Unloading);
+        self.paging.forget(&id);
         let (stopped, ended) = (self.stopping.remove(&id), self.ended.clone());
+        // At the end of the process all of it is given back anyway.
+        let gives_back = !self.closing;
         tokio::spawn(async move {
             if let Some(stopping) = stopped {
                 stopping.done().await;
             }
-            let _ = blocking(release_free_memory).await;
+            if gives_back {
+                let _ = blocking(release_free_memory).await;
+            }
             let _ = ended.send(Ended::Unloaded(id));
         });
     }

@@ -5,7 +5,6 @@
 
 mod offer;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -14,8 +13,7 @@ use std::time::Duration;
 use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
-use super::layout::{ModelListing, VersionFiles};
-use super::policy::Fingerprint;
+use super::layout::VersionFiles;
 use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
@@ -88,25 +86,14 @@ pub(super) struct Loaded {
     pub(super) settings: ModelSettings,
 }
 
-/// Identifies files and settings of a version.
-pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Fingerprint {
-    let mut hasher = DefaultHasher::new();
-    files.path.hash(&mut hasher);
-    files.bytes.hash(&mut hasher);
-    files.modified.hash(&mut hasher);
-    files.stamp.hash(&mut hasher);
-    // The settings are plain data, and their debug form shows all of them.
-    format!("{:?}", listing.settings).hash(&mut hasher);
-    labels::fingerprint(listing, &mut hasher);
-    hasher.finish()
-}
-
 /// What loads share.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) runtimes: Arc<Runtimes>,
     /// Where learned curves are kept, if they are.
     pub(super) curves: Option<Arc<CurveStore>>,
+    /// Whether requests wait for the load, so that it does not give way to those that run.
+    pub(super) urgent: bool,
     /// Cores that a version may use.
     pub(super) cores: usize,
     /// The objective of settings that state none, where somebody stated one.
@@ -127,7 +114,7 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     let labels = labels::read(listing)?;
     let runtime = surroundings.runtimes.choose(settings.runtime)?;
     let digest = match settings.runtime.needs_file() {
-        true => Some(unhurried(|| verify(here))?),
+        true => Some(gently(surroundings.urgent, || verify(here))?),
         false => None,
     };
     let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
@@ -155,6 +142,13 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
         request_rows_max,
         settings: settings.clone(),
     })
+}
+
+/// Does `work` so that models which serve hardly notice it, unless it is `urgent`. Not for sessions with threads of their own, which
+/// would inherit that for good.
+fn gently<T: Send>(urgent: bool, work: impl FnMut() -> T + Send) -> T {
+    let mut work = work;
+    if urgent { work() } else { unhurried(work) }
 }
 
 /// What is loaded.
@@ -194,7 +188,7 @@ impl Source<'_> {
         let cores = self.surroundings.cores;
         let threads = self.settings.threads.map_or(1, NonZeroUsize::get);
         let narrow = match threads {
-            1 => unhurried(|| self.attempt(1, cores))?,
+            1 => gently(self.surroundings.urgent, || self.attempt(1, cores))?,
             _ => self.attempt(threads, cores.div_ceil(threads))?,
         };
         if self.settings.threads.is_some() || cores == 1 {
@@ -272,6 +266,8 @@ fn executed_settings(settings: &ModelSettings) -> String {
         threads: None,
         slo: None,
         traffic: None,
+        pin: false,
+        response_cache: None,
         ..settings.clone()
     };
     // Plain data, and its debug form shows all of it.

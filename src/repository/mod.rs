@@ -4,6 +4,7 @@
 //! load and unload next. [`lifecycle`] does it, off the request path. [`Repository::resolve`] is the request path: one
 //! look-up, no lock held while a model runs.
 
+mod budget;
 mod catalog;
 mod curves;
 mod digest;
@@ -12,10 +13,13 @@ mod labels;
 pub mod layout;
 mod lifecycle;
 mod loader;
+mod machine;
+mod marks;
 mod model;
 pub mod policy;
 mod profile;
 mod remote;
+mod turns;
 mod upload;
 mod verify;
 
@@ -33,10 +37,15 @@ use crate::storage::{RemoteUri, StorageConfig};
 use crate::telemetry::{Known, Telemetry};
 
 use catalog::Catalog;
+pub use catalog::Found;
 use lifecycle::Lifecycle;
 pub use loader::Runtimes;
-pub use model::Model;
+pub use model::{Life, Model};
 pub use profile::{Profile, ProfiledSize, profile};
+
+/// How long a request without a deadline waits for a version to be brought into memory: longer than most loads, shorter than
+/// the usual time-outs of gateways.
+const BROUGHT_IN_MAX: Duration = Duration::from_secs(30);
 
 /// Who decides which models are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -46,6 +55,8 @@ pub enum Control {
     None,
     /// What callers load and unload.
     Explicit,
+    /// What the repositories hold, looked at again and again.
+    Poll,
 }
 
 /// Where models come from and how they are loaded.
@@ -61,6 +72,8 @@ pub struct RepositoryConfig {
     pub storage: StorageConfig,
     /// Who decides.
     pub control: Control,
+    /// With [`Control::Poll`]: how long after one look at the repositories the next begins. Default 15 s, Triton's.
+    pub poll_interval: Duration,
     /// With [`Control::Explicit`]: what to load at start; "*" for all.
     pub load_at_start: Vec<String>,
     /// The latency objective of models whose settings state none, where somebody stated one.
@@ -74,6 +87,9 @@ pub struct RepositoryConfig {
     pub state_directory: Option<PathBuf>,
     /// How often they are written down where they have changed. Default 1 min: what a process that is killed forgets.
     pub curves_kept_every: Duration,
+    /// Bytes that the versions in memory may take together; those that are asked for least leave for others. Without it,
+    /// three quarters of what the cgroup allows, or of what the machine has.
+    pub memory_bytes_max: Option<u64>,
     /// Loads that run at once. Default half the cores, so that the others go on serving meanwhile.
     pub loads_at_once: usize,
 }
@@ -87,12 +103,14 @@ impl Default for RepositoryConfig {
             remote: Vec::new(),
             storage: StorageConfig::default(),
             control: Control::None,
+            poll_interval: Duration::from_secs(15),
             load_at_start: Vec::new(),
             objective: None,
             cores,
             uploads_bytes_max: 1 << 30,
             state_directory: None,
             curves_kept_every: Duration::from_secs(60),
+            memory_bytes_max: None,
             loads_at_once: cores.div_ceil(2),
         }
     }
@@ -160,6 +178,56 @@ impl Repository {
         self.catalog.resolve(name, version)
     }
 
+    /// The same, and whether it is in memory; for those that can wait until it is, see [`Repository::bring_in`].
+    ///
+    /// # Errors
+    /// Those of [`Repository::resolve`].
+    pub fn find(&self, name: &str, version: Option<&str>) -> Result<Found> {
+        self.catalog.find(name, version)
+    }
+
+    /// A version of `name` that is ready, was never in memory and is one that `wanted` asks for.
+    pub fn find_cold(&self, name: &str, wanted: impl Fn(Version) -> bool) -> Option<Version> {
+        self.catalog.find_cold(name, wanted)
+    }
+
+    /// Waits until the version is in memory, but no longer than until `deadline`; requests without one wait for 30 s at most.
+    ///
+    /// # Errors
+    /// [`Kind::ModelUnavailable`] where that takes longer, or fails; `Overloaded` where too many wait for it.
+    pub async fn bring_in(&self, name: &ModelName, version: Version, deadline: Option<Instant>) -> Result<Arc<Model>> {
+        // A little before the deadline, so that whoever waits hears why.
+        let until = match deadline {
+            Some(deadline) => deadline.checked_sub(Duration::from_millis(1)).unwrap_or(deadline),
+            None => Instant::now() + BROUGHT_IN_MAX,
+        };
+        let brought = self.lifecycle.summon((name.clone(), version), deadline);
+        match tokio::time::timeout_at(until, brought).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let known = self.catalog.get(name, version).map(|model| model.metrics().load_seconds.get());
+                let retry =
+                    known.filter(|seconds| *seconds > 0.0).map_or(Duration::from_secs(1), Duration::from_secs_f64);
+                let message = format!(
+                    "model '{name}' is not in memory, and could not be brought in within the time that the request may wait"
+                );
+                Err(Error::unavailable(message).with_retry_after(retry))
+            }
+        }
+    }
+
+    /// Has the signature of a version known, for whoever asks about a model that was never in memory yet, and waits for it until
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// Those of [`Repository::resolve`] and [`Repository::bring_in`].
+    pub async fn learn(&self, name: &str, version: Option<&str>, deadline: Option<Instant>) -> Result<()> {
+        match self.find(name, version)? {
+            Found::Cold(name, version) => self.bring_in(&name, version, deadline).await.map(drop),
+            Found::Known(_) => Ok(()),
+        }
+    }
+
     /// Every model and what its versions are doing, sorted by name.
     pub fn index(&self) -> Vec<ModelSummary> {
         self.catalog.index()
@@ -194,7 +262,7 @@ impl Repository {
 
     /// What the schedulers of all versions that serve have learned.
     pub async fn known(&self) -> Vec<Known> {
-        let models = self.catalog.all_ready();
+        let models: Vec<_> = self.catalog.all_ready().into_iter().filter(|model| model.is_in_memory()).collect();
         join_all(models.iter().map(|model| model.known())).await
     }
 
@@ -244,7 +312,7 @@ impl Repository {
     /// # Errors
     /// [`Kind::UnknownModel`] where there is no such model or version.
     pub fn why_not_ready(&self, name: &str, version: Option<&str>) -> Result<Option<Error>> {
-        match self.resolve(name, version) {
+        match self.find(name, version) {
             Ok(_) => Ok(None),
             Err(error) if error.kind() == Kind::ModelUnavailable => Ok(Some(error)),
             Err(error) => Err(error),
@@ -290,11 +358,14 @@ impl Repository {
     }
 
     fn check_explicit(&self, call: &str, name: &str) -> Result<()> {
-        match self.control {
-            Control::Explicit => Ok(()),
-            Control::None => Err(Error::conflict(format!(
-                "cannot {call} model '{name}': this server runs with --model-control none; start it with --model-control explicit"
-            ))),
-        }
+        let mode = match self.control {
+            Control::Explicit => return Ok(()),
+            Control::None => "none",
+            // As Triton has it: what the next look finds would undo the call.
+            Control::Poll => "poll, which serves what the repositories hold",
+        };
+        Err(Error::conflict(format!(
+            "cannot {call} model '{name}': this server runs with --model-control {mode}; start it with --model-control explicit"
+        )))
     }
 }

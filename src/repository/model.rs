@@ -1,8 +1,11 @@
 //! A version of a model that is loaded, warmed up and ready.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::curves::CurveFile;
@@ -12,6 +15,34 @@ use crate::model::{ModelName, ModelSettings, Signature, Version};
 use crate::scheduler::curve::Point;
 use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
 use crate::telemetry::{Known, KnownPoint, ModelMetrics};
+
+/// One load of a version, for whoever keeps something that goes with it.
+pub struct Life {
+    number: u64,
+    /// Tells by its end that nobody holds the load any more.
+    held: watch::Sender<()>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Only to be different.
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), held: watch::Sender::new(()) }
+    }
+}
+
+impl Life {
+    /// A number that no other load in this process has.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Ends when nobody holds the load any more.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut held = self.held.subscribe();
+        async move { while held.changed().await.is_ok() {} }
+    }
+}
 
 /// A ready version. Whoever holds it may submit to it, also after it was taken out of service: it goes when the last
 /// holder lets go, so that no request that found it is lost.
@@ -28,13 +59,43 @@ pub struct Model {
     pub(super) instances: usize,
     pub(super) scheduling: SchedulerConfig,
     pub(super) batching: Batching,
-    pub(super) scheduler: Scheduler,
+    pub(super) life: Arc<Life>,
+    /// Where it is in memory.
+    pub(super) scheduler: Option<Scheduler>,
     pub(super) metrics: Arc<ModelMetrics>,
     pub(super) digest: Option<String>,
     pub(super) curve_file: Option<Arc<CurveFile>>,
 }
 
 impl Model {
+    /// Whether it is in memory, and so takes requests.
+    pub fn is_in_memory(&self) -> bool {
+        self.scheduler.is_some()
+    }
+
+    /// What is told of it while it is not in memory.
+    pub(super) fn paged_out(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            signature: self.signature.clone(),
+            labels: self.labels.clone(),
+            settings: self.settings.clone(),
+            scheduling: self.scheduling.clone(),
+            batching: self.batching.clone(),
+            scheduler: None,
+            metrics: Arc::clone(&self.metrics),
+            life: Arc::clone(&self.life),
+            digest: self.digest.clone(),
+            curve_file: None,
+            ..*self
+        }
+    }
+
+    /// Which load of the version it is. One that leaves memory and comes back as it was is the same.
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+
     /// Its name.
     pub fn name(&self) -> &ModelName {
         &self.name
@@ -131,14 +192,18 @@ impl Model {
     /// Writes down what the scheduler has learned, where that is kept and has changed.
     pub(super) async fn keep_curve(&self) {
         let Some(file) = self.curve_file.clone() else { return };
-        let Some(learned) = self.scheduler.learned().await else { return };
+        let Some(scheduler) = &self.scheduler else { return };
+        let Some(learned) = scheduler.learned().await else { return };
         // A panic in there is in the log.
         let _ = tokio::task::spawn_blocking(move || file.save(&learned.curve)).await;
     }
 
     /// What the scheduler has learned up to now, and what follows from it.
     pub async fn known(&self) -> Known {
-        let learned = self.scheduler.learned().await;
+        let learned = match &self.scheduler {
+            Some(scheduler) => scheduler.learned().await,
+            None => None,
+        };
         let learned = learned.unwrap_or_default();
         let (curve, limits) = (&learned.curve, &self.scheduling.limits);
         let capacity = capacity_of(curve, limits, learned.unit, self.instances, 1.0);
@@ -163,7 +228,9 @@ impl Model {
     /// # Errors
     /// Those of [`Scheduler::admit`].
     pub fn admit(&self, deadline: Option<Instant>) -> Result<()> {
-        self.scheduler.admit(1, deadline).map_err(|error| {
+        // One that is brought in first has nobody waiting.
+        let Some(scheduler) = &self.scheduler else { return Ok(()) };
+        scheduler.admit(1, deadline).map_err(|error| {
             self.metrics.start_request().finish(Some(error.kind()));
             error.within(format_args!("model '{}'", self.name))
         })
@@ -172,17 +239,23 @@ impl Model {
     /// Runs a request that fits [`Model::signature`]. The parameter `priority` is acted on here.
     ///
     /// # Errors
-    /// Those of [`Scheduler::submit`]; `InvalidRequest` for a priority that the model does not have.
-    pub async fn submit(
+    /// Those of [`Scheduler::submit`]; `InvalidRequest` for a priority that the model does not have; `ModelUnavailable` where
+    /// it is not in memory.
+    pub fn submit(
         &self,
         request: ValidRequest,
         mut parameters: Parameters,
         deadline: Option<Instant>,
-    ) -> Result<Executed> {
+    ) -> impl Future<Output = Result<Executed>> + Send {
         // Taken out, so that requests which differ in nothing else may share a batch.
         let asked = parameters.remove(PRIORITY);
-        let priority = priority(&self.settings, asked.as_ref())?;
-        self.scheduler.submit(request, parameters, deadline, priority).await
+        let scheduler = self.scheduler.as_ref().ok_or_else(|| Error::unavailable("it is not in memory"));
+        let queued = scheduler.and_then(|scheduler| {
+            let priority = priority(&self.settings, asked.as_ref())?;
+            Ok(scheduler.submit(request, parameters, deadline, priority))
+        });
+        // Without the request, which is in the queue by now.
+        async move { queued?.await }
     }
 }
 

@@ -21,10 +21,19 @@ pub enum Phase {
     Loading(Fingerprint),
     /// Serving from these files.
     Ready(Fingerprint),
+    /// Ready to serve from these files, and not in memory.
+    PagedOut(Fingerprint),
     /// These files were tried and failed; where an earlier load still serves, from those.
     Failed(Fingerprint, Option<Fingerprint>),
     /// On its way out.
     Unloading,
+}
+
+impl Phase {
+    /// Whether requests are answered.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self, Phase::Ready(_) | Phase::PagedOut(_) | Phase::Failed(_, Some(_)))
+    }
 }
 
 /// The next step.
@@ -43,13 +52,13 @@ pub fn next_actions(wanted: &BTreeMap<Id, Fingerprint>, actual: &BTreeMap<Id, Ph
             None => false,
             // One thing at a time for each version: what comes next is decided when this has ended.
             Some(Phase::Loading(_) | Phase::Unloading) => true,
-            Some(Phase::Ready(loaded) | Phase::Failed(loaded, _)) => *loaded == fingerprint,
+            Some(Phase::Ready(loaded) | Phase::PagedOut(loaded) | Phase::Failed(loaded, _)) => *loaded == fingerprint,
         };
         (!tried).then(|| Action::Load(id.clone()))
     };
     let unload = |(id, phase): (&Id, &Phase)| {
-        let serves = matches!(phase, Phase::Ready(_) | Phase::Failed(_, Some(_)));
-        (serves && !wanted.contains_key(id) && may_go(&id.0, wanted, actual)).then(|| Action::Unload(id.clone()))
+        (phase.serves() && !wanted.contains_key(id) && may_go(&id.0, wanted, actual))
+            .then(|| Action::Unload(id.clone()))
     };
     wanted.iter().filter_map(load).chain(actual.iter().filter_map(unload)).collect()
 }
@@ -62,11 +71,10 @@ fn may_go(model: &ModelName, wanted: &BTreeMap<Id, Fingerprint>, actual: &BTreeM
         return true;
     }
     let tried = |(id, fingerprint): (&Id, &Fingerprint)| match actual.get(id) {
-        Some(Phase::Ready(loaded) | Phase::Failed(loaded, _)) => loaded == fingerprint,
+        Some(Phase::Ready(loaded) | Phase::PagedOut(loaded) | Phase::Failed(loaded, _)) => loaded == fingerprint,
         _ => false,
     };
-    let serves =
-        |(id, _): (&Id, &Fingerprint)| matches!(actual.get(id), Some(Phase::Ready(_) | Phase::Failed(_, Some(_))));
+    let serves = |(id, _): (&Id, &Fingerprint)| actual.get(id).is_some_and(Phase::serves);
     of_model().all(tried) && of_model().any(serves)
 }
 
@@ -126,6 +134,7 @@ mod tests {
         prop_oneof![
             (0_u64..3).prop_map(Phase::Loading),
             (0_u64..3).prop_map(Phase::Ready),
+            (0_u64..3).prop_map(Phase::PagedOut),
             (0_u64..3, prop::option::of(0_u64..3)).prop_map(|(tried, serves)| Phase::Failed(tried, serves)),
             Just(Phase::Unloading),
         ]
@@ -137,7 +146,9 @@ mod tests {
             Action::Unload(id) => drop(actual.remove(id)),
             Action::Load(id) => {
                 let serves = match actual.get(id) {
-                    Some(Phase::Ready(serving) | Phase::Failed(_, Some(serving))) => Some(*serving),
+                    Some(Phase::Ready(serving) | Phase::PagedOut(serving) | Phase::Failed(_, Some(serving))) => {
+                        Some(*serving)
+                    }
                     _ => None,
                 };
                 let outcome = if succeeds { Phase::Ready(wanted[id]) } else { Phase::Failed(wanted[id], serves) };
@@ -155,7 +166,7 @@ mod tests {
         ) {
             let want: BTreeMap<Id, Fingerprint> = want.into_iter().map(|(v, f)| (id(v), f)).collect();
             let mut have: BTreeMap<Id, Phase> = have.into_iter().map(|(v, p)| (id(v), p)).collect();
-            let serves = |have: &BTreeMap<Id, Phase>| have.values().any(|p| matches!(p, Phase::Ready(_) | Phase::Failed(_, Some(_))));
+            let serves = |have: &BTreeMap<Id, Phase>| have.values().any(Phase::serves);
             let mut outcomes = outcomes.into_iter();
             for _ in 0..16 {
                 let actions = next_actions(&want, &have);

@@ -76,7 +76,7 @@ pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_m
     let files = newest(listing)?;
     let curves = config.state_directory.as_deref().and_then(CurveStore::open);
     let (cores, objective) = (config.cores, config.objective);
-    let surroundings = Surroundings { runtimes: Arc::new(runtimes), curves, cores, objective };
+    let surroundings = Surroundings { runtimes: Arc::new(runtimes), curves, urgent: false, cores, objective };
     let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } = disk
         .materialize(listing, files, false)
         .and_then(|here| loader::load(&surroundings, &here))

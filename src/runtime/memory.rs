@@ -13,6 +13,19 @@ pub fn release_free_memory() {
     }
 }
 
+/// Bytes that native engines have allocated and not freed: what glibc's malloc has handed out, which is nobody else's where
+/// Rust has an allocator of its own. 0 elsewhere than on Linux with glibc.
+pub fn heap_bytes() -> u64 {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: mallinfo2 takes the allocator's own locks, only counts, and has no precondition.
+        let counted = unsafe { libc::mallinfo2() };
+        (counted.uordblks + counted.hblkhd) as u64
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    0
+}
+
 /// Bytes of this process that are resident in memory; `None` where the system has no `/proc/self/statm`.
 pub fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;

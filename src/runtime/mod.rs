@@ -19,7 +19,7 @@ use crate::model::{Signature, TensorSpec};
 use crate::tensor::Tensor;
 
 pub use identity::IdentityRuntime;
-pub use memory::{release_free_memory, resident_bytes};
+pub use memory::{heap_bytes, release_free_memory, resident_bytes};
 pub use onnx::{OnnxRuntime, find_library};
 pub use tract::TractRuntime;
 pub use unhurried::unhurried;

@@ -92,7 +92,10 @@ impl Batch {
                 let (batch_rows, padding) = (self.extent.rows, self.extent.padding());
                 let answer = |(arrived, outputs): (&Instant, Vec<Tensor>)| {
                     let queue = started.saturating_duration_since(*arrived);
-                    Ok(Executed { outputs, timing: Timing { queue, execute: took, batch_rows, padding } })
+                    Ok(Executed {
+                        outputs,
+                        timing: Timing { queue, execute: took, batch_rows, padding, ..Timing::default() },
+                    })
                 };
                 self.arrived.iter().zip(results).map(answer).collect()
             }
@@ -123,7 +126,7 @@ fn run_alone(
     let (mut results, spent) = outcome?;
     note(std::slice::from_ref(arrived), request.rows, started, &spent, metrics);
     let queue = started.saturating_duration_since(*arrived);
-    let timing = Timing { queue, execute: took, batch_rows: request.rows, padding: 0.0 };
+    let timing = Timing { queue, execute: took, batch_rows: request.rows, ..Timing::default() };
     Ok(Executed { outputs: results.pop().unwrap_or_default(), timing })
 }
 

@@ -191,6 +191,7 @@ fn join(parts: Vec<Executed>) -> Result<Executed> {
         execute: parts.iter().map(|part| part.timing.execute).sum::<Duration>(),
         batch_rows: parts.iter().map(|part| part.timing.batch_rows).max().unwrap_or_default(),
         padding: parts.iter().map(|part| part.timing.padding).fold(0.0, f64::max),
+        ..Timing::default()
     };
     Ok(Executed { outputs: (0..outputs).map(joined).collect::<Result<_>>()?, timing })
 }

@@ -226,6 +226,7 @@ impl GrpcInferenceService for GrpcDoor {
         self.permit(&request, &request.get_ref().name)?;
         let request = request.into_inner();
         let repository = &self.doors.repository;
+        repository.learn(&request.name, some(&request.version), None).await.map_err(refuse)?;
         let model = repository.resolve(&request.name, some(&request.version)).map_err(refuse)?;
         Ok(GrpcResponse::new(proto::ModelMetadataResponse {
             versions: repository.ready_versions(&request.name).iter().map(ToString::to_string).collect(),
@@ -278,7 +279,7 @@ impl GrpcInferenceService for GrpcDoor {
         request: GrpcRequest<proto::ModelConfigRequest>,
     ) -> Answer<proto::ModelConfigResponse> {
         self.permit(&request, &request.get_ref().name)?;
-        answered(extensions::config(request.get_ref(), &self.doors))
+        answered(extensions::config(request.get_ref(), &self.doors).await)
     }
 
     async fn model_statistics(

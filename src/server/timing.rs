@@ -2,7 +2,7 @@
 //!
 //! `queue` is the wait for a batch, `execute` the whole batch's execution, both as the histograms at `/metrics` have them;
 //! `encode` the making of the answer's bytes; all in milliseconds. `batch` describes the batch: its rows, and how much of
-//! its work was padding.
+//! its work was padding. Answers of models that keep them have `cache` too: "hit" or "miss".
 
 use std::io::Write;
 use std::pin::Pin;
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::infer::Timing;
+use crate::infer::{CacheNote, Timing};
 
 /// The header, and the trailer.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Bytes of the longest value: five numbers of at most twenty digits and the words between them.
-const LENGTH_MAX: usize = 192;
+const LENGTH_MAX: usize = 216;
 
 /// The value for an answer that took `encode` to encode.
 pub(super) fn value(timing: &Timing, encode: Duration) -> Option<HeaderValue> {
@@ -43,6 +43,11 @@ pub(super) fn value(timing: &Timing, encode: Duration) -> Option<HeaderValue> {
         padding % 100,
     )
     .ok()?;
+    match timing.cache {
+        CacheNote::None => {}
+        CacheNote::Miss => write!(rest, ", cache;desc=\"miss\"").ok()?,
+        CacheNote::Hit => write!(rest, ", cache;desc=\"hit\"").ok()?,
+    }
     let length = LENGTH_MAX - rest.len();
     HeaderValue::from_bytes(&text[..length]).ok()
 }
@@ -90,14 +95,19 @@ mod tests {
     #[test]
     fn a_value_has_all_times_in_milliseconds() {
         let (queue, execute) = (Duration::from_micros(1500), Duration::from_secs(2));
-        let timing = Timing { queue, execute, batch_rows: 8, padding: 0.254 };
+        let timing = Timing { queue, execute, batch_rows: 8, padding: 0.254, cache: CacheNote::None };
         let value = value(&timing, Duration::from_nanos(4600)).unwrap();
         assert_eq!(
             value,
             "queue;dur=1.500, execute;dur=2000.000, encode;dur=0.005, batch;desc=\"rows=8 padding=0.25\""
         );
-        let longest =
-            Timing { queue: Duration::MAX, execute: Duration::MAX, batch_rows: usize::MAX, padding: f64::MIN_POSITIVE };
+        let longest = Timing {
+            queue: Duration::MAX,
+            execute: Duration::MAX,
+            batch_rows: usize::MAX,
+            padding: f64::MIN_POSITIVE,
+            cache: CacheNote::Miss,
+        };
         assert!(super::value(&longest, Duration::MAX).is_some());
     }
 }

@@ -1,14 +1,15 @@
-//! Has the router pick the version that answers, and tells it what became of the request where it wants to know.
+//! Has the router pick the version that answers, has it brought into memory where it is not, and tells the router what became of
+//! the request where it wants to know.
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready as ready_or_pending};
+use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::router::{Note, Router};
+use super::router::{Note, Router, Way};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse};
 use crate::repository::Model;
@@ -48,7 +49,11 @@ pub struct Route<S> {
     router: Arc<Router>,
 }
 
-impl<S: Service<Routed, Response = InferResponse, Error = Error>> Service<InferRequest> for Route<S> {
+impl<S> Service<InferRequest> for Route<S>
+where
+    S: Service<Routed, Response = InferResponse, Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
     type Response = InferResponse;
     type Error = Error;
     type Future = RouteFuture<S::Future>;
@@ -59,13 +64,34 @@ impl<S: Service<Routed, Response = InferResponse, Error = Error>> Service<InferR
 
     fn call(&mut self, request: InferRequest) -> Self::Future {
         match self.router.route(request) {
-            Ok(mut routed) => {
+            Ok(Way::Known(mut routed)) if routed.model.is_in_memory() => {
                 let note = routed.note.take();
                 RouteFuture::Found { inner: self.inner.call(routed), note }
             }
-            Err(error) => RouteFuture::Refused { refusal: ready(Err(error)) },
+            Ok(way) => {
+                let (router, inner) = (Arc::clone(&self.router), self.inner.clone());
+                RouteFuture::Brought { brought: Box::pin(bring(router, inner, way)) }
+            }
+            Err(error) => RouteFuture::Refused { error: Some(error) },
         }
     }
+}
+
+/// Has the version that answers brought into memory, and runs the request.
+async fn bring<S>(router: Arc<Router>, mut inner: S, way: Way) -> Result<InferResponse>
+where
+    S: Service<Routed, Response = InferResponse, Error = Error>,
+{
+    let mut routed = router.known(way).await?;
+    if !routed.model.is_in_memory() {
+        routed.model = router.bring_in(&routed.model, routed.request.deadline).await?;
+    }
+    let note = routed.note.take();
+    let outcome = inner.call(routed).await;
+    if let Some(mut note) = note {
+        note.finish(&outcome);
+    }
+    outcome
 }
 
 pin_project! {
@@ -78,10 +104,13 @@ pin_project! {
             inner: F,
             note: Option<Box<Note>>,
         },
-        /// There is none.
+        /// It was found, and is brought into memory first.
+        Brought {
+            brought: Pin<Box<dyn Future<Output = Result<InferResponse>> + Send>>,
+        },
+        /// There is none. Nothing as large as an answer, which would make every future larger.
         Refused {
-            #[pin]
-            refusal: Ready<Result<InferResponse>>,
+            error: Option<Error>,
         },
     }
 }
@@ -92,13 +121,17 @@ impl<F: Future<Output = Result<InferResponse>>> Future for RouteFuture<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             RouteFutureProjection::Found { inner, note } => {
-                let outcome = ready_or_pending!(inner.poll(context));
+                let outcome = ready!(inner.poll(context));
                 if let Some(mut note) = note.take() {
                     note.finish(&outcome);
                 }
                 Poll::Ready(outcome)
             }
-            RouteFutureProjection::Refused { refusal } => refusal.poll(context),
+            RouteFutureProjection::Brought { brought } => brought.as_mut().poll(context),
+            RouteFutureProjection::Refused { error } => {
+                let error = error.take().unwrap_or_else(|| Error::internal("a refusal was polled twice"));
+                Poll::Ready(Err(error))
+            }
         }
     }
 }

@@ -53,6 +53,11 @@ pub struct Telemetry {
     queue_depth: IntGaugeVec,
     load_seconds: GaugeVec,
     state: IntGaugeVec,
+    polls: IntCounterVec,
+    pages: IntCounterVec,
+    memory: GaugeVec,
+    in_memory: IntGauge,
+    cache_bytes: IntGauge,
     dropped: IntCounterVec,
     /// What goes through the doors.
     pub doors: DoorMetrics,
@@ -121,6 +126,20 @@ impl Telemetry {
                 &registry,
                 IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
             ),
+            polls: keep(
+                &registry,
+                IntCounterVec::new(opts(names::POLLS, "Looks at the model repositories"), &["outcome"]),
+            ),
+            pages: keep(
+                &registry,
+                IntCounterVec::new(opts(names::PAGES, "Versions brought back into memory, or taken out"), &["way"]),
+            ),
+            memory: keep(
+                &registry,
+                GaugeVec::new(opts(names::MEMORY, "Memory of the versions in it, and what they may take"), &["what"]),
+            ),
+            cache_bytes: keep(&registry, IntGauge::new(names::CACHE_BYTES, "Bytes of kept answers")),
+            in_memory: keep(&registry, IntGauge::new(names::IN_MEMORY, "Versions in memory")),
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
             doors: DoorMetrics::default(),
             storage: Arc::default(),
@@ -175,6 +194,28 @@ impl Telemetry {
         }
     }
 
+    /// Counts a look at the model repositories.
+    pub fn count_poll(&self, succeeded: bool) {
+        self.polls.with_label_values(&[if succeeded { "ok" } else { "failed" }]).inc();
+    }
+
+    /// Counts a version that was brought back into memory, or taken out.
+    pub fn count_page(&self, into_memory: bool) {
+        self.pages.with_label_values(&[if into_memory { "in" } else { "out" }]).inc();
+    }
+
+    /// Shows what kept answers take.
+    pub fn set_cache_bytes(&self, bytes: usize) {
+        self.cache_bytes.set(bytes as i64);
+    }
+
+    /// Shows how many versions are in memory, and what they take of what they may.
+    pub fn set_memory(&self, versions: usize, bytes: u64, bytes_max: u64) {
+        self.in_memory.set(versions as i64);
+        self.memory.with_label_values(&["used"]).set(bytes as f64);
+        self.memory.with_label_values(&["max"]).set(bytes_max as f64);
+    }
+
     /// Drops what is told of a version that no repository holds and that was unloaded: callers make such names up, and the
     /// registry would grow by every one.
     pub fn forget(&self, model: &str, version: &str) {
@@ -213,6 +254,7 @@ impl Telemetry {
         super::traffic::write(traffic, &mut text);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
+        triton::write_cache(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()
     }
 
@@ -272,6 +314,17 @@ impl ModelMetrics {
     pub fn start_request(&self) -> RequestTimer<'_> {
         self.in_flight.inc();
         RequestTimer { metrics: self, started: Instant::now(), outcome: Some(Kind::Cancelled) }
+    }
+
+    /// Counts a request that arrived at `since` and is answered without an execution.
+    pub fn note_answer(&self, since: Instant) {
+        self.in_flight.inc();
+        drop(RequestTimer { metrics: self, started: since, outcome: None });
+    }
+
+    /// Requests that have no answer yet.
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
     }
 
     /// Counts the cells of a batch of a padded model, see [`names::CELLS`].

@@ -78,6 +78,10 @@ pub struct Summary {
     pub infer: Counted,
     /// See [`BatchSpent::output`].
     pub output: Counted,
+    /// Requests that were answered with a kept answer.
+    pub cache_hit: Counted,
+    /// Requests whose answer was not kept yet, where answers are.
+    pub cache_miss: Counted,
     /// Executions by size, smallest first.
     pub sizes: Vec<BatchSize>,
 }
@@ -139,6 +143,8 @@ pub struct Statistics {
     executions: AtomicU64,
     success: Sum,
     fail: Sum,
+    cache_hit: Sum,
+    cache_miss: Sum,
     /// Requests of batches that succeeded: what the times below are counted for.
     requests: AtomicU64,
     queue: AtomicU64,
@@ -157,6 +163,8 @@ impl Default for Statistics {
             executions: AtomicU64::default(),
             success: Sum::default(),
             fail: Sum::default(),
+            cache_hit: Sum::default(),
+            cache_miss: Sum::default(),
             requests: AtomicU64::default(),
             queue: AtomicU64::default(),
             input: AtomicU64::default(),
@@ -168,6 +176,16 @@ impl Default for Statistics {
 }
 
 impl Statistics {
+    /// Requests up to now, whatever came of them.
+    pub fn arrived(&self) -> u64 {
+        self.success.count.load(Ordering::Relaxed) + self.fail.count.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that was answered with a kept answer, or whose answer was not there.
+    pub fn note_cache(&self, hit: bool, took: Duration) {
+        if hit { &self.cache_hit } else { &self.cache_miss }.add(took);
+    }
+
     /// Counts a request that took `took` from arrival to its end, answered or not.
     pub fn note_request(&self, answered: bool, took: Duration) {
         if answered { &self.success } else { &self.fail }.add(took);
@@ -213,6 +231,8 @@ impl Statistics {
             executions: self.executions.load(Ordering::Relaxed),
             success: self.success.read(),
             fail: self.fail.read(),
+            cache_hit: self.cache_hit.read(),
+            cache_miss: self.cache_miss.read(),
             queue: of_requests(&self.queue),
             input: of_requests(&self.input),
             infer: of_requests(&self.infer),

@@ -90,14 +90,19 @@ impl StorageMetrics {
             (names::STORAGE_RETRIES, "Requests to stores made again", &self.retries),
             (names::STORAGE_FETCHED, "Bytes of files that came from stores", &self.fetched_bytes),
             (names::STORAGE_RESUMED, "Bytes that were there from a download that was broken off", &self.resumed_bytes),
-            (names::CACHE_HITS, "Files that were in the cache", &self.hits),
-            (names::CACHE_MISSES, "Files that had to be fetched", &self.misses),
-            (names::CACHE_EVICTIONS, "Versions that the cache let go to make room", &self.evicted),
+            (names::STORAGE_CACHE_HITS, "Files that were in the cache", &self.hits),
+            (names::STORAGE_CACHE_MISSES, "Files that had to be fetched", &self.misses),
+            (names::STORAGE_CACHE_EVICTIONS, "Versions that the cache let go to make room", &self.evicted),
         ];
         for (name, help, value) in counters {
             text.single(name, "counter", help, value.load(Relaxed));
         }
         text.single(names::STORAGE_REMAINING, "gauge", "Bytes to be fetched yet", self.remaining_bytes());
-        text.single(names::CACHE_BYTES, "gauge", "What the cache takes on disk", self.cache_bytes.load(Relaxed));
+        text.single(
+            names::STORAGE_CACHE_BYTES,
+            "gauge",
+            "What the cache takes on disk",
+            self.cache_bytes.load(Relaxed),
+        );
     }
 }

@@ -63,6 +63,34 @@ pub(super) fn write_computing(versions: &BTreeMap<(String, String), Arc<Statisti
     }
 }
 
+/// Kept answers of versions that keep some.
+pub(super) fn write_cache(versions: &BTreeMap<(String, String), Arc<Statistics>>, text: &mut Text) {
+    let counted = |(version, statistics): (&(String, String), &Arc<Statistics>)| {
+        let summary = statistics.summary();
+        (version.clone(), summary.cache_hit, summary.cache_miss)
+    };
+    let keeps = |(_, hits, misses): &((String, String), Counted, Counted)| hits.count + misses.count > 0;
+    let counted: Vec<_> = versions.iter().map(counted).filter(keeps).collect();
+    if counted.is_empty() {
+        return;
+    }
+    type Value = fn(Counted, Counted) -> u64;
+    let families: [(&str, &str, Value); 6] = [
+        (names::CACHE_HITS, "Requests answered with a kept answer", |hits, _| hits.count),
+        (names::CACHE_MISSES, "Requests whose answer was not kept yet", |_, misses| misses.count),
+        (triton::CACHE_HITS, "Requests answered with a kept answer", |hits, _| hits.count),
+        (triton::CACHE_MISSES, "Requests whose answer was not kept yet", |_, misses| misses.count),
+        (triton::CACHE_HIT_US, "Cumulative time of cache hits, in microseconds", |hits, _| hits.ns / 1000),
+        (triton::CACHE_MISS_US, "Cumulative time of cache misses, in microseconds", |_, misses| misses.ns / 1000),
+    ];
+    for (name, help, value) in families {
+        text.family(name, "counter", help);
+        for ((model, version), hits, misses) in &counted {
+            text.sample(name, &[("model", model), ("version", version)], value(*hits, *misses));
+        }
+    }
+}
+
 /// Successes, and failures by reason.
 fn outcomes(families: &[MetricFamily], text: &mut Text) {
     let mut versions: BTreeMap<(&str, &str), BTreeMap<&str, f64>> = BTreeMap::new();

@@ -4,6 +4,7 @@ mod broken;
 mod brought;
 mod calls;
 mod memory;
+mod poll;
 mod reload;
 
 use std::sync::Arc;

@@ -125,7 +125,7 @@ async fn a_server_whose_storage_is_down_starts_from_its_cache() {
     bucket.set_down(true);
     let second = Server::with(&Models::new(), serving(&bucket.uri("models"), None, &cache)).await;
     answers(&second, "m").await;
-    assert_eq!(second.metrics().await.sum(names::CACHE_HITS, &[]), 1.0);
+    assert_eq!(second.metrics().await.sum(names::STORAGE_CACHE_HITS, &[]), 1.0);
 }
 
 #[tokio::test]

@@ -23,8 +23,9 @@ pub(crate) fn run(config: Config) -> ExitCode {
     };
     raise_descriptors(config.server.connections_max);
     let code = runtime.block_on(serve(config));
-    // A batch that is still running was given up by everyone.
-    runtime.shutdown_background();
+    // A batch that is still running was given up by everyone. Not shut down: that would let go of threads while they end,
+    // which glibc may not survive (pthread_detach, its bug 19951); they end with the process.
+    std::mem::forget(runtime);
     code
 }
 

@@ -223,6 +223,10 @@ pub struct ModelSettings {
     pub warm_up: bool,
     /// How requests that name no version are shared out; without it, all to the newest. Shared: a request asks for it.
     pub traffic: Option<Arc<TrafficSettings>>,
+    /// Bytes that kept answers may take, where answers are kept.
+    pub response_cache: Option<NonZeroUsize>,
+    /// Whether versions stay in memory, however seldom they are asked for.
+    pub pin: bool,
 }
 
 impl Default for ModelSettings {
@@ -250,6 +254,8 @@ impl Default for ModelSettings {
             execute_time: Duration::ZERO,
             warm_up: true,
             traffic: None,
+            response_cache: None,
+            pin: false,
         }
     }
 }

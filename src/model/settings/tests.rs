@@ -46,6 +46,10 @@ const FULL: &str = r#"
         file = "weights/net.onnx"
         execute_time = "3ms"
         warm_up = false
+        pin = true
+
+        [response_cache]
+        bytes_max = "2MiB"
 
         [[inputs]]
         name = "image"
@@ -145,6 +149,8 @@ fn every_key_of_model_toml_is_read() {
         warm_up: false,
         traffic: Some(Arc::new(traffic())),
         digest: Some("0123456789abcdef".repeat(4)),
+        pin: true,
+        response_cache: NonZeroUsize::new(2 << 20),
     };
     let parsed = parsed(FULL);
     assert_eq!(parsed.settings, expected);
@@ -403,5 +409,18 @@ fn a_digest_is_pinned_by_its_algorithm_and_digits() {
     for wrong in [digits.as_str(), "sha256:12", "md5:0123456789abcdef0123456789abcdef", ""] {
         let faults = read(wrong).unwrap_err();
         assert_eq!(faults[0].key, "digest", "{faults:?}");
+    }
+}
+
+#[test]
+fn a_response_cache_has_a_bound_and_nothing_else() {
+    for (text, expected) in [
+        ("[response_cache]\n", "response_cache.bytes_max: missing"),
+        ("[response_cache]\nbytes_max = 0\n", "response_cache.bytes_max: 0 is no size"),
+        ("[response_cache]\nbytes_max = 1\nbyte_max = 2\n", "response_cache.byte_max: unknown key"),
+        ("response_cache = true\n", "response_cache: expected a table"),
+    ] {
+        let faults = ModelSettings::from_toml(text).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].to_string().starts_with(expected), "{faults:?}");
     }
 }

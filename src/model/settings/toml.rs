@@ -39,13 +39,16 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
         model_file: root.take("file", |value| inner_file(text_of(value)?)),
         execute_time: execute_time.unwrap_or_default(),
         warm_up: root.take("warm_up", boolean).unwrap_or(defaults.warm_up),
+        pin: root.take("pin", boolean).unwrap_or(defaults.pin),
         ..defaults
     };
     let inputs = root.take("inputs", tables).unwrap_or_default();
     let outputs = root.take("outputs", tables).unwrap_or_default();
-    let traffic = root.take("traffic", |value| value.as_table().ok_or_else(|| expected("a table", value)));
+    let traffic = root.take("traffic", table_of);
+    let response_cache = root.take("response_cache", table_of);
     root.refuse_unknown();
     settings.traffic = traffic.map(|table| Arc::new(traffic::read(table, "traffic.", &mut faults)));
+    settings.response_cache = response_cache.and_then(|table| cache_bytes(table, &mut faults));
     settings.inputs = declarations("inputs", &inputs, &mut faults);
     settings.outputs = declarations("outputs", &outputs, &mut faults);
     faults.extend(check_priorities(&settings));
@@ -138,6 +141,18 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
         declarations.push(TensorDeclaration { name, datatype, shape, rows_open: false, optional, pad, labels });
     }
     declarations
+}
+
+/// The bound of `[response_cache]`.
+fn cache_bytes(table: &Table, faults: &mut Vec<Fault>) -> Option<NonZeroUsize> {
+    let mut section = Section { table, path: "response_cache.", seen: Vec::new(), faults };
+    let bytes_max = section.take("bytes_max", size);
+    section.refuse_unknown();
+    if !table.contains_key("bytes_max") {
+        let message = "missing: the most that kept answers may take, such as \"64MiB\"";
+        faults.push(Fault::new("response_cache.bytes_max", message));
+    }
+    bytes_max.and_then(NonZeroUsize::new)
 }
 
 pub(super) fn expected(what: &str, value: &Value) -> String {
@@ -247,6 +262,10 @@ fn runtime(value: &Value) -> Result<RuntimeChoice, String> {
 
 fn datatype(value: &Value) -> Result<DataType, String> {
     text_of(value)?.parse::<DataType>().map_err(|error| error.to_string())
+}
+
+fn table_of(value: &Value) -> Result<&Table, String> {
+    value.as_table().ok_or_else(|| expected("a table with bytes_max", value))
 }
 
 fn tables(value: &Value) -> Result<Vec<&Table>, String> {

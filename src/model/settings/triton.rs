@@ -93,9 +93,9 @@ fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> Model
     dynamic_batching(root, &mut settings, notes);
     parameters(root, &mut settings, notes);
     if let Some(mut cache) = root.nested("response_cache", notes) {
-        if cache.read("enable", notes, boolean) == Some(true) {
-            cache.warn("enable", notes, "not used: responses are not cached");
-        }
+        // Triton's caches have one bound for all models, as ours have too.
+        let enabled = cache.read("enable", notes, boolean) == Some(true);
+        settings.response_cache = enabled.then_some(NonZeroUsize::MAX);
         cache.finish(notes);
     }
     if let Some(mut policy) = root.nested("model_transaction_policy", notes) {

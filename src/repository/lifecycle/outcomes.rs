@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::super::Model;
 use super::super::loader::Loaded;
 use super::super::policy::{Fingerprint, Id, Phase};
-use super::{Ended, Keeper, Stopping, blocking};
+use super::{Ended, Keeper, Measured, Stopping, blocking};
 use crate::error::Error;
 use crate::model::ModelState;
 use crate::runtime::release_free_memory;
@@ -16,34 +14,50 @@ use crate::scheduler::{Batching, Padded, Scheduler};
 
 impl Keeper {
     pub(super) fn note(&mut self, ended: Ended) {
-        let (Ended::Loaded(id, ..) | Ended::Unloaded(id)) = &ended;
+        let (Ended::Loaded(id, ..) | Ended::Unloaded(id) | Ended::PagedOut(id)) = &ended;
         let name = id.0.clone();
         match ended {
             Ended::Unloaded(id) => {
                 tracing::info!(model = %id.0, version = %id.1, "unloaded");
                 self.actual.remove(&id);
                 self.set_state(&id, ModelState::Unavailable("unloaded".into()));
+                self.show_memory();
             }
-            Ended::Loaded(id, fingerprint, loaded, started) => match *loaded {
-                Ok(loaded) => self.publish(id, fingerprint, loaded, started),
-                Err(error) => self.note_failure(id, fingerprint, &error),
-            },
+            Ended::PagedOut(id) => self.note_paged_out(&id),
+            Ended::Loaded(id, fingerprint, loaded, measured) => {
+                self.end_load(&id);
+                match *loaded {
+                    Ok(loaded) => self.publish(id, fingerprint, loaded, &measured),
+                    Err(error) => self.note_failure(id, fingerprint, &error),
+                }
+            }
         }
-        self.let_go_of_uploads(&name);
+        self.let_go(&name);
     }
 
-    fn note_failure(&mut self, id: Id, fingerprint: Fingerprint, error: &Error) {
+    pub(super) fn note_failure(&mut self, id: Id, fingerprint: Fingerprint, error: &Error) {
         tracing::error!(model = %id.0, version = %id.1, "failed to load: {error}");
         // What an earlier load serves from does not matter to the policy, only that it does.
         let serves = self.stopping.contains_key(&id).then_some(fingerprint);
         self.actual.insert(id.clone(), Phase::Failed(fingerprint, serves));
         self.catalog.note_failure(&id.0, id.1, error.message());
+        let retry = if serves.is_none() { self.retry_later(&id) } else { None };
         self.set_state(&id, ModelState::Unavailable(error.message().into()));
+        let refusal = Error::unavailable(format!("model '{}' version {} failed to load: {error}", id.0, id.1));
+        let refusal = match retry {
+            Some(pause) => refusal.with_retry_after(pause),
+            None => refusal,
+        };
+        self.answer_summons(&id, &Err(refusal));
     }
 
-    fn publish(&mut self, id: Id, fingerprint: Fingerprint, loaded: Loaded, started: Instant) {
-        let metrics = Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string()));
-        let took = started.elapsed();
+    fn publish(&mut self, id: Id, fingerprint: Fingerprint, loaded: Loaded, measured: &Measured) {
+        // What comes back as it was goes on counting.
+        let (metrics, life) = match self.taken_back(&id, fingerprint) {
+            Some(earlier) => (Arc::clone(&earlier.metrics), Arc::clone(&earlier.life)),
+            None => (Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string())), Arc::default()),
+        };
+        let (took, runtime) = (measured.took, loaded.runtime);
         metrics.load_seconds.set(took.as_secs_f64());
         report(&id, &loaded, took);
         let signature = loaded.model.signature().clone();
@@ -68,13 +82,16 @@ impl Keeper {
             instances,
             scheduling,
             batching: loaded.warm_up.batching,
-            scheduler,
+            life,
+            scheduler: Some(scheduler),
             metrics,
             digest: loaded.digest,
             curve_file: loaded.curve_file.clone(),
         };
         let stopping = Stopping { stopped, curve_file: loaded.curve_file };
-        self.catalog.publish(Arc::new(model));
+        let model = Arc::new(model);
+        self.catalog.publish(Arc::clone(&model));
+        self.answer_summons(&id, &Ok(model));
         self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Ready.name());
         if let Some(earlier) = self.stopping.insert(id.clone(), stopping) {
             // The memory of the load that this one replaces is free once its last request is answered.
@@ -83,7 +100,8 @@ impl Keeper {
                 let _ = blocking(release_free_memory).await;
             });
         }
-        self.actual.insert(id, Phase::Ready(fingerprint));
+        self.actual.insert(id.clone(), Phase::Ready(fingerprint));
+        self.note_in_memory(&id, measured, runtime);
     }
 
     pub(super) fn set_state(&self, id: &Id, state: ModelState) {

@@ -52,7 +52,7 @@ pub(in super::super) fn config(model: &Model) -> ModelConfig {
             ..ModelOptimizationPolicy::default()
         }),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
-        response_cache: Some(ModelResponseCache { enable: false }),
+        response_cache: Some(ModelResponseCache { enable: settings.response_cache.is_some() }),
         ..ModelConfig::default()
     }
 }

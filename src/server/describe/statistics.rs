@@ -16,7 +16,6 @@ pub(in super::super) async fn statistics(models: &[Arc<Model>]) -> Vec<ModelStat
     join_all(models.iter().map(|model| async move { of_model(model, model.known().await) })).await
 }
 
-/// There is no response cache, so nothing hit or missed it.
 fn of_model(model: &Model, known: Known) -> ModelStatistics {
     let summary = model.metrics().statistics.summary();
     let size = |size: &BatchSize| InferBatchStatistics {
@@ -40,8 +39,8 @@ fn of_model(model: &Model, known: Known) -> ModelStatistics {
             compute_input: duration(summary.input),
             compute_infer: duration(summary.infer),
             compute_output: duration(summary.output),
-            cache_hit: duration(Counted::default()),
-            cache_miss: duration(Counted::default()),
+            cache_hit: duration(summary.cache_hit),
+            cache_miss: duration(summary.cache_miss),
         }),
         batch_stats: summary.sizes.iter().map(size).collect(),
         memory_usage: Vec::new(),

@@ -14,12 +14,16 @@ use crate::server::{Doors, describe, regions};
 use crate::shared_memory::Region;
 use crate::telemetry::{LogSetting, change_logs, log_settings};
 
-pub(super) fn config(request: &ModelConfigRequest, doors: &Doors) -> Result<ModelConfigResponse> {
+pub(super) async fn config(request: &ModelConfigRequest, doors: &Doors) -> Result<ModelConfigResponse> {
+    doors.repository.learn(&request.name, some(&request.version), None).await?;
     let model = doors.repository.resolve(&request.name, some(&request.version))?;
     Ok(ModelConfigResponse { config: Some(describe::config(&model)) })
 }
 
 pub(super) async fn statistics(request: &ModelStatisticsRequest, doors: &Doors) -> Result<ModelStatisticsResponse> {
+    if let Some(name) = some(&request.name) {
+        doors.repository.learn(name, some(&request.version), None).await?;
+    }
     let models = doors.repository.ready(some(&request.name), some(&request.version))?;
     Ok(ModelStatisticsResponse { model_stats: describe::statistics(&models).await })
 }

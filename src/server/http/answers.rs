@@ -157,6 +157,9 @@ pub(super) async fn statistics(
     version: Option<&str>,
     doors: &Doors,
 ) -> Result<Response<ResponseBody>> {
+    if let Some(name) = model {
+        doors.repository.learn(name, version, None).await?;
+    }
     let models = doors.repository.ready(model, version)?;
     Ok(as_json(StatusCode::OK, &Statistics { model_stats: describe::statistics(&models).await }))
 }

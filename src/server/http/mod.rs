@@ -118,6 +118,12 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         Route::Statistics { model, version } => {
             Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await
         }
+        Route::Model { ref model, ref version } | Route::Config { ref model, ref version } => {
+            match Box::pin(doors.repository.learn(model, version.as_deref(), None)).await {
+                Ok(()) => answers::answer(&route, doors),
+                Err(error) => Err(error),
+            }
+        }
         Route::RepositoryIndex => match small(body).await {
             Ok((body, _)) => answers::index(&body, doors),
             Err(error) => Err(error),

@@ -46,8 +46,8 @@ pub(super) fn model(name: &str, version: Option<&str>, doors: &Doors) -> Result<
 
 /// Explanations need a model that gives them.
 pub(super) fn explain(name: &str, version: Option<&str>, doors: &Doors) -> Error {
-    match doors.repository.resolve(name, version) {
-        Ok(_) => Error::unsupported(format!("model '{name}' gives no explanations, only predictions")),
+    match doors.repository.why_not_ready(name, version).and_then(|why| why.map_or(Ok(()), Err)) {
+        Ok(()) => Error::unsupported(format!("model '{name}' gives no explanations, only predictions")),
         Err(error) => error,
     }
 }
@@ -65,6 +65,8 @@ pub(super) async fn predict(
     let envelope = Envelope::of(&parts.headers);
     let body = if envelope == Envelope::Structured { events::data(&body)? } else { body };
     let trace_id = super::infer::trace_id(&parts.headers, head);
+    // Whether it can be, the stack tells too.
+    let _ = doors.repository.learn(&model, version.as_deref(), deadline).await;
     let (mut request, form) = match doors.router.usual(&model, version.as_deref()) {
         Ok(ready) => {
             let decoded = v1::decode_predict(&body, ready.signature(), &doors.bounds.request);

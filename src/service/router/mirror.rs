@@ -18,7 +18,7 @@ use crate::error::{Error, Kind};
 use crate::infer::{InferRequest, InferResponse, ParameterValue};
 use crate::model::Version;
 use crate::model::traffic::CompareSettings;
-use crate::repository::Repository;
+use crate::repository::{Found, Model, Repository};
 use crate::service::dispatch::Dispatch;
 use crate::service::route::Routed;
 
@@ -205,8 +205,12 @@ impl Runner {
     /// The version's outcome, or nothing where it had to give way.
     async fn ask(&mut self, mut request: InferRequest) -> Option<Result<InferResponse, Error>> {
         let model = match self.repository.resolve(&self.model, Some(&self.version.to_string())) {
-            Ok(model) => model,
-            Err(error) => return Some(Err(error)),
+            Ok(model) if model.is_in_memory() => model,
+            // It has its share of the traffic, and so of memory.
+            _ => match self.bring_in().await {
+                Ok(model) => model,
+                Err(error) => return Some(Err(error)),
+            },
         };
         request.parameters.set("priority", ParameterValue::String("low".into()));
         // The caller's own is past.
@@ -216,6 +220,13 @@ impl Runner {
         tokio::select! {
             outcome = self.dispatch.call(Routed { request, model, note: None }) => Some(outcome),
             () = pressed => None,
+        }
+    }
+
+    async fn bring_in(&self) -> Result<Arc<Model>, Error> {
+        match self.repository.find(&self.model, Some(&self.version.to_string()))? {
+            Found::Known(model) => self.repository.bring_in(model.name(), self.version, None).await,
+            Found::Cold(name, version) => self.repository.bring_in(&name, version, None).await,
         }
     }
 

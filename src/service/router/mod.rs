@@ -31,8 +31,8 @@ use crate::error::{Error, Result};
 use crate::infer::InferRequest;
 use crate::model::settings::Fault;
 use crate::model::traffic::{Sticky, TrafficSettings};
-use crate::model::{ModelState, Version, VersionStatus};
-use crate::repository::{Model, Repository};
+use crate::model::{ModelName, ModelState, Version, VersionStatus};
+use crate::repository::{Found, Model, Repository};
 
 pub use arm::ArmCounts;
 pub use mirror::Compared;
@@ -57,6 +57,21 @@ pub struct Router {
     wake: Arc<Notify>,
 }
 
+/// Where a request goes.
+pub enum Way {
+    /// To a version that is known, and may be in memory.
+    Known(Routed),
+    /// To be found out when a version has been in memory that never was.
+    Cold {
+        #[allow(missing_docs)]
+        request: InferRequest,
+        #[allow(missing_docs)]
+        name: ModelName,
+        #[allow(missing_docs)]
+        version: Version,
+    },
+}
+
 impl Router {
     /// A router over `repository`, whose mirrored requests run by `dispatch`; canaries are judged until it is dropped.
     pub fn start(repository: Arc<Repository>, dispatch: Dispatch) -> Arc<Self> {
@@ -78,20 +93,55 @@ impl Router {
     /// The version that answers `request`: the one that it names, else by the model's traffic, else the newest that is ready.
     ///
     /// # Errors
-    /// Those of [`Repository::resolve`]; `ModelUnavailable` where none of the versions that may answer is ready.
-    pub fn route(&self, request: InferRequest) -> Result<Routed> {
-        let model = self.repository.resolve(&request.model, request.version.as_deref())?;
+    /// Those of [`Repository::find`]; `ModelUnavailable` where none of the versions that may answer is ready.
+    pub fn route(&self, request: InferRequest) -> Result<Way> {
+        let model = match self.repository.find(&request.model, request.version.as_deref())? {
+            Found::Known(model) => model,
+            Found::Cold(name, version) => return Ok(Way::Cold { request, name, version }),
+        };
         if request.version.is_some() {
-            return Ok(Routed { request, model, note: None });
+            return Ok(Way::Known(Routed { request, model, note: None }));
         }
-        match self.split(&request.model, &model) {
-            None => Ok(Routed { request, model, note: None }),
-            Some(split) => {
-                let model = self.choose(&request.model, &split, request.sticky)?;
-                let note = split.note(&model, &request, &self.chance);
-                Ok(Routed { request, model, note })
+        let Some(split) = self.split(&request.model, &model) else {
+            return Ok(Way::Known(Routed { request, model, note: None }));
+        };
+        // A version that nothing is known of could not be picked, so whatever has a weight is brought in once.
+        let weighted = |version: Version| split.shares().iter().any(|(weighted, _)| *weighted == version);
+        if let Some(version) = self.repository.find_cold(&request.model, weighted) {
+            return Ok(Way::Cold { name: model.name().clone(), version, request });
+        }
+        let model = self.choose(&request.model, &split, request.sticky)?;
+        let note = split.note(&model, &request, &self.chance);
+        Ok(Way::Known(Routed { request, model, note }))
+    }
+
+    /// The version that answers, once those that were never in memory have been: their settings have a say in it.
+    ///
+    /// # Errors
+    /// Those of [`Router::route`] and of bringing them in.
+    pub async fn known(&self, mut way: Way) -> Result<Routed> {
+        loop {
+            let (request, name, version) = match way {
+                Way::Known(routed) => return Ok(routed),
+                Way::Cold { request, name, version } => (request, name, version),
+            };
+            let brought = self.repository.bring_in(&name, version, request.deadline).await;
+            way = self.route(request)?;
+            // Others may answer where that one cannot be had; there was no time where it still might be.
+            if let (Way::Cold { version: again, .. }, Err(error)) = (&way, brought)
+                && *again == version
+            {
+                return Err(error);
             }
         }
+    }
+
+    /// Has a version that is known brought into memory.
+    ///
+    /// # Errors
+    /// Those of [`Repository::bring_in`].
+    pub async fn bring_in(&self, model: &Model, deadline: Option<Instant>) -> Result<Arc<Model>> {
+        self.repository.bring_in(model.name(), model.version(), deadline).await
     }
 
     /// Whether a request for a model could be answered in time, as far as its head tells: see [`Repository::admit`]. Which version

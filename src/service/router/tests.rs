@@ -42,12 +42,20 @@ fn version(number: u64) -> Version {
     Version::new(number).unwrap()
 }
 
+/// A way to a version that was in memory at some time.
+fn known(way: Result<Way>) -> Routed {
+    match way.unwrap() {
+        Way::Known(routed) => routed,
+        Way::Cold { version, .. } => panic!("version {version} was never in memory"),
+    }
+}
+
 #[tokio::test]
 async fn of_twenty_thousand_requests_each_version_gets_its_share_and_nothing_is_noted_of_them() {
     let (_directory, router) = router("[traffic]\nweights = { 1 = 90, 3 = 10 }").await;
     let mut third = 0_u64;
     for _ in 0..20_000 {
-        let routed = router.route(request(None)).unwrap();
+        let routed = known(router.route(request(None)));
         assert!(routed.note.is_none() && routed.model.version() != version(2));
         third += u64::from(routed.model.version() == version(3));
     }
@@ -60,7 +68,7 @@ async fn a_key_stays_through_a_reload_and_moves_only_to_the_version_that_grows()
     let (_directory, router) =
         router("[traffic]\nweights = { 1 = 50, 2 = 30, 3 = 20 }\nsticky = { cookie = \"c\" }").await;
     let key = |user: u64| router.sticky("m", |_| Some(user.to_le_bytes())).unwrap();
-    let at = |user: u64| router.route(request(Some(key(user)))).unwrap().model.version();
+    let at = |user: u64| known(router.route(request(Some(key(user))))).model.version();
     let before: Vec<Version> = (0..500).map(at).collect();
     router.repository.load("m", Vec::new()).await.unwrap();
     assert_eq!((0..500).map(at).collect::<Vec<_>>(), before);
@@ -75,7 +83,7 @@ async fn a_key_stays_through_a_reload_and_moves_only_to_the_version_that_grows()
 #[tokio::test]
 async fn without_traffic_the_newest_answers_and_nothing_is_kept_or_looked_for() {
     let (_directory, router) = router("").await;
-    assert_eq!(router.route(request(None)).unwrap().model.version(), version(3));
+    assert_eq!(known(router.route(request(None))).model.version(), version(3));
     assert_eq!(router.sticky("m", |_| -> Option<&[u8]> { panic!("nobody asked for a key") }), None);
     assert!(router.splits.is_empty() && router.told().is_empty());
     let unknown = InferRequest { model: "n".into(), ..InferRequest::default() };
@@ -85,12 +93,12 @@ async fn without_traffic_the_newest_answers_and_nothing_is_kept_or_looked_for() 
 #[tokio::test]
 async fn a_shadow_or_a_canary_that_has_nothing_answers_nobody_and_both_are_noted() {
     let (_directory, router) = router("[traffic.shadow]\nversion = 3\nshare = 1").await;
-    let routed = router.route(request(None)).unwrap();
+    let routed = known(router.route(request(None)));
     assert!(routed.model.version() == version(2) && routed.note.is_some());
     router.set("m", settings(r#"{"canary": {"version": 3, "stable": 1, "steps": [40]}}"#)).unwrap();
     let mut seen = [0; 3];
     for _ in 0..300 {
-        let routed = router.route(request(None)).unwrap();
+        let routed = known(router.route(request(None)));
         assert!(routed.note.is_some());
         seen[routed.model.version().number() as usize - 1] += 1;
     }
@@ -105,10 +113,10 @@ async fn a_shadow_or_a_canary_that_has_nothing_answers_nobody_and_both_are_noted
 #[tokio::test]
 async fn a_split_that_was_set_while_requests_run_is_counted_once_however_often_it_is_set() {
     let (_directory, router) = router("[traffic]\nweights = { 1 = 1 }").await;
-    assert_eq!(router.route(request(None)).unwrap().model.version(), version(1));
+    assert_eq!(known(router.route(request(None))).model.version(), version(1));
     for number in 1..=3 {
         router.set("m", settings(&format!(r#"{{"weights": {{"{number}": 1}}}}"#))).unwrap();
-        assert_eq!(router.route(request(None)).unwrap().model.version(), version(number));
+        assert_eq!(known(router.route(request(None))).model.version(), version(number));
         assert_eq!(router.set.load(Relaxed), 1);
     }
     router.close();

@@ -66,7 +66,7 @@ def test_a_repository_is_served_verified_and_kept(store: stores.Store, tmp_path:
     server = Server(*arguments, environment=store.environment)
     answers(server)
     assert metric(server, "tensorgate_storage_fetched_bytes_total") == 0
-    assert metric(server, "tensorgate_cache_misses_total") == 0
+    assert metric(server, "tensorgate_storage_cache_misses_total") == 0
     server.stop()
 
 

@@ -42,11 +42,11 @@ async fn every_fault_of_a_repository_is_listed_at_once() {
 
 #[tokio::test]
 async fn what_is_served_all_the_same_is_a_warning() {
-    let models = Models::of(&["identity_fp32"]).with_pbtxt("identity_fp32", "response_cache { enable: true }");
+    let models = Models::of(&["identity_fp32"]).with_pbtxt("identity_fp32", "metric_tags { key: 'a' value: 'b' }");
     let ended = run(&["check", models.argument()]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let warned =
-        ended.output.lines().any(|line| line.starts_with("warning: identity_fp32: ") && line.contains("cache"));
+        ended.output.lines().any(|line| line.starts_with("warning: identity_fp32: ") && line.contains("metric_tags"));
     assert!(warned && ended.output.ends_with("1 models, 0 faults, 1 warnings\n"), "{ended:?}");
 }
 

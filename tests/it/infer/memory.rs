@@ -33,7 +33,8 @@ async fn answer(mut request: InferRequest) -> InferResponse {
     repository.settled().await;
     request.model = "identity".into();
     let router = Router::start(repository, Dispatch::new(None));
-    service::stack(router, telemetry, None, false).call(request).await.unwrap()
+    let cache = service::ResponseCache::new(0, Arc::clone(&telemetry));
+    service::stack(router, telemetry, None, cache, false).call(request).await.unwrap()
 }
 
 #[tokio::test]

@@ -29,6 +29,15 @@ impl Server {
         Self::with(models, |config| config.repository.control = Control::Explicit).await
     }
 
+    /// Serves `models`, looked at again and again.
+    pub(crate) async fn polling(models: &Models) -> Self {
+        Self::with(models, |config| {
+            config.repository.control = Control::Poll;
+            config.repository.poll_interval = std::time::Duration::from_millis(20);
+        })
+        .await
+    }
+
     /// Serves `models` as `change` has it, once everything wanted was loaded or failed.
     pub(crate) async fn with(models: &Models, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();

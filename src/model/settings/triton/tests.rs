@@ -271,7 +271,6 @@ fn unknown_and_unused_fields_are_warnings_with_their_line() {
         "line 2: max_batch: unknown field, not used",
         "line 4: input[0].dim: unknown field, not used",
         "line 5: input[0].allow_ragged_batch: not supported",
-        "line 7: response_cache.enable: not used",
         "line 8: [a.b]: unknown field, not used",
         "line 9: instance_group[0].passive: passive instances are not made",
     ];
