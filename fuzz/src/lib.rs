@@ -34,7 +34,7 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),

@@ -166,10 +166,10 @@ mod tests {
 
     use super::*;
     use crate::model::ModelName;
-    use crate::repository::layout::scan_model;
+    use crate::repository::layout::{Local, scan_model};
 
     fn marks(model: &Path) -> Marks {
-        Marks::of(&scan_model(ModelName::new("m"), model, None))
+        Marks::of(&scan_model(&Local, ModelName::new("m"), model, None))
     }
 
     /// A model with one version that keeps a tensor outside its file.
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_was_written_a_moment_ago_is_not_taken_as_whole_at_the_first_look() {
         let folder = model();
-        let listing = scan_model(ModelName::new("m"), folder.path(), None);
+        let listing = scan_model(&Local, ModelName::new("m"), folder.path(), None);
         assert!(Marks::of_quiet(&listing).versions.is_empty());
         let look = |age: u64| Look { mark: 0, newest: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(age)) };
         assert!(look(7).is_quiet());

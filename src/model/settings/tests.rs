@@ -115,7 +115,6 @@ fn traffic() -> TrafficSettings {
 fn every_key_of_model_toml_is_read() {
     let dims = vec![Dim::Dynamic(Some("batch".into())), Dim::Fixed(3), Dim::ANY, Dim::Fixed(224)];
     let expected = ModelSettings {
-        digest: None,
         runtime: RuntimeChoice::Identity,
         version_policy: VersionPolicy::Specific(versions(&[1, 3])),
         max_batch_rows: Some(16),
