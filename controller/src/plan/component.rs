@@ -165,8 +165,33 @@ impl Scene<'_> {
     }
 
     fn candidate(&self, revision: &str) -> Candidate {
-        let share = self.share_before(revision);
-        Candidate { name: revision.to_owned(), available: self.health(revision).available, share }
+        let health = self.health(revision);
+        Candidate {
+            name: revision.to_owned(),
+            available: health.available,
+            // Three quarters, as Deployments have it while they roll.
+            enough: health.pods * 4 >= self.needed(revision) * 3,
+            share: self.share_before(revision),
+        }
+    }
+
+    /// The replicas that a revision needs before it gets the share that it is to get.
+    fn needed(&self, revision: &str) -> i64 {
+        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        if revision != self.latest.name || self.share_before(revision) >= goal {
+            return 1;
+        }
+        if self.bounds.scaler == Scaler::Fixed {
+            return self.bounds.min;
+        }
+        // What the one that has rolled out has for its share, carried over to the other's.
+        let rolled = &self.old.latest_rolledout_revision;
+        let share = i64::from(self.share_before(rolled));
+        if rolled == revision || share == 0 {
+            return self.bounds.min;
+        }
+        let carried = (self.health(rolled).replicas * i64::from(goal) + share - 1) / share;
+        carried.clamp(self.bounds.min, self.bounds.max)
     }
 
     /// Whether the old revision makes room before the new one is ready, as `deploymentStrategy: {type: Recreate}` asks.
@@ -212,9 +237,11 @@ impl Scene<'_> {
         Some(track.replicas.unwrap_or_else(|| scale::canary_replicas(self.bounds.min, track.percent)).max(1))
     }
 
-    /// The fewest replicas of the stable revision: canaries that are ready stand in for as many.
+    /// The fewest replicas of the stable revision: canaries that serve stand in for as many.
     fn stable_min(&self, split: &Split) -> i64 {
-        let ready = self.tracks.iter().filter(|track| self.health(&track.revision.name).available);
+        let serves =
+            |track: &&Track| split.share(&track.revision.name) > 0 && self.health(&track.revision.name).available;
+        let ready = self.tracks.iter().filter(serves);
         let stand_in: i64 = ready.filter_map(|track| self.canary_replicas(&track.revision.name, split)).sum();
         (self.bounds.min - stand_in).max(1)
     }
@@ -235,12 +262,8 @@ impl Scene<'_> {
                 vec![deployment]
             }
             Scaler::Horizontal => {
-                // One that is about to take over everything starts as large as the one that serves.
-                if split.share(&own.name) == 0
-                    && let Some(serving) = split.shares.iter().find(|(_, share)| *share == 100)
-                {
-                    min = min.max(self.health(&serving.0).replicas.min(self.bounds.max));
-                }
+                // One that is about to get more is first made as large as that takes.
+                min = min.max(self.needed(&own.name));
                 let autoscaler = scale::autoscaler(self.cx.service, &self.view, &own.name, min, self.bounds.max);
                 vec![deployment, autoscaler]
             }
@@ -261,11 +284,12 @@ impl Scene<'_> {
         let primary = self.primary(split);
         let render = |name: String, own: &Revision| network::service(self.cx, &name, &own.name, &own.template);
         let mut services = vec![render(format!("{service}-{}", self.kind), primary)];
-        if let Some(track) = &primary.track {
-            services.push(render(format!("{service}-{track}-{}", self.kind), primary));
-        }
-        for track in self.tracks.iter().filter(|track| primary.track.as_deref() != Some(track.name.as_str())) {
-            services.push(render(format!("{service}-{}-{}", track.name, self.kind), &track.revision));
+        let tracks = [primary, &self.latest].into_iter().chain(self.tracks.iter().map(|track| &track.revision));
+        for own in tracks {
+            let name = own.track.as_ref().map(|track| format!("{service}-{track}-{}", self.kind));
+            if let Some(name) = name.filter(|name| services.iter().all(|other| tree::name(other) != name)) {
+                services.push(render(name, own));
+            }
         }
         services
     }
@@ -292,6 +316,13 @@ impl Scene<'_> {
     fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
         let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
         let rolled_back = self.view.canary_traffic_percent == Some(0) && split.share(&self.latest.name) == 0;
+        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        let moved = split.rolled_out.as_ref() == Some(&self.latest.name) || split.share(&self.latest.name) >= goal;
+        if without.is_none() && latest.available && !moved {
+            let needed = self.needed(&self.latest.name);
+            let message = format!("{} of {needed} pods of revision {} are ready", latest.pods, self.latest.name);
+            return Err(NotReady { status: "Unknown", reason: "TrafficHeld", message });
+        }
         if without.is_none() && (latest.available || rolled_back) {
             return Ok(());
         }
@@ -316,7 +347,7 @@ impl Scene<'_> {
         let still = |name: &str| self.kept.iter().any(|own| own.name == name);
         let target = |(name, percent): &(String, i32)| {
             let canary = self.tracks.iter().find(|track| track.revision.name == *name && name != latest_name);
-            let beside = split.shares.len() > 1 && self.tracks.is_empty() && name != latest_name;
+            let beside = split.shares.len() > 1 && canary.is_none() && name != latest_name;
             TrafficTarget {
                 revision_name: name.clone(),
                 latest_revision: name == latest_name,

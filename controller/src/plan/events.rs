@@ -63,7 +63,7 @@ fn component(kind: &str, old: &ComponentStatus, new: &ComponentStatus, events: &
             "TrafficShifted"
         };
         events.push(normal(reason, format!("{kind}: the traffic goes to {now}")));
-    } else if moved {
+    } else if moved && new.traffic.iter().any(|target| target.revision_name == *rolled && target.percent == 100) {
         events.push(normal("RolledOut", format!("{kind}: revision {rolled} is ready and has all the traffic")));
     }
 }
