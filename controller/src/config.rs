@@ -49,6 +49,10 @@ pub struct RunArgs {
     #[arg(long, env = "TENSORGATE_CONTROLLER_STORAGE_INITIALIZER_IMAGE")]
     pub storage_initializer_image: Option<String>,
 
+    /// The image of routers, this controller's own; services ask for one by the annotation tensorgate.dev/router
+    #[arg(long, env = "TENSORGATE_CONTROLLER_ROUTER_IMAGE")]
+    pub router_image: Option<String>,
+
     /// Where health and metrics are served: /healthz, /readyz, /metrics
     #[arg(long, env = "TENSORGATE_CONTROLLER_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -82,6 +86,7 @@ impl RunArgs {
             retire_after: i64::from(self.retire_after),
             node_cache: self.node_cache.clone(),
             storage_initializer: self.storage_initializer_image.clone(),
+            router_image: self.router_image.clone(),
         }
     }
 }

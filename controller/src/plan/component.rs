@@ -9,7 +9,7 @@ use super::network::{self, Backend};
 use super::revision::{self, Revision};
 use super::scale::{self, Bounds, Scaler};
 use super::traffic::{self, Candidate, Split, Wanted};
-use super::{Context, pod, retire};
+use super::{Context, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
 use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, TrafficTarget};
@@ -68,6 +68,7 @@ struct Scene<'a> {
     latest: Revision,
     tracks: Vec<Track>,
     old: ComponentStatus,
+    routed: bool,
 }
 
 /// Plans the component `kind`, written as `written`, with the canaries of the spec.
@@ -88,7 +89,8 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
         tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
-    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old };
+    let routed = routing::is_wanted(cx)?;
+    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed };
     Ok(scene.plan(runtime))
 }
 
@@ -126,7 +128,7 @@ impl Scene<'_> {
             running.push(own);
         }
         for own in self.kept.iter().filter(|own| deployed.iter().all(|other| other.name != own.name)) {
-            if let Some((rest, seconds)) = retire::linger(self.cx, own, self.recreates()) {
+            if let Some((rest, seconds)) = retire::linger(self.cx, own, self.retire_after()) {
                 children.push(rest);
                 running.push(own);
                 again_after = Some(again_after.map_or(seconds, |soonest| soonest.min(seconds)));
@@ -136,6 +138,10 @@ impl Scene<'_> {
             children.push(network::service(self.cx, &own.name, &own.name, &own.template));
         }
         children.extend(self.named_services(&split));
+        if self.routed {
+            let primary = &self.primary(&split).name;
+            children.extend(routing::children(self.cx, self.kind, &self.backends(&split), primary));
+        }
         if self.bounds.max > 1 {
             children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
         }
@@ -198,6 +204,15 @@ impl Scene<'_> {
     fn recreates(&self) -> bool {
         let strategy = self.view.deployment_strategy.as_ref().and_then(|own| own.fields.get("type"));
         strategy.is_some_and(|kind| kind == "Recreate") && self.view.canary_traffic_percent.is_none()
+    }
+
+    /// Seconds that a revision stays after its last share.
+    fn retire_after(&self) -> i64 {
+        match (self.recreates(), self.routed) {
+            (true, _) => 0,
+            (_, true) => self.cx.settings.retire_after.max(routing::RETIRE_AFTER_MIN),
+            _ => self.cx.settings.retire_after,
+        }
     }
 
     fn split(&self) -> Split {
@@ -284,6 +299,9 @@ impl Scene<'_> {
         let primary = self.primary(split);
         let render = |name: String, own: &Revision| network::service(self.cx, &name, &own.name, &own.template);
         let mut services = vec![render(format!("{service}-{}", self.kind), primary)];
+        if self.routed && routing::is_up(self.cx, self.kind) {
+            services = services.into_iter().map(|own| routing::service(self.cx, self.kind, own)).collect();
+        }
         let tracks = [primary, &self.latest].into_iter().chain(self.tracks.iter().map(|track| &track.revision));
         for own in tracks {
             let name = own.track.as_ref().map(|track| format!("{service}-{track}-{}", self.kind));

@@ -166,6 +166,8 @@ fn render_rule(cx: &Context<'_>, rule: &Rule<'_>) -> Vec<Value> {
 pub enum RouteState {
     /// Every parent has accepted it.
     Accepted,
+    /// There is none yet.
+    Absent,
     /// No parent has said anything yet.
     Waiting,
     /// The reason and message of a parent that has not.

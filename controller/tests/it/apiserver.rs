@@ -21,7 +21,7 @@ use super::store::{Key, Refusal, Store, fits};
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Plural names by kind.
-const KINDS: [(&str, &str); 15] = [
+const KINDS: [(&str, &str); 16] = [
     ("inferenceservices", "InferenceService"),
     ("servingruntimes", "ServingRuntime"),
     ("clusterservingruntimes", "ClusterServingRuntime"),
@@ -31,6 +31,7 @@ const KINDS: [(&str, &str); 15] = [
     ("poddisruptionbudgets", "PodDisruptionBudget"),
     ("services", "Service"),
     ("pods", "Pod"),
+    ("configmaps", "ConfigMap"),
     ("secrets", "Secret"),
     ("serviceaccounts", "ServiceAccount"),
     ("httproutes", "HTTPRoute"),
