@@ -168,7 +168,7 @@ impl ApiServer {
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let query = Query(head.uri.query().unwrap_or("").to_owned());
         let path = head.uri.path().to_owned();
-        let watches = query.get("watch").is_some_and(|own| own == "true" || own == "1");
+        let watches = query.get("watch").is_some_and(|own| ["true", "True", "1"].contains(&own.as_str()));
         let mut trouble = None;
         if !watches {
             let mut calls = self.shared.calls.lock().unwrap();
