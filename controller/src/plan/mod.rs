@@ -6,6 +6,7 @@ pub mod component;
 pub mod conditions;
 pub mod difference;
 pub mod events;
+pub mod extension;
 pub mod fault;
 pub mod health;
 pub mod network;
