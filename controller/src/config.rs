@@ -41,7 +41,8 @@ pub struct RunArgs {
     #[arg(long, env = "TENSORGATE_CONTROLLER_RETIRE_AFTER", default_value_t = 30)]
     pub retire_after: u32,
 
-    /// A folder of the nodes for what servers fetched, shared by the pods of a node [default: each pod's own emptyDir]
+    /// A folder of the nodes for what servers fetched, writable for their user and shared by the pods of a node [default: each
+    /// pod's own emptyDir]
     #[arg(long, env = "TENSORGATE_CONTROLLER_NODE_CACHE")]
     pub node_cache: Option<String>,
 
