@@ -46,7 +46,7 @@ lint: .lint/bin/cargo-deny
 bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
-	cargo bench --locked --bench codec --bench json --bench rows --bench allocations
+	cargo bench --locked --bench codec --bench json --bench rows --bench allocations --bench fetch
 	cargo bench --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 
 ## The picture of the README: goodput and latency by load under three objectives. Needs a machine that does nothing else
@@ -96,7 +96,7 @@ fmt:
 
 clean:
 	cargo clean
-	rm -rf .onnxruntime .venv .lint
+	rm -rf .onnxruntime .venv .azurite .lint
 
 # ONNX Runtime's own library, out of its Python wheel.
 $(ORT): deploy/fetch_onnxruntime.py

@@ -12,7 +12,7 @@ use tensorgate::protocol::json::{self, Limits, OutputEncoding};
 use tensorgate::protocol::proto::model_infer_request::InferInputTensor;
 use tensorgate::protocol::proto::{self, ModelInferRequest};
 use tensorgate::repository::{Repository, Runtimes};
-use tensorgate::service::{self, Stack};
+use tensorgate::service::{self, Dispatch, Router, Stack};
 use tensorgate::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,7 +56,7 @@ async fn stack(repository: &Path) -> Stack {
     let repository = Repository::open(config(repository).repository, runtimes, std::sync::Arc::clone(&telemetry));
     let repository = std::sync::Arc::new(repository.await.expect("a repository"));
     repository.settled().await;
-    service::stack(repository, telemetry, None, false)
+    service::stack(Router::start(repository, Dispatch::new(None)), telemetry, None, false)
 }
 
 fn json_body() -> Bytes {

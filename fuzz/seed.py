@@ -148,9 +148,12 @@ def others():
     write("v1", "named_columns", b'\3{"inputs":{"age":[[1],[2]],"name":["a","b"]}}')
     write("v1", "strings", b'\1{"instances":["a","\\u00e9"]}')
     write("v1", "any_rank", b'\2{"instances":[[[1],[2]],[[3],[4]]]}')
+    write("traffic", "weights", '{"weights":{"1":90,"2":0.5},"sticky":{"header":"x-user"},"compare":{"by":"argmax","relative":0}}')
+    write("traffic", "canary", '{"sticky":{"cookie":"c"},"shadow":{"version":3,"share":1},"canary":{"version":"2","stable":1,'
+          '"steps":[1,50],"step_requests":5,"step_time":"1m","interval":"10ms","errors":0.1,"late":0.1,"latency":2,"disagreement":0.1}}')
     for path in ["/", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats", "/metrics", "/v2/logging",
                  "/v2/models/m", "/v2/models/m/versions/1", "/v2/models/a%20b/versions/2/infer?x=1", "/v2/models/m/stats",
-                 "/v2/models/m/config", "/v2/models/m/ready/", "/v2/models/m/trace/setting", "/v2/trace/setting", "/v1/models",
+                 "/v2/models/m/config", "/v2/models/m/ready/", "/v2/models/m/trace/setting", "/v2/models/m/traffic", "/v2/trace/setting", "/v1/models",
                  "/v2/repository/index", "/v2/repository/models/m/load", "/v2/repository/models/m/unload", "/v1/models/a:b:predict",
                  "/v1/models/m/versions/2:explain", "/v2/systemsharedmemory/region/r/register", "/v2/cudasharedmemory/status"]:
         write("head", path.replace("/", "_"), f"GET {path} HTTP/1.1\nhost: a\n\n")
@@ -207,10 +210,24 @@ work 64 seconds 0.02 seen 9
 end
 """
 
+PLACES = [
+    "s3://bucket/models/a",
+    "s3://https://localhost:9000/bucket/a",
+    "gs://bucket/a",
+    "as://account/container/a",
+    "abfss://container@account.dfs.core.windows.net/a",
+    "https://account.blob.core.windows.net/container/a?sv=1",
+    "http://localhost:80/a%20b/model.onnx",
+    "pvc://claim/a",
+    f"{'0123456789abcdef' * 4}  1/model.onnx\n{'0' * 64} *./1/weights/a.bin\n# a note\n",
+]
+
 
 def settings():
     write("model_toml", "all", TOML)
     write("curve", "all", CURVE)
+    for number, text in enumerate(PLACES):
+        write("storage", str(number), text)
     write("config_pbtxt", "all", PBTXT)
     for line, text in enumerate(PBTXT.splitlines()):
         write("config_pbtxt", f"line_{line}", text)

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::repository::{Repository, Runtimes};
 use crate::runtime::find_library;
 use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
-use crate::service;
+use crate::service::{self, Dispatch, Router};
 use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
@@ -43,6 +43,7 @@ impl std::error::Error for StartError {}
 pub struct App {
     addresses: Addresses,
     repository: Arc<Repository>,
+    router: Arc<Router>,
     watch: Option<Arc<Watch>>,
     stop: oneshot::Sender<Duration>,
     serving: JoinHandle<bool>,
@@ -67,8 +68,11 @@ impl App {
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
         let regions = config.shared_memory.map(Regions::new).map(Arc::new);
+        // What is mirrored lies in no region: clients may change what does.
+        let router = Router::start(Arc::clone(&repository), Dispatch::new(None));
         let doors = Arc::new(Doors {
-            stack: service::stack(Arc::clone(&repository), Arc::clone(&telemetry), regions.clone(), watch.is_some()),
+            stack: service::stack(Arc::clone(&router), Arc::clone(&telemetry), regions.clone(), watch.is_some()),
+            router: Arc::clone(&router),
             regions,
             repository: Arc::clone(&repository),
             telemetry,
@@ -90,7 +94,7 @@ impl App {
             }
         }));
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
-        Ok(Self { addresses, repository, watch, stop, serving, drain_delay, drain_timeout })
+        Ok(Self { addresses, repository, router, watch, stop, serving, drain_delay, drain_timeout })
     }
 
     /// The addresses that were bound.
@@ -110,6 +114,8 @@ impl App {
         // The task that serves waits for this; it cannot be gone unless it panicked, which the join shows.
         let _ = self.stop.send(delay);
         let finished = self.serving.await.unwrap_or(false);
+        // Nobody waits for what is mirrored.
+        self.router.close();
         self.repository.close(self.drain_timeout).await;
         if let Some(watch) = &self.watch {
             watch.close().await;

@@ -17,5 +17,7 @@ pub mod scheduler;
 pub mod server;
 pub mod service;
 pub mod shared_memory;
+pub mod storage;
 pub mod telemetry;
 pub mod tensor;
+pub mod verdict;

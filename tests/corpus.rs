@@ -58,6 +58,8 @@ corpora! {
     model_toml_holds_what_it_should: "model_toml",
     numbers_hold_what_they_should: "numbers",
     protobuf_requests_hold_what_they_should: "proto",
+    places_and_digests_hold_what_they_should: "storage",
     byte_strings_hold_what_they_should: "strings",
+    traffic_bodies_hold_what_they_should: "traffic",
     v1_bodies_hold_what_they_should: "v1",
 }

@@ -10,8 +10,10 @@ mod load;
 mod numbers;
 mod proto;
 mod settings;
+mod storage;
 mod strings;
 mod tensors;
+mod traffic;
 mod v1;
 
 pub use binary::binary;
@@ -23,14 +25,16 @@ pub use load::load;
 pub use numbers::numbers;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
+pub use storage::storage;
 pub use strings::strings;
+pub use traffic::traffic;
 pub use v1::v1;
 
 /// Takes any bytes, and panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
@@ -41,6 +45,8 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("model_toml", model_toml),
     ("numbers", numbers),
     ("proto", proto),
+    ("storage", storage),
     ("strings", strings),
+    ("traffic", traffic),
     ("v1", v1),
 ];

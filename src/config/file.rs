@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::flags::WatchFlags;
-use super::{Fault, Flags};
+use super::{Fault, Flags, StorageFlags};
 
 /// The file's content; every key is optional, an unknown one is a fault.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,6 +17,11 @@ pub struct File {
     pub model_dir: Option<PathBuf>,
     pub model_control: Option<String>,
     pub load_model: Vec<String>,
+    pub storage_uri: Option<String>,
+    pub cache_dir: Option<PathBuf>,
+    pub cache_bytes_max: Option<String>,
+    pub fetch_parallel: Option<usize>,
+    pub fetch_bytes_per_second: Option<String>,
     pub host: Option<std::net::IpAddr>,
     pub uploads_max: Option<String>,
     pub http_port: Option<u16>,
@@ -90,7 +95,9 @@ impl File {
     pub(super) fn under(self, flags: &Flags) -> Flags {
         let mut merged = flags.clone();
         self.watch_under(&mut merged.watch);
-        if merged.repositories.is_empty() && merged.model_repository.is_empty() && merged.model_dir.is_none() {
+        let one_model = merged.model_dir.is_some() || merged.storage.storage_uri.is_some();
+        self.storage_under(&mut merged.storage);
+        if merged.repositories.is_empty() && merged.model_repository.is_empty() && !one_model {
             merged.repositories = self.repositories;
         }
         if merged.load_model.is_empty() {
@@ -152,6 +159,13 @@ impl File {
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, state_dir, log_format, log_level);
         fill!(shared_memory_prefix, shared_memory_regions_max);
         merged
+    }
+
+    fn storage_under(&self, storage: &mut StorageFlags) {
+        macro_rules! fill_storage {
+            ($($key:ident),* $(,)?) => { $(storage.$key = storage.$key.take().or(self.$key.clone());)* };
+        }
+        fill_storage!(storage_uri, cache_dir, cache_bytes_max, fetch_parallel, fetch_bytes_per_second);
     }
 
     fn watch_under(&self, watch: &mut WatchFlags) {

@@ -8,22 +8,23 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::BoundsFlags;
+use super::{BoundsFlags, StorageFlags};
 pub use guard::GuardFlags;
 pub use watch::WatchFlags;
 
 /// Flags of `tensorgate serve` and `tensorgate check`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Flags {
-    /// Directories that hold models: <REPOSITORY>/<model>/<version>/model.onnx
+    /// Directories that hold models, <REPOSITORY>/<model>/<version>/model.onnx, or places like them in a store: s3://, gs://,
+    /// az://, https:// or http://
     #[arg(value_name = "REPOSITORY", env = "TENSORGATE_REPOSITORIES", value_delimiter = ',')]
     pub repositories: Vec<PathBuf>,
 
-    /// A directory that holds models, as Triton names it; may be repeated
-    #[arg(long, value_name = "DIR", env = "TENSORGATE_MODEL_REPOSITORY", value_delimiter = ',')]
+    /// The same, as Triton names it; may be repeated
+    #[arg(long, value_name = "REPOSITORY", env = "TENSORGATE_MODEL_REPOSITORY", value_delimiter = ',')]
     pub model_repository: Vec<PathBuf>,
 
-    /// Serve a single model under this name, from --model-dir
+    /// Serve a single model under this name, from --model-dir or --storage-uri
     #[arg(long, value_name = "NAME", env = "TENSORGATE_MODEL_NAME")]
     pub model_name: Option<String>,
 
@@ -95,6 +96,10 @@ pub struct Flags {
     /// Most regions of shared memory registered at once [default: 256]
     #[arg(long, value_name = "COUNT", env = "TENSORGATE_SHARED_MEMORY_REGIONS_MAX", help_heading = "Doors")]
     pub shared_memory_regions_max: Option<usize>,
+
+    /// How models come from stores
+    #[command(flatten)]
+    pub storage: StorageFlags,
 
     /// What guards the doors
     #[command(flatten)]

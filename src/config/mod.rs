@@ -8,6 +8,7 @@ mod file;
 mod flags;
 mod guard;
 mod resolve;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -22,6 +23,7 @@ pub use bounds::BoundsFlags;
 pub use file::File;
 pub use flags::{Flags, GuardFlags, WatchFlags};
 pub use resolve::resolve;
+pub use storage::StorageFlags;
 
 /// Checked configuration of a server.
 #[derive(Clone, Debug, Default)]

@@ -2,14 +2,11 @@
 
 mod doors;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-use self::doors::Reading;
+pub(in crate::config) use self::doors::Reading;
 use super::guard::guard;
+use super::storage::{storage, user_cache};
 use super::watch::watch;
 use super::{Config, Fault, File, Flags};
-use crate::model::ModelName;
 use crate::model::settings::{nearest, parse_duration};
 use crate::repository::Control;
 use crate::shared_memory::{REGIONS_MAX, RegionsConfig};
@@ -48,21 +45,7 @@ pub fn resolve(flags: &Flags) -> Result<Config, Vec<Fault>> {
 
 fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
     let repository = &mut config.repository;
-    repository.repositories = flags.repositories.iter().chain(&flags.model_repository).cloned().collect();
-    for given in &mut repository.repositories {
-        match local_path(&given.to_string_lossy()) {
-            Ok(path) => *given = path.into(),
-            Err(message) => faults.push(Fault::new("REPOSITORY", message)),
-        }
-    }
-    match (&flags.model_name, &flags.model_dir) {
-        (Some(name), Some(directory)) => repository.single.push((ModelName::new(name), directory.clone())),
-        (None, None) => {}
-        (Some(_), None) => {
-            faults.push(Fault::new("--model-name", "needs --model-dir, which says where the model lies"))
-        }
-        (None, Some(_)) => faults.push(Fault::new("--model-dir", "needs --model-name, the name to serve it under")),
-    }
+    storage(flags, repository, faults);
     match flags.model_control.as_deref() {
         None | Some("none") => {}
         Some("explicit") => repository.control = Control::Explicit,
@@ -88,7 +71,7 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
     );
     repository.state_directory = match &flags.state_dir {
         Some(given) => (!given.is_empty()).then(|| given.into()),
-        None => usual_state_directory(|name| std::env::var_os(name)),
+        None => user_cache(|name| std::env::var_os(name)),
     };
     if let Some(cores) = flags.cores {
         if cores == 0 {
@@ -97,13 +80,6 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         repository.cores = cores.max(1);
         repository.loads_at_once = repository.cores.div_ceil(2);
     }
-}
-
-/// Where caches of this user lie (XDG Base Directory Specification); `None` where nobody says.
-fn usual_state_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    caches.map(|caches| caches.join("tensorgate"))
 }
 
 fn shared_memory(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
@@ -125,15 +101,6 @@ fn shared_memory(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
     }
 }
 
-/// The path of a repository on this machine.
-fn local_path(given: &str) -> Result<String, String> {
-    match given.split_once("://") {
-        None => Ok(given.into()),
-        Some(("file", path)) if path.starts_with('/') => Ok(path.into()),
-        Some((scheme, _)) => Err(format!("'{given}': {scheme}:// is not served, expected a directory or file:///path")),
-    }
-}
-
 pub(super) fn one_of(key: &str, given: &str, known: &[&str]) -> Fault {
     let hint =
         nearest(given, known.iter().copied()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default();
@@ -147,7 +114,7 @@ mod tests {
     #[test]
     fn the_state_directory_is_in_the_users_cache_unless_somebody_says_otherwise() {
         let with = |set: &[(&str, &str)]| {
-            usual_state_directory(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+            user_cache(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
         };
         assert_eq!(with(&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")]), Some("/c/tensorgate".into()));
         assert_eq!(with(&[("XDG_CACHE_HOME", "relative"), ("HOME", "/h")]), Some("/h/.cache/tensorgate".into()));

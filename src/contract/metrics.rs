@@ -37,6 +37,21 @@ pub const QUEUE_DEPTH: &str = "tensorgate_queue_depth";
 pub const LOAD_SECONDS: &str = "tensorgate_load_seconds";
 /// 1 for the state that a version is in, 0 for the others, by model, version and state.
 pub const MODEL_STATE: &str = "tensorgate_model_state";
+/// The share of a model's requests that name no version which a version gets, by model and version; of models whose traffic is
+/// shared out.
+pub const TRAFFIC_SHARE: &str = "tensorgate_traffic_share";
+/// Requests that a shadow or canary was asked too, by model, version and outcome: "agreed", "disagreed", "not_run" (it was not
+/// ready, had too much to do, or others needed the cores), "dropped" (the queue was full).
+pub const MIRRORED: &str = "tensorgate_mirrored_total";
+/// The largest difference of two elements of compared answers, by model and version.
+pub const MIRRORED_DIFFERENCE: &str = "tensorgate_mirrored_difference_max";
+/// Rows of compared answers, by model, version and whether their largest elements are at the same place: same ("true", "false").
+pub const MIRRORED_ARGMAX: &str = "tensorgate_mirrored_argmax_total";
+/// 1 for the state that a guarded canary is in, 0 for the others, by model, version and state: "running", "promoted",
+/// "rolled_back".
+pub const CANARY_STATE: &str = "tensorgate_canary_state";
+/// The step that a guarded canary is at, from 1; one more than there are when it was promoted, 0 when it was rolled back.
+pub const CANARY_STEP: &str = "tensorgate_canary_step";
 /// Requests answered at the doors, health and refusals among them, by protocol ("http", "grpc") and status.
 pub const DOOR_REQUESTS: &str = "tensorgate_door_requests_total";
 /// Connections open, at both ports.
@@ -49,6 +64,24 @@ pub const ACCEPT_FAILURES: &str = "tensorgate_accept_failures_total";
 /// What was not written or sent because its queue was full or its receiver failed, by sink: "access_log", "otlp",
 /// "payload", "trace".
 pub const DROPPED: &str = "tensorgate_telemetry_dropped_total";
+/// Requests to stores that models are fetched from. This family and those below are there where a store is used.
+pub const STORAGE_REQUESTS: &str = "tensorgate_storage_requests_total";
+/// Requests to stores that were made again.
+pub const STORAGE_RETRIES: &str = "tensorgate_storage_retries_total";
+/// Bytes of files that came from stores.
+pub const STORAGE_FETCHED: &str = "tensorgate_storage_fetched_bytes_total";
+/// Bytes that were not fetched again, because a download that was broken off had left them.
+pub const STORAGE_RESUMED: &str = "tensorgate_storage_resumed_bytes_total";
+/// Bytes to be fetched yet for the versions that are being loaded.
+pub const STORAGE_REMAINING: &str = "tensorgate_storage_remaining_bytes";
+/// Files that were in the cache when a version was loaded.
+pub const CACHE_HITS: &str = "tensorgate_cache_hits_total";
+/// Files that were not.
+pub const CACHE_MISSES: &str = "tensorgate_cache_misses_total";
+/// Versions that the cache let go to make room.
+pub const CACHE_EVICTIONS: &str = "tensorgate_cache_evictions_total";
+/// What the cache takes on disk.
+pub const CACHE_BYTES: &str = "tensorgate_cache_bytes";
 
 /// What the process is, by the names that Prometheus' own clients use.
 pub mod process {

@@ -25,6 +25,8 @@ pub struct InferRequest {
     pub placed: Vec<PlacedInput>,
     /// The outputs wanted, in this order; empty for all.
     pub outputs: Vec<RequestedOutput>,
+    /// What keeps a caller at a version, where the model's traffic is sticky and the caller brought a key.
+    pub sticky: Option<u64>,
     /// When the answer becomes useless.
     pub deadline: Option<Instant>,
 }

@@ -8,9 +8,11 @@ mod pbtxt;
 pub mod settings;
 mod signature;
 mod state;
+pub mod traffic;
 
 pub use load::{FILE_PREFIX, LoadOverrides, LoadParameter};
 pub use name::{ModelName, Version};
 pub use settings::{ModelSettings, RuntimeChoice, VersionPolicy};
 pub use signature::{Dim, Signature, TensorSpec};
 pub use state::{ModelState, VersionStatus};
+pub use traffic::TrafficSettings;

@@ -86,6 +86,7 @@ fn decode_content(message: ModelInferRequest, limits: &Limits) -> Result<InferRe
         parameters: decode_parameters(parameters),
         inputs: inputs.collect::<Result<SmallVec<_>>>()?,
         outputs: outputs.collect::<Result<_>>()?,
+        sticky: None,
         deadline: None,
     })
 }

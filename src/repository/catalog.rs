@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -42,6 +43,8 @@ pub(super) struct Catalog {
     models: DashMap<ModelName, Entry>,
     /// Wakes who waits for a state to change.
     changed: watch::Sender<()>,
+    /// Whether any model that was ever ready keeps callers at a version.
+    sticky: AtomicBool,
 }
 
 impl Catalog {
@@ -72,6 +75,23 @@ impl Catalog {
             Some(ModelSummary { versions: entry.statuses(), ready: entry.ready.last().cloned(), name })
         };
         self.names().into_iter().filter_map(summary).collect()
+    }
+
+    /// What every version of `name` is doing.
+    pub(super) fn statuses(&self, name: &str) -> Result<Vec<VersionStatus>> {
+        match self.models.get(name) {
+            Some(entry) => Ok(entry.statuses()),
+            None => Err(unknown_model(name, self.names())),
+        }
+    }
+
+    /// What `choose` makes of the ready versions of `name`, oldest first.
+    pub(super) fn choose<T>(&self, name: &str, choose: impl FnOnce(&[Arc<Model>]) -> Option<T>) -> Option<T> {
+        choose(&self.models.get(name)?.ready)
+    }
+
+    pub(super) fn declares_sticky(&self) -> bool {
+        self.sticky.load(Ordering::Relaxed)
     }
 
     pub(super) fn ready_versions(&self, name: &str) -> Vec<Version> {
@@ -113,6 +133,10 @@ impl Catalog {
 
     /// Puts `model` into service, in place of an earlier load of the same version.
     pub(super) fn publish(&self, model: Arc<Model>) {
+        if model.settings().traffic.as_ref().is_some_and(|traffic| traffic.sticky.is_some()) {
+            // Before anybody can ask for it.
+            self.sticky.store(true, Ordering::Relaxed);
+        }
         let mut entry = self.models.entry(model.name().clone()).or_default();
         entry.ready.retain(|known| known.version() != model.version());
         let position = entry.ready.partition_point(|known| known.version() < model.version());

@@ -1,11 +1,14 @@
 //! What an artifact's bytes are, in one short word.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use ring::digest::{Context, SHA256};
+
+use crate::error::{Error, Result};
+use crate::storage::SUMS_FILE;
 
 /// How an ONNX file says where a tensor's data lies: the key "location" of a `StringStringEntryProto` and the mark of its
 /// value, in protobuf's wire format (onnx.proto, `TensorProto.external_data`).
@@ -14,105 +17,207 @@ const LOCATION: &[u8] = b"\x0a\x08location\x12";
 /// Longest name of a file that is looked for; its length is one byte on the wire up to here.
 const NAME_BYTES_MAX: usize = 127;
 
-const CHUNK_BYTES: usize = 1 << 20;
+/// Small enough to stay in a core's cache, and to leave nothing behind in the allocator of a thread that ends.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// The SHA-256 of the model file at `path` and of the files beside it in which it keeps tensors, as lowercase hexadecimal
-/// digits.
+/// A model file and the files beside it in which it keeps tensors, each with its SHA-256 as lowercase hexadecimal digits. Paths
+/// are relative to the folder of the model file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Artifact {
+    pub(super) files: BTreeMap<String, String>,
+}
+
+impl Artifact {
+    /// Its digest: the file's own where it is one, else that of the lines that `sha256sum` prints for all, sorted by their paths.
+    pub(super) fn digest(&self) -> String {
+        let mut files = self.files.iter();
+        match (files.next(), files.next()) {
+            (Some((_, only)), None) => only.clone(),
+            _ => {
+                let lines: String = self.files.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
+                hex(ring::digest::digest(&SHA256, lines.as_bytes()).as_ref())
+            }
+        }
+    }
+}
+
+/// Reads the artifact of the model file at `path`, of a model in `model`. Digests that are `known` are not worked out again.
 ///
 /// # Errors
-/// Where a file cannot be read.
-pub(super) fn digest(path: &Path) -> io::Result<String> {
-    let mut all = Context::new(&SHA256);
+/// `ModelUnavailable` where a file cannot be read, or the model keeps tensors outside of its folder: in a path that leads out of
+/// it, or a link that leads out of the model's directory.
+pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Option<String>) -> Result<Artifact> {
+    let unreadable =
+        |path: &Path, cause: io::Error| Error::unavailable(format!("{}: cannot be read: {cause}", path.display()));
+    let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = path.parent().unwrap_or(Path::new(""));
     let mut locations = BTreeSet::new();
-    hash(path, &mut all, Some(&mut locations))?;
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let own = match known(path) {
+        // Nothing is beside it that it could name.
+        Some(digest) if is_alone(path) => digest,
+        _ => hash(path, Some(&mut locations)).map_err(|cause| unreadable(path, cause))?,
+    };
+    let mut files = BTreeMap::from([(name_of(path), own)]);
     for location in locations {
-        let file = directory.join(&location);
+        let shown = || format!("{}: keeps tensors in '{}', which", path.display(), location.escape_debug());
+        let inside =
+            Path::new(&location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            return Err(Error::unavailable(format!("{} is outside of its folder: ONNX allows none such", shown())));
+        }
+        let file = folder.join(&location);
         // Bytes that look like a name and are none name no file.
-        if file.is_file() {
-            all.update(location.as_os_str().as_encoded_bytes());
-            hash(&file, &mut all, None)?;
+        if !file.is_file() {
+            continue;
         }
+        let real = fs::canonicalize(&file).map_err(|cause| unreadable(&file, cause))?;
+        let mut roofs = [Some(model), path.parent()]
+            .into_iter()
+            .flatten()
+            .map(fs::canonicalize)
+            .chain([fs::canonicalize(path).map(|real| real.parent().map(Path::to_owned).unwrap_or_default())]);
+        if !roofs.any(|roof| roof.is_ok_and(|roof| real.starts_with(roof))) {
+            let message = format!("{} is a link to {}, outside of the model's directory", shown(), real.display());
+            return Err(Error::unavailable(message));
+        }
+        let digest = match known(&file) {
+            Some(digest) => digest,
+            None => hash(&file, None).map_err(|cause| unreadable(&file, cause))?,
+        };
+        files.insert(location, digest);
     }
-    Ok(all.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Artifact { files })
 }
 
-/// Adds the bytes of a file to `to`, after their number, and notes which files they name.
-fn hash(path: &Path, to: &mut Context, mut locations: Option<&mut BTreeSet<PathBuf>>) -> io::Result<()> {
+/// The SHA-256 of a file.
+pub(super) fn file(path: &Path) -> io::Result<String> {
+    hash(path, None)
+}
+
+/// Whether a file has its folder for itself, but for the list of digests.
+fn is_alone(path: &Path) -> bool {
+    let is_other = |entry: fs::DirEntry| entry.path() != path && entry.file_name() != SUMS_FILE;
+    path.parent().is_some_and(|folder| fs::read_dir(folder).is_ok_and(|entries| !entries.flatten().any(is_other)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The SHA-256 of a file, noting which files its bytes name.
+fn hash(path: &Path, mut locations: Option<&mut BTreeSet<String>>) -> io::Result<String> {
+    /// A name may begin in one chunk and end in the next: this much of each is looked at again with the next.
+    const KEPT_BYTES: usize = LOCATION.len() + 1 + NAME_BYTES_MAX;
     let mut file = File::open(path)?;
-    to.update(&file.metadata()?.len().to_le_bytes());
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut window: VecDeque<u8> = VecDeque::new();
+    let mut all = Context::new(&SHA256);
+    let mut buffer = vec![0; KEPT_BYTES + CHUNK_BYTES];
+    let mut kept = 0;
     loop {
-        let count = file.read(&mut chunk)?;
+        let count = file.read(&mut buffer[kept..])?;
         if count == 0 {
-            return Ok(());
+            return Ok(hex(all.finish().as_ref()));
         }
-        to.update(&chunk[..count]);
+        let end = kept + count;
+        all.update(&buffer[kept..end]);
         if let Some(locations) = locations.as_deref_mut() {
-            // A name may begin in one chunk and end in the next.
-            window.extend(&chunk[..count]);
-            note_locations(window.make_contiguous(), locations);
-            let kept = window.len().min(LOCATION.len() + 1 + NAME_BYTES_MAX);
-            window.drain(..window.len() - kept);
+            note_locations(&buffer[..end], locations);
+            kept = end.min(KEPT_BYTES);
+            buffer.copy_within(end - kept..end, 0);
         }
     }
 }
 
-fn note_locations(bytes: &[u8], locations: &mut BTreeSet<PathBuf>) {
+fn note_locations(bytes: &[u8], locations: &mut BTreeSet<String>) {
     let starts = bytes.windows(LOCATION.len()).enumerate().filter(|(_, window)| *window == LOCATION);
     for (start, _) in starts {
         let Some((&length, rest)) = bytes[start + LOCATION.len()..].split_first() else { continue };
         let name = rest.get(..usize::from(length)).filter(|_| usize::from(length) <= NAME_BYTES_MAX);
         let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else { continue };
-        // ONNX allows nothing outside the model's directory.
-        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if !name.is_empty() && inside {
-            locations.insert(name.into());
+        if !name.is_empty() {
+            locations.insert(name.to_owned());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn naming(file: &str) -> Vec<u8> {
         [LOCATION, &[file.len() as u8], file.as_bytes()].concat()
     }
 
+    fn of(folder: &tempfile::TempDir) -> Result<Artifact> {
+        artifact(&folder.path().join("model.onnx"), folder.path(), &|_| None)
+    }
+
     #[test]
     fn a_digest_changes_with_the_model_and_with_what_it_keeps_outside() {
         let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("model.onnx");
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
         write("weights.bin", b"one");
         write("stranger.bin", b"one");
         write("model.onnx", &naming("weights.bin"));
-        let first = digest(&path).unwrap();
-        assert_eq!(first.len(), 64);
+        let first = of(&folder).unwrap();
+        assert_eq!(first.files.keys().collect::<Vec<_>>(), ["model.onnx", "weights.bin"]);
         write("stranger.bin", b"two");
-        assert_eq!(digest(&path).unwrap(), first);
+        assert_eq!(of(&folder).unwrap(), first);
         write("weights.bin", b"two");
-        let second = digest(&path).unwrap();
-        assert_ne!(first, second);
+        let second = of(&folder).unwrap().digest();
+        assert_ne!(first.digest(), second);
         write("model.onnx", &[&naming("weights.bin")[..], b"more"].concat());
-        assert_ne!(digest(&path).unwrap(), second);
-        assert!(digest(&folder.path().join("none.onnx")).is_err());
+        assert_ne!(of(&folder).unwrap().digest(), second);
+        assert!(artifact(&folder.path().join("none.onnx"), folder.path(), &|_| None).is_err());
     }
 
     #[test]
-    fn a_name_is_found_wherever_chunks_end_and_never_outside() {
+    fn the_digest_of_one_file_is_what_sha256sum_says() {
+        let folder = tempfile::TempDir::new().unwrap();
+        fs::write(folder.path().join("model.onnx"), "abc").unwrap();
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(of(&folder).unwrap().digest(), digest);
+        // Known, and nothing beside it: not read at all.
+        let known = artifact(&folder.path().join("model.onnx"), folder.path(), &|_| Some("known".into())).unwrap();
+        assert_eq!(known.digest(), "known");
+    }
+
+    #[test]
+    fn tensors_outside_of_the_folder_are_refused() {
+        for outside in ["../weights.bin", "/etc/hostname", "a/../../b"] {
+            let folder = tempfile::TempDir::new().unwrap();
+            fs::write(folder.path().join("model.onnx"), naming(outside)).unwrap();
+            let error = of(&folder).unwrap_err();
+            assert!(error.message().contains(outside) && error.message().contains("outside"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_link_out_of_the_model_is_refused_and_one_within_it_is_not() {
+        let root = tempfile::TempDir::new().unwrap();
+        let (model, version) = (root.path().join("m"), root.path().join("m/1"));
+        fs::create_dir_all(&version).unwrap();
+        fs::write(version.join("model.onnx"), naming("weights.bin")).unwrap();
+        fs::write(root.path().join("secret"), "x").unwrap();
+        fs::write(model.join("shared.bin"), "x").unwrap();
+        let read = |target: &str| {
+            let _ = fs::remove_file(version.join("weights.bin"));
+            std::os::unix::fs::symlink(target, version.join("weights.bin")).unwrap();
+            artifact(&version.join("model.onnx"), &model, &|_| None)
+        };
+        assert!(read("../../secret").unwrap_err().message().contains("is a link to"));
+        assert_eq!(read("../shared.bin").unwrap().files.len(), 2);
+    }
+
+    #[test]
+    fn a_name_is_found_wherever_chunks_end() {
         for before in [0, 1, CHUNK_BYTES - 20, CHUNK_BYTES - 12, CHUNK_BYTES - 1, CHUNK_BYTES + 5] {
             let folder = tempfile::TempDir::new().unwrap();
             let path = folder.path().join("model.onnx");
-            let bytes = [&vec![7; before][..], &naming("weights.bin"), &naming("../outside"), &naming("")].concat();
+            let bytes = [&vec![7; before][..], &naming("weights.bin"), &naming("")].concat();
             fs::write(&path, bytes).unwrap();
             let mut locations = BTreeSet::new();
-            hash(&path, &mut Context::new(&SHA256), Some(&mut locations)).unwrap();
-            assert_eq!(locations.into_iter().collect::<Vec<_>>(), [PathBuf::from("weights.bin")], "{before}");
+            hash(&path, Some(&mut locations)).unwrap();
+            assert_eq!(locations.into_iter().collect::<Vec<_>>(), ["weights.bin"], "{before}");
         }
     }
 }

@@ -1,20 +1,32 @@
-//! Where models come from: the repositories on disk, single models, and what load requests bring in place of either.
+//! Where models come from: the repositories on disk and in stores, single models, and what load requests bring in place of
+//! any.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::RepositoryConfig;
-use super::layout::{self, ModelListing};
+use super::layout::{self, Local, ModelListing, VersionFiles};
+use super::remote::Remote;
 use super::upload::{Upload, Uploads};
 use crate::error::{Error, Result};
 use crate::model::settings::Parsed;
 use crate::model::{LoadOverrides, ModelName};
+use crate::storage::{Storage, Tree};
+use crate::telemetry::StorageMetrics;
 
 /// A model as its files show it.
 pub(super) struct Found {
     pub(super) listing: ModelListing,
     /// Holds the files, where a load request brought them.
     pub(super) upload: Option<Arc<Upload>>,
+}
+
+/// A version on this machine, to be loaded.
+pub(super) struct Here {
+    pub(super) listing: ModelListing,
+    pub(super) files: VersionFiles,
+    /// Where it was fetched: the folder, which stays while this is held, and its digests.
+    pub(super) tree: Option<Tree>,
 }
 
 /// What a load request brings, its files kept.
@@ -28,14 +40,25 @@ pub(super) struct Brought {
 pub(super) struct Disk {
     repositories: Vec<PathBuf>,
     single: Vec<(ModelName, PathBuf)>,
+    remote: Vec<Remote>,
     uploads: Arc<Uploads>,
 }
 
 impl Disk {
-    pub(super) fn new(config: &RepositoryConfig) -> Self {
+    /// # Errors
+    /// Where the cache of a store cannot be used, or what is known of its credentials makes no sense.
+    pub(super) fn new(config: &RepositoryConfig, metrics: &Arc<StorageMetrics>) -> Result<Self> {
         let (repositories, single) = (config.repositories.clone(), config.single.clone());
         let uploads = Uploads::new(std::env::temp_dir(), config.uploads_bytes_max);
-        Self { repositories, single, uploads: Arc::new(uploads) }
+        let mut remote = Vec::with_capacity(config.remote.len());
+        // Whoever needs no cache has none.
+        if !config.remote.is_empty() {
+            let storage = Storage::open(&config.storage, Arc::clone(metrics))?;
+            for (uri, single) in &config.remote {
+                remote.push(Remote::open(&storage, uri, single.clone())?);
+            }
+        }
+        Ok(Self { repositories, single, remote, uploads: Arc::new(uploads) })
     }
 
     /// Everything in all repositories.
@@ -45,14 +68,29 @@ impl Disk {
     pub(super) fn scan(&self) -> Result<Vec<ModelListing>> {
         let mut listings = Vec::with_capacity(self.repositories.len() + 1);
         for repository in &self.repositories {
-            if let Some(hint) = layout::mistaken_for_model(repository) {
+            if let Some(hint) = layout::mistaken_for_model(&Local, repository) {
                 tracing::warn!("{hint}");
             }
-            listings.push(layout::scan(repository)?);
+            listings.push(layout::scan(&Local, repository)?);
         }
         let single = self.single.iter();
-        listings.push(single.map(|(name, directory)| layout::scan_model(name.clone(), directory, None)).collect());
+        listings
+            .push(single.map(|(name, directory)| layout::scan_model(&Local, name.clone(), directory, None)).collect());
+        for remote in &self.remote {
+            listings.push(remote.scan()?);
+        }
         Ok(layout::merge(listings))
+    }
+
+    /// The files of a version on this machine: where they are, or fetched. `brought` are always here.
+    ///
+    /// # Errors
+    /// Those of [`crate::storage::Source::fetch`].
+    pub(super) fn materialize(&self, listing: &ModelListing, files: &VersionFiles, brought: bool) -> Result<Here> {
+        match self.remote.iter().find(|remote| !brought && files.fault.is_none() && remote.holds(listing, files)) {
+            Some(remote) => remote.fetch(listing, files),
+            None => Ok(Here { listing: listing.clone(), files: files.clone(), tree: None }),
+        }
     }
 
     /// Writes the files that a load request brings.
@@ -63,6 +101,11 @@ impl Disk {
         let LoadOverrides { settings, files } = overrides;
         let upload = if files.is_empty() { None } else { Some(self.uploads.keep(&files)?) };
         Ok(Brought { settings: settings.map(Box::new), upload })
+    }
+
+    /// Breaks off what is being fetched, at the end of the process.
+    pub(super) fn stop_fetching(&self) {
+        self.remote.iter().for_each(Remote::close);
     }
 
     /// Removes what load requests brought, at the end of the process.
@@ -84,7 +127,7 @@ impl Disk {
                     "'{shown}' cannot be a model's name, expected that of a directory"
                 )));
             }
-            let listing = layout::scan_model(ModelName::new(name), upload.directory(), settings.as_deref());
+            let listing = layout::scan_model(&Local, ModelName::new(name), upload.directory(), settings.as_deref());
             return Ok(Found { listing: sound(listing)?, upload: Some(Arc::new(upload)) });
         }
         let listing = self.look_up(name, settings.as_deref())?;
@@ -95,10 +138,13 @@ impl Disk {
     fn look_up(&self, name: &str, settings: Option<&Parsed>) -> Result<ModelListing> {
         let mut listings = Vec::new();
         for repository in &self.repositories {
-            listings.extend(layout::look_up(repository, name, settings)?);
+            listings.extend(layout::look_up(&Local, repository, name, settings)?);
         }
         let single = self.single.iter().filter(|(single, _)| single.as_str() == name);
-        listings.extend(single.map(|(name, directory)| layout::scan_model(name.clone(), directory, settings)));
+        listings.extend(single.map(|(name, directory)| layout::scan_model(&Local, name.clone(), directory, settings)));
+        for remote in &self.remote {
+            listings.extend(remote.look_up(name, settings)?);
+        }
         let found = layout::merge(vec![listings]).pop();
         found.ok_or_else(|| Error::unknown_model(format!("unknown model '{name}': no repository holds it")))
     }

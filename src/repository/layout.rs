@@ -1,4 +1,4 @@
-//! What is on disk: models, their versions, their settings and files, read without loading anything.
+//! What is on disk, or listed of a store: models, their versions, their settings and files, read without loading anything.
 //!
 //! The layout is Triton's: `<repository>/<model>/<version>/model.onnx` with an optional `model.toml` or `config.pbtxt`
 //! in the model's directory; beside it, `<repository>/<model>/model.onnx` is version 1. Whatever is found on the way
@@ -7,12 +7,12 @@
 
 mod files;
 mod settings;
+mod sight;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -21,7 +21,11 @@ use crate::error::{Error, Result};
 use crate::model::settings::Parsed;
 use crate::model::{ModelName, ModelSettings, Version};
 use files::{Extent, extent, is_onnx, model_file};
-use settings::{OWN_SETTINGS, TRITON_SETTINGS, check_choice, read_settings};
+pub(super) use settings::{OWN_SETTINGS, TRITON_SETTINGS};
+use settings::{check_choice, check_traffic, read_settings};
+use sight::is_hidden;
+pub use sight::{Entry, Listed, Local, Sight, Stat};
+pub(super) use sight::{relative, root_of};
 
 /// A model as a directory shows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +57,8 @@ pub struct VersionFiles {
     pub bytes: u64,
     /// When the newest of these files was last written, where the file system says so.
     pub modified: Option<SystemTime>,
+    /// Changes with every one of these files: their names, sizes, times of writing and ETags.
+    pub stamp: u64,
     /// Why this version cannot be served. The others can.
     pub fault: Option<String>,
 }
@@ -82,11 +88,10 @@ impl ModelListing {
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] where the repository itself cannot be read. What is wrong inside it
 /// stands in the listings.
-pub fn scan(repository: &Path) -> Result<Vec<ModelListing>> {
+pub fn scan(sight: &dyn Sight, repository: &Path) -> Result<Vec<ModelListing>> {
     let mut listings = Vec::new();
-    for entry in fs::read_dir(repository).map_err(|error| unreadable(repository, error))? {
-        let file_name = entry.map_err(|error| unreadable(repository, error))?.file_name();
-        listings.extend(scan_entry(repository, &file_name, None));
+    for entry in sight.entries(repository).map_err(|error| unreadable(repository, error))? {
+        listings.extend(scan_entry(sight, repository, &entry.name, None));
     }
     listings.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(listings)
@@ -96,13 +101,18 @@ pub fn scan(repository: &Path) -> Result<Vec<ModelListing>> {
 ///
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] where the repository itself cannot be read.
-pub fn look_up(repository: &Path, name: &str, settings: Option<&Parsed>) -> Result<Option<ModelListing>> {
-    fs::metadata(repository).map_err(|error| unreadable(repository, error))?;
+pub fn look_up(
+    sight: &dyn Sight,
+    repository: &Path,
+    name: &str,
+    settings: Option<&Parsed>,
+) -> Result<Option<ModelListing>> {
+    sight.stat(repository).map_err(|error| unreadable(repository, error))?;
     // What is no single name would be looked up elsewhere.
-    if !may_be_named(name) || fs::symlink_metadata(repository.join(name)).is_err() {
+    if !may_be_named(name) || !sight.is_there(&repository.join(name)) {
         return Ok(None);
     }
-    Ok(scan_entry(repository, OsStr::new(name), settings))
+    Ok(scan_entry(sight, repository, OsStr::new(name), settings))
 }
 
 /// Whether a repository can hold a model called `name`.
@@ -117,16 +127,21 @@ fn is_model_entry(file_name: &OsStr) -> bool {
 }
 
 /// The model that an entry of a repository is, if any.
-fn scan_entry(repository: &Path, file_name: &OsStr, settings: Option<&Parsed>) -> Option<ModelListing> {
+fn scan_entry(
+    sight: &dyn Sight,
+    repository: &Path,
+    file_name: &OsStr,
+    settings: Option<&Parsed>,
+) -> Option<ModelListing> {
     if !is_model_entry(file_name) {
         return None;
     }
     let directory = repository.join(file_name);
     let lossy = ModelName::new(file_name.to_string_lossy());
-    match fs::metadata(&directory) {
-        Ok(metadata) if !metadata.is_dir() => None,
+    match sight.stat(&directory) {
+        Ok(stat) if !stat.is_folder => None,
         Ok(_) => Some(match file_name.to_str() {
-            Some(name) => scan_model(ModelName::new(name), &directory, settings),
+            Some(name) => scan_model(sight, ModelName::new(name), &directory, settings),
             None => {
                 let shown = directory.display();
                 let fault = format!("{shown}: the directory's name is not UTF-8, so no request can name it");
@@ -143,25 +158,26 @@ fn unreadable(repository: &Path, error: io::Error) -> Error {
 
 /// Why `repository` looks like the directory of one model, which a person gave in place of its parent: what to say to
 /// them. Its versions would otherwise be taken for models called "1" and "2".
-pub fn mistaken_for_model(repository: &Path) -> Option<String> {
-    let inside =
-        [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx"].into_iter().find(|name| repository.join(name).exists())?;
+pub fn mistaken_for_model(sight: &dyn Sight, repository: &Path) -> Option<String> {
+    let mut usual = [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx"].into_iter();
+    let inside = usual.find(|name| sight.stat(&repository.join(name)).is_ok())?;
     let shown = repository.display();
     Some(format!(
         "{shown} holds {inside}, so it looks like one model and not like a repository of models: give the directory above \
-         it, or --model-name NAME --model-dir {shown}"
+         it, or --model-name NAME and {} {shown}",
+        if shown.to_string().contains("://") { "--storage-uri" } else { "--model-dir" }
     ))
 }
 
 /// One model, whose `directory` may hold version directories, or a model file itself; it may also be a path to an
 /// `.onnx` file, which is then served without a settings file. Where `settings` are given, they hold, and no settings file
 /// is read.
-pub fn scan_model(name: ModelName, directory: &Path, settings: Option<&Parsed>) -> ModelListing {
-    match fs::metadata(directory) {
+pub fn scan_model(sight: &dyn Sight, name: ModelName, directory: &Path, settings: Option<&Parsed>) -> ModelListing {
+    match sight.stat(directory) {
         Err(error) => ModelListing::faulty(name, directory, cannot_read(directory, &error)),
-        Ok(metadata) if metadata.is_dir() => scan_directory(ModelListing::new(name, directory), settings),
-        Ok(metadata) if is_onnx(directory) => {
-            let own = Extent { bytes: metadata.len(), modified: metadata.modified().ok() };
+        Ok(stat) if stat.is_folder => scan_directory(sight, ModelListing::new(name, directory), settings),
+        Ok(stat) if is_onnx(directory) => {
+            let own = Extent { bytes: stat.bytes, modified: stat.modified, stamp: stat.stamp(directory) };
             let mut listing = ModelListing::new(name, directory.parent().unwrap_or(Path::new("")));
             listing.versions.push(version_files(Version::ONE, directory.to_owned(), own));
             if let Some(settings) = settings {
@@ -169,7 +185,7 @@ pub fn scan_model(name: ModelName, directory: &Path, settings: Option<&Parsed>) 
                 return listing;
             }
             let beside = [OWN_SETTINGS, TRITON_SETTINGS].map(|file| listing.directory.join(file));
-            if let Some(unread) = beside.iter().find(|path| path.is_file()) {
+            if let Some(unread) = beside.iter().find(|path| sight.stat(path).is_ok_and(|stat| stat.is_file)) {
                 let message = "is not read, because the model is given as a file: give its directory instead";
                 listing.warnings.push(format!("{}: {message}", unread.display()));
             }
@@ -208,16 +224,16 @@ pub fn merge(listings: Vec<Vec<ModelListing>>) -> Vec<ModelListing> {
     merged.collect()
 }
 
-fn scan_directory(mut listing: ModelListing, settings: Option<&Parsed>) -> ModelListing {
+fn scan_directory(sight: &dyn Sight, mut listing: ModelListing, settings: Option<&Parsed>) -> ModelListing {
     let directory = listing.directory.clone();
     let sound = match settings {
         Some(settings) => {
             listing.take_over(settings);
             true
         }
-        None => read_settings(&mut listing),
+        None => read_settings(sight, &mut listing),
     };
-    let versions = match version_directories(&directory) {
+    let versions = match version_directories(sight, &directory) {
         Ok(versions) => versions,
         Err(error) => {
             listing.faults.push(cannot_read(&directory, &error));
@@ -232,35 +248,36 @@ fn scan_directory(mut listing: ModelListing, settings: Option<&Parsed>) -> Model
         let files = |version| version_files(version, directory.clone(), Extent::default());
         listing.versions = numbers.into_iter().map(files).collect();
     } else if versions.is_empty() {
-        scan_flat(&mut listing);
+        scan_flat(sight, &mut listing);
     } else {
-        listing.versions = versions.into_iter().map(|version| scan_version(&listing, version)).collect();
+        listing.versions = versions.into_iter().map(|version| scan_version(sight, &listing, version)).collect();
         let ignored = directory.join("model.onnx");
-        if ignored.exists() {
+        if sight.stat(&ignored).is_ok() {
             let message = "is not served, because there are version directories beside it";
             listing.warnings.push(format!("{}: {message}", ignored.display()));
         }
     }
     check_choice(&mut listing);
+    check_traffic(&mut listing);
     listing
 }
 
 /// A model directory without versions: its own file is version 1.
-fn scan_flat(listing: &mut ModelListing) {
-    match model_file(&listing.directory, listing.settings.model_file.as_deref()) {
+fn scan_flat(sight: &dyn Sight, listing: &mut ModelListing) {
+    match model_file(sight, &listing.directory, listing.settings.model_file.as_deref()) {
         Ok(path) => {
-            let extent = extent(path.parent().unwrap_or(&listing.directory));
+            let extent = extent(sight, path.parent().unwrap_or(&listing.directory));
             listing.versions.push(version_files(Version::ONE, path, extent));
         }
         Err(fault) => listing.faults.push(format!("{fault}; nor is there a version directory such as 1/")),
     }
 }
 
-fn scan_version(listing: &ModelListing, version: Version) -> VersionFiles {
+fn scan_version(sight: &dyn Sight, listing: &ModelListing, version: Version) -> VersionFiles {
     let directory = listing.directory.join(version.to_string());
-    match model_file(&directory, listing.settings.model_file.as_deref()) {
+    match model_file(sight, &directory, listing.settings.model_file.as_deref()) {
         Ok(path) => {
-            let extent = extent(&directory);
+            let extent = extent(sight, &directory);
             version_files(version, path, extent)
         }
         Err(fault) => VersionFiles { fault: Some(fault), ..version_files(version, directory, Extent::default()) },
@@ -268,28 +285,24 @@ fn scan_version(listing: &ModelListing, version: Version) -> VersionFiles {
 }
 
 fn version_files(version: Version, path: PathBuf, extent: Extent) -> VersionFiles {
-    VersionFiles { version, path, bytes: extent.bytes, modified: extent.modified, fault: None }
+    let Extent { bytes, modified, stamp } = extent;
+    VersionFiles { version, path, bytes, modified, stamp, fault: None }
 }
 
 /// Versions that have a directory, or a broken link to one, ascending. Other names are no versions: notes, label files,
 /// `01`, `latest`.
-fn version_directories(directory: &Path) -> io::Result<Vec<Version>> {
+fn version_directories(sight: &dyn Sight, directory: &Path) -> io::Result<Vec<Version>> {
     let mut versions = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let Some(version) = entry.file_name().to_str().and_then(Version::parse) else {
+    for entry in sight.entries(directory)? {
+        let Some(version) = entry.name.to_str().and_then(Version::parse) else {
             continue;
         };
-        if fs::metadata(entry.path()).map_or(true, |metadata| metadata.is_dir()) {
+        if sight.stat(&directory.join(&entry.name)).map_or(true, |stat| stat.is_folder) {
             versions.push(version);
         }
     }
     versions.sort_unstable();
     Ok(versions)
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    matches!(name.as_encoded_bytes().first(), Some(b'.' | b'_'))
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> String {

@@ -31,6 +31,7 @@ use crate::telemetry::Telemetry;
 pub(super) struct Lifecycle {
     commands: mpsc::Sender<Command>,
     disk: Arc<Disk>,
+    cores: Arc<Cores>,
     settled: watch::Receiver<bool>,
 }
 
@@ -55,7 +56,8 @@ impl Lifecycle {
         let (ended, endings) = mpsc::unbounded_channel();
         let cores = Cores::new(config.cores);
         let loads = Arc::new(Semaphore::new(config.loads_at_once.max(1)));
-        let disk = Arc::new(Disk::new(&config));
+        let (opened, metrics) = (config.clone(), Arc::clone(&telemetry.storage));
+        let disk = Arc::new(blocking(move || Disk::new(&opened, &metrics)).await??);
         let curves = config.state_directory.as_deref().and_then(CurveStore::open);
         if curves.is_some() {
             tokio::spawn(keep_curves(Arc::downgrade(&catalog), config.curves_kept_every));
@@ -68,7 +70,7 @@ impl Lifecycle {
             catalog,
             surroundings,
             telemetry,
-            cores,
+            cores: Arc::clone(&cores),
             loads,
             ended,
             wanted: BTreeMap::new(),
@@ -79,7 +81,11 @@ impl Lifecycle {
         };
         keeper.want_at_start().await?;
         tokio::spawn(keeper.run(inbox, endings, settle));
-        Ok(Self { commands, disk, settled })
+        Ok(Self { commands, disk, cores, settled })
+    }
+
+    pub(super) fn pressed(&self) -> impl Future<Output = ()> + '_ {
+        self.cores.pressed()
     }
 
     pub(super) fn has_settled(&self) -> bool {
@@ -108,6 +114,7 @@ impl Lifecycle {
     }
 
     pub(super) async fn close(&self) {
+        self.disk.stop_fetching();
         // Nothing is left to close where the task has ended.
         let _ = self.ask(Command::Close).await;
     }
@@ -269,6 +276,7 @@ impl Keeper {
         self.set_state(&id, ModelState::Loading);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         let (surroundings, loads, ended) = (self.surroundings.clone(), Arc::clone(&self.loads), self.ended.clone());
+        let disk = Arc::clone(&self.disk);
         tokio::spawn(async move {
             // The semaphore is never closed; without a permit the load goes ahead all the same.
             let _permit = loads.acquire().await;
@@ -276,7 +284,8 @@ impl Keeper {
             let load = move || {
                 // All of it, so that what was brought stays while it is read.
                 let files = files;
-                loader::load(&surroundings, &files.listing, &files.version)
+                let here = disk.materialize(&files.listing, &files.version, files.upload.is_some())?;
+                loader::load(&surroundings, &here)
             };
             let loaded = blocking(load).await.and_then(|loaded| loaded);
             // The task outlives its loads, except at the end of the process.

@@ -3,6 +3,8 @@
 //!
 //! Blocking, and free of any state: the lifecycle runs it on a thread of its own.
 
+mod offer;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
@@ -10,16 +12,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::curves::{CurveFile, CurveKey, CurveStore};
-use super::digest::digest;
+use super::disk::Here;
 use super::labels;
 use super::layout::{ModelListing, VersionFiles};
 use super::policy::Fingerprint;
+use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
-use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime};
-use crate::scheduler::{BatchLimits, Batching, Curve, Padded, Priority, SchedulerConfig, WarmUp, capacity_of, warm_up};
+use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried};
+use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
+use offer::Offer;
 
 /// The engines of this process.
 pub struct Runtimes {
@@ -70,7 +74,7 @@ pub(super) struct Loaded {
     pub(super) warm_up: WarmUp,
     /// Where what is learned is kept, if it is.
     pub(super) curve_file: Option<Arc<CurveFile>>,
-    /// The SHA-256 of the artifact, where one was needed.
+    /// The SHA-256 of the artifact, where there is one.
     pub(super) digest: Option<String>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
@@ -90,6 +94,7 @@ pub(super) fn fingerprint(listing: &ModelListing, files: &VersionFiles) -> Finge
     files.path.hash(&mut hasher);
     files.bytes.hash(&mut hasher);
     files.modified.hash(&mut hasher);
+    files.stamp.hash(&mut hasher);
     // The settings are plain data, and their debug form shows all of them.
     format!("{:?}", listing.settings).hash(&mut hasher);
     labels::fingerprint(listing, &mut hasher);
@@ -112,7 +117,8 @@ pub(super) struct Surroundings {
 ///
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] with the reason, naming the file.
-pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &VersionFiles) -> Result<Loaded> {
+pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
+    let Here { listing, files, .. } = here;
     if let Some(fault) = &files.fault {
         return Err(Error::unavailable(fault.clone()));
     }
@@ -120,9 +126,9 @@ pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &
     // Before the model: a file that is missing is told at once.
     let labels = labels::read(listing)?;
     let runtime = surroundings.runtimes.choose(settings.runtime)?;
-    let digest = match surroundings.curves {
-        Some(_) if settings.runtime.needs_file() => digest_of(files),
-        _ => None,
+    let digest = match settings.runtime.needs_file() {
+        true => Some(unhurried(|| verify(here))?),
+        false => None,
     };
     let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
     let attempt = source.best()?;
@@ -149,24 +155,6 @@ pub(super) fn load(surroundings: &Surroundings, listing: &ModelListing, files: &
         request_rows_max,
         settings: settings.clone(),
     })
-}
-
-/// Does `work` on a thread that gives way to whatever else wants a core, so that a load is hardly noticed by models that
-/// serve. Not for sessions with threads of their own, which would inherit that for good.
-fn unhurried<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let unhurried = || {
-        // Where it cannot be had, the load is merely more noticeable.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
-        work()
-    };
-    let done = std::thread::scope(|scope| scope.spawn(unhurried).join());
-    done.unwrap_or_else(|_| Err(Error::internal("a load panicked")))
-}
-
-/// The digest of the artifact. One that cannot be read fails to load, which says why.
-fn digest_of(files: &VersionFiles) -> Option<String> {
-    let read = || digest(&files.path).map_err(|cause| Error::unavailable(cause.to_string()));
-    unhurried(read).ok()
 }
 
 /// What is loaded.
@@ -283,45 +271,11 @@ fn executed_settings(settings: &ModelSettings) -> String {
         instances: None,
         threads: None,
         slo: None,
+        traffic: None,
         ..settings.clone()
     };
     // Plain data, and its debug form shows all of it.
     format!("{executed:?}")
-}
-
-/// What a choice of threads gives.
-#[derive(Clone, Copy, Debug)]
-struct Offer {
-    /// Rows per second within the objective.
-    capacity: f64,
-    /// Time of a single row, and the objective that it is seen against.
-    alone: Duration,
-    objective: Duration,
-}
-
-/// Capacities that differ by less are alike: warm-ups measure no better.
-const ALIKE: f64 = 1.1;
-
-/// How much quicker a single row must be where capacities are alike, and the share of the objective from which on that
-/// matters: what takes less is quick enough.
-const QUICKER: f64 = 1.3;
-const NOTICED: f64 = 0.1;
-
-impl Offer {
-    fn of(curve: &Curve, limits: &BatchLimits, instances: usize, speedup: f64) -> Self {
-        // The first run was of one row, which is several units of work where rows are padded.
-        let unit = curve.points().next().map_or(1, |point| point.work);
-        let capacity = capacity_of(curve, limits, unit, instances, speedup).rows_per_second;
-        Self { capacity, alone: curve.centre(unit).div_f64(speedup), objective: limits.objective }
-    }
-
-    /// More is served within the objective; or as much, and a row alone is answered clearly sooner.
-    fn is_better_than(&self, other: &Offer) -> bool {
-        let more = self.capacity > other.capacity * ALIKE;
-        let as_much = self.capacity * ALIKE >= other.capacity;
-        let noticed = other.alone > other.objective.mul_f64(NOTICED);
-        more || as_much && noticed && self.alone.mul_f64(QUICKER) < other.alone
-    }
 }
 
 /// Settings that declare tensors have to mean those that there are.
@@ -388,40 +342,6 @@ fn scheduler_config(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn linear(fixed: u64, each: u64) -> Curve {
-        let mut curve = Curve::default();
-        for rows in [1, 2, 4, 8] {
-            curve.note(rows, Duration::from_micros(fixed + each * rows as u64));
-        }
-        curve
-    }
-
-    fn offers(curve: &Curve, speedup: f64) -> (Offer, Offer) {
-        let limits = BatchLimits::default();
-        (Offer::of(curve, &limits, 2, 1.0), Offer::of(curve, &limits, 1, speedup))
-    }
-
-    #[test]
-    fn many_instances_serve_a_model_that_is_quick_alone_and_threads_one_that_would_miss_its_objective() {
-        let (narrow, wide) = offers(&linear(100, 1000), 1.6);
-        assert!(!wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
-        let (narrow, wide) = offers(&linear(0, 85_000), 1.6);
-        assert!(wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
-        // Beyond its objective either way: then at least soon.
-        let (narrow, wide) = offers(&linear(0, 900_000), 1.6);
-        assert!(wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
-        let (narrow, wide) = offers(&linear(0, 900_000), 1.1);
-        assert!(!wide.is_better_than(&narrow), "{narrow:?} {wide:?}");
-    }
-
-    #[test]
-    fn a_model_that_is_quick_enough_is_not_loaded_twice() {
-        for (fixed, each) in [(20, 5), (100, 50), (1_000, 200)] {
-            let (narrow, ideal) = offers(&linear(fixed, each), 2.0);
-            assert!(!ideal.is_better_than(&narrow), "{narrow:?} {ideal:?}");
-        }
-    }
 
     #[test]
     fn what_changes_no_execution_changes_no_key() {

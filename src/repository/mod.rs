@@ -1,6 +1,6 @@
 //! The models that there are, the versions that are loaded, and the way from one to the other.
 //!
-//! [`layout`] reads what lies on disk. [`policy`] decides, as a pure function of what is wanted and what there is, what to
+//! [`layout`] reads what lies on disk or in a store. [`policy`] decides, as a pure function of what is wanted and what there is, what to
 //! load and unload next. [`lifecycle`] does it, off the request path. [`Repository::resolve`] is the request path: one
 //! look-up, no lock held while a model runs.
 
@@ -15,7 +15,9 @@ mod loader;
 mod model;
 pub mod policy;
 mod profile;
+mod remote;
 mod upload;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{LoadOverrides, LoadParameter, ModelName, ModelState, Version, VersionStatus};
+use crate::storage::{RemoteUri, StorageConfig};
 use crate::telemetry::{Known, Telemetry};
 
 use catalog::Catalog;
@@ -52,6 +55,10 @@ pub struct RepositoryConfig {
     pub repositories: Vec<PathBuf>,
     /// Single models by name, as KServe mounts them.
     pub single: Vec<(ModelName, PathBuf)>,
+    /// Places in stores: repositories, and with a name single models.
+    pub remote: Vec<(RemoteUri, Option<ModelName>)>,
+    /// How what lies there is fetched and kept.
+    pub storage: StorageConfig,
     /// Who decides.
     pub control: Control,
     /// With [`Control::Explicit`]: what to load at start; "*" for all.
@@ -77,6 +84,8 @@ impl Default for RepositoryConfig {
         Self {
             repositories: Vec::new(),
             single: Vec::new(),
+            remote: Vec::new(),
+            storage: StorageConfig::default(),
             control: Control::None,
             load_at_start: Vec::new(),
             objective: None,
@@ -195,6 +204,29 @@ impl Repository {
     /// [`Kind::UnknownModel`] where none does.
     pub fn knows(&self, name: &str) -> Result<()> {
         self.why_not_ready(name, None).map(drop)
+    }
+
+    /// What every version of `name` is doing, ascending; one without a number says why there is none.
+    ///
+    /// # Errors
+    /// [`Kind::UnknownModel`].
+    pub fn versions(&self, name: &str) -> Result<Vec<VersionStatus>> {
+        self.catalog.statuses(name)
+    }
+
+    /// What `choose` makes of the versions of `name` that are ready, oldest first; it must not ask the repository anything.
+    pub fn choose<T>(&self, name: &str, choose: impl FnOnce(&[Arc<Model>]) -> Option<T>) -> Option<T> {
+        self.catalog.choose(name, choose)
+    }
+
+    /// Whether the settings of any model that was ever ready keep callers at a version.
+    pub fn declares_sticky(&self) -> bool {
+        self.catalog.declares_sticky()
+    }
+
+    /// Waits until some batch finds too few cores free.
+    pub fn pressed(&self) -> impl Future<Output = ()> + '_ {
+        self.lifecycle.pressed()
     }
 
     /// Marks every change of a model's or the repository's readiness from now on.

@@ -78,6 +78,11 @@ impl Model {
         self.scheduling.limits.delay
     }
 
+    /// The latency objective.
+    pub fn objective(&self) -> Duration {
+        self.scheduling.limits.objective
+    }
+
     /// Requests that may wait.
     pub fn queue_max(&self) -> usize {
         self.scheduling.queue_max
@@ -113,7 +118,12 @@ impl Model {
         &self.metrics
     }
 
-    /// The SHA-256 of its artifact, as lowercase hexadecimal digits; known where learned latencies are kept.
+    /// What metadata tells beyond the signature: the digest of its artifact.
+    pub fn properties(&self) -> impl Iterator<Item = (String, String)> {
+        self.digest.iter().map(|digest| ("digest".to_owned(), format!("sha256:{digest}")))
+    }
+
+    /// The SHA-256 of its artifact, as lowercase hexadecimal digits; none where it has no file.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }

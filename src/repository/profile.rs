@@ -68,7 +68,8 @@ impl ProfiledSize {
 /// [`crate::error::Kind::UnknownModel`] where no repository holds the model; `ModelUnavailable` where it cannot be loaded;
 /// `Execution` where it fails on inputs that were made up.
 pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_max: Option<usize>) -> Result<Profile> {
-    let listings = Disk::new(config).scan()?;
+    let disk = Disk::new(config, &Arc::default())?;
+    let listings = disk.scan()?;
     let Some(listing) = listings.iter().find(|listing| listing.name.as_str() == name) else {
         return Err(unknown_model(name, listings.iter().map(|listing| listing.name.clone()).collect()));
     };
@@ -76,9 +77,10 @@ pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_m
     let curves = config.state_directory.as_deref().and_then(CurveStore::open);
     let (cores, objective) = (config.cores, config.objective);
     let surroundings = Surroundings { runtimes: Arc::new(runtimes), curves, cores, objective };
-    let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } =
-        loader::load(&surroundings, listing, files)
-            .map_err(|error| error.within(format_args!("model '{name}' version {}", files.version)))?;
+    let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } = disk
+        .materialize(listing, files, false)
+        .and_then(|here| loader::load(&surroundings, &here))
+        .map_err(|error| error.within(format_args!("model '{name}' version {}", files.version)))?;
     let mut limits = scheduler.limits;
     let not_joined = match warm_up.batching {
         Batching::Verified => None,

@@ -112,8 +112,9 @@ impl Drop for Upload {
     fn drop(&mut self) {
         self.uploads.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         let Some(directory) = &self.directory else { return };
-        // Not twice, nor a folder of a later process.
-        if self.uploads.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(directory) {
+        let mut kept = self.uploads.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not twice, nor a folder of a later process; and under the lock, so that the end of the process waits for it.
+        if kept.remove(directory) {
             remove(directory);
         }
     }

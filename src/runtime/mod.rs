@@ -8,6 +8,7 @@ mod identity;
 mod memory;
 mod onnx;
 mod tract;
+mod unhurried;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use identity::IdentityRuntime;
 pub use memory::{release_free_memory, resident_bytes};
 pub use onnx::{OnnxRuntime, find_library};
 pub use tract::TractRuntime;
+pub use unhurried::unhurried;
 
 /// What to load, and how.
 #[derive(Clone, Debug)]

@@ -73,7 +73,7 @@ impl Batch {
 
     /// Runs the batch on `instance`. A batch of several that fails is retried request by request, so that a poisoned one
     /// fails alone; one that was stopped is not.
-    pub(super) fn run(self, instance: &mut dyn Instance, metrics: &ModelMetrics, stop: &Stop) -> Ran {
+    pub(super) fn run(&self, instance: &mut dyn Instance, metrics: &ModelMetrics, stop: &Stop) -> Ran {
         let started = Instant::now();
         let outcome = {
             let requests: SmallVec<[&ValidRequest; 64]> = self.requests.iter().collect();

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use slab::Slab;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// A model may be this many core-seconds ahead of another before deadlines give way to shares: some batches of tens of
@@ -147,12 +149,14 @@ impl Ledger {
 pub struct Cores {
     ledger: Mutex<Ledger>,
     wakers: Mutex<Slab<Box<dyn Fn() + Send + Sync>>>,
+    /// Tells that somebody wants cores that are not there.
+    pressed: Notify,
 }
 
 impl Cores {
     /// `total` cores.
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::new(Ledger::new(total)), wakers: Mutex::default() })
+        Arc::new(Self { ledger: Mutex::new(Ledger::new(total)), wakers: Mutex::default(), pressed: Notify::new() })
     }
 
     /// A share of the cores for batches of `width` threads each; `wake` is called when cores are granted.
@@ -162,6 +166,11 @@ impl Cores {
         let account = ledger.open(weight);
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).insert(Box::new(wake));
         Share { cores: Arc::clone(self), account, width }
+    }
+
+    /// Waits until a batch finds too few cores free, from now on: whoever can do without his gives way.
+    pub fn pressed(&self) -> Notified<'_> {
+        self.pressed.notified()
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -193,6 +202,9 @@ impl Share {
     /// Asks to be woken when there are cores for a request that is due at `due`.
     pub fn wish(&self, due: Instant) {
         let granted = self.cores.ledger().wish(self.account, self.width, due);
+        if !granted.contains(&self.account) {
+            self.cores.pressed.notify_waiters();
+        }
         self.cores.wake(&granted);
     }
 
@@ -222,9 +234,24 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn whoever_can_do_without_is_told_of_a_batch_that_finds_too_few_cores_and_of_no_other() {
+        let cores = Cores::new(2);
+        let [one, other] = [(); 2].map(|()| cores.share(1, 1.0, || {}));
+        assert!(one.take());
+        let pressed = cores.pressed();
+        other.wish(Instant::now());
+        assert!(other.take());
+        assert!(pressed.now_or_never().is_none(), "there was one");
+        let pressed = cores.pressed();
+        other.wish(Instant::now());
+        assert!(pressed.now_or_never().is_some(), "there was none");
+    }
 
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)

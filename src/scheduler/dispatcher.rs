@@ -19,10 +19,10 @@ use super::inbox::{Contents, Inbox, RowsByClass, add_rows};
 use super::job::{Job, Ticket};
 use super::padding::Padding;
 use super::planner::{Next, Planner, Shed};
-use super::queue::Item;
+use super::queue::{Item, Priority};
 use super::{Learned, SchedulerConfig};
 use crate::error::Error;
-use crate::runtime::{Instance, LoadedModel};
+use crate::runtime::{self, Instance, LoadedModel};
 use crate::telemetry::ModelMetrics;
 
 /// Batches that were ever started on another thread, by any dispatcher.
@@ -42,6 +42,8 @@ struct Running {
     /// In the curve's units.
     work: usize,
     stop: Arc<Stop>,
+    /// It only fills what is left over, on a thread that gives way; what it took says nothing of others.
+    unhurried: bool,
 }
 
 /// A batch that has run on another thread.
@@ -205,8 +207,9 @@ impl Dispatcher {
         let Some(position) = self.running.iter().position(|running| running.number == number) else { return };
         self.idle.push(instance);
         self.give_cores_back(true, ran.busy);
-        let Running { tickets, work, .. } = self.running.swap_remove(position);
+        let Running { tickets, work, unhurried, .. } = self.running.swap_remove(position);
         self.ended = Some(Ended { callers: tickets.len(), took: ran.busy });
+        let ran = if unhurried { Ran { took: None, ..ran } } else { ran };
         self.answer(tickets, work, ran);
     }
 
@@ -276,6 +279,7 @@ impl Dispatcher {
         if !has_cores || short && alone {
             self.metrics.batches_in_place.inc();
             let ran = batch.run(instance.as_mut(), &self.metrics, &Stop::default());
+            drop(batch);
             self.idle.push(instance);
             self.give_cores_back(has_cores, ran.busy);
             self.answer(tickets, work, ran);
@@ -285,10 +289,14 @@ impl Dispatcher {
         // Only to tell batches apart.
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let stop = Arc::new(Stop::new(instance.interrupt()));
-        self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop) });
+        let unhurried = tickets.iter().all(|ticket| ticket.class == Priority::LOW);
+        self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop), unhurried });
         let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
         tokio::task::spawn_blocking(move || {
-            let ran = batch.run(instance.as_mut(), &metrics, &stop);
+            let mut run = || batch.run(instance.as_mut(), &metrics, &stop);
+            let ran = if unhurried { runtime::unhurried(run) } else { run() };
+            // Its tensors are let go of before anybody has an answer.
+            drop(batch);
             // Through the inbox, so that one wake-up serves the whole batch instead of one for each request.
             inbox.finish(Finished { instance, number, ran });
         });

@@ -252,13 +252,30 @@ impl Scheduler {
     /// # Errors
     /// [`crate::error::Kind::Overloaded`] at once where the queue is full or the request cannot be answered in time;
     /// `DeadlineExceeded` where it waited too long; `Execution` where the runtime failed on this request alone.
-    pub async fn submit(
+    pub fn submit(
         &self,
         request: ValidRequest,
         parameters: Parameters,
         deadline: Option<Instant>,
         priority: Priority,
-    ) -> Result<Executed> {
+    ) -> impl Future<Output = Result<Executed>> + Send {
+        // At once: a future that held the request, and then waits without it, would be moved and kept at that size.
+        let queued = self.queue(request, parameters, deadline, priority);
+        async move {
+            let (mut waiting, answer) = queued?;
+            let outcome = answer.await;
+            waiting.answered = true;
+            outcome.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
+        }
+    }
+
+    fn queue(
+        &self,
+        request: ValidRequest,
+        parameters: Parameters,
+        deadline: Option<Instant>,
+        priority: Priority,
+    ) -> Result<(Waiting<'_>, oneshot::Receiver<Result<Executed>>)> {
         if self.metrics.queue_depth.get() >= self.queue_max as i64 {
             return Err(Error::overloaded(format!("the queue is full: {} requests wait already", self.queue_max))
                 .with_retry_after(Duration::from_secs(1)));
@@ -275,10 +292,7 @@ impl Scheduler {
             self.metrics.queue_depth.dec();
             return Err(refused(refusal, due, slack));
         }
-        let mut waiting = Waiting { inbox: &self.inbox, answered: false, _held: held };
-        let outcome = answer.await;
-        waiting.answered = true;
-        outcome.unwrap_or_else(|_| Err(Error::internal("the scheduler stopped before it answered")))
+        Ok((Waiting { inbox: &self.inbox, answered: false, _held: held }, answer))
     }
 
     /// Counts the bytes of `request` until it is answered.

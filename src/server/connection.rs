@@ -188,54 +188,57 @@ fn reason(ending: Ending) -> ConnectionEnd {
     }
 }
 
-async fn answer(
+#[allow(clippy::manual_async_fn, reason = "an async fn would keep the request twice")]
+fn answer(
     mut request: Request<Incoming>,
     connection: Arc<Connection>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let _under_way = connection.activity.begin(request.version());
-    let Connections { doors, grpc, .. } = &*connection.shared;
-    let http1 = request.version() < Version::HTTP_2;
-    let head = Head::of(request.headers());
-    let framing = (http1 && head.chunked).then(|| connection.activity.framing(request.method()));
-    let door = if head.grpc { Door::Grpc } else { Door::Http };
-    let mut seen = doors.watch.as_ref().map(|watch| {
-        let path = http_door::without_prefix(request.uri().path(), doors.http.path_prefix.as_deref());
-        watch.begin(door, path, &request, connection.peer)
-    });
-    let refusal = (framing == Some(Framing::Both)).then(two_lengths);
-    let refusal =
-        refusal.or_else(|| doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, &connection).err()));
-    if let Some(seen) = &mut seen {
-        seen.from(client(request.extensions()));
-    }
-    let quiet = door == Door::Grpc && grpc::may_be_quiet(request.uri().path());
-    let trail = seen.as_ref().map(|seen| seen.trail());
-    // A call that nobody watches is neither wrapped nor moved.
-    let mut response = match (door, refusal, trail) {
-        (Door::Grpc, Some(error), _) => grpc::refused(&error, doors),
-        (Door::Grpc, None, None) => grpc.answer(request, head).await,
-        (Door::Grpc, None, Some(trail)) => service::watched(Box::pin(grpc.answer(request, head)), trail).await,
-        (Door::Http, refusal, None) => http_door::answer(request, head, refusal, doors).await,
-        (Door::Http, refusal, Some(trail)) => {
-            service::watched(Box::pin(http_door::answer(request, head, refusal, doors)), trail).await
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    async move {
+        let _under_way = connection.activity.begin(request.version());
+        let Connections { doors, grpc, .. } = &*connection.shared;
+        let http1 = request.version() < Version::HTTP_2;
+        let head = Head::of(request.headers());
+        let framing = (http1 && head.chunked).then(|| connection.activity.framing(request.method()));
+        let door = if head.grpc { Door::Grpc } else { Door::Http };
+        let mut seen = doors.watch.as_ref().map(|watch| {
+            let path = http_door::without_prefix(request.uri().path(), doors.http.path_prefix.as_deref());
+            watch.begin(door, path, &request, connection.peer)
+        });
+        let refusal = (framing == Some(Framing::Both)).then(two_lengths);
+        let refusal = refusal
+            .or_else(|| doors.guard.as_ref().and_then(|guard| admit(guard, door, &mut request, &connection).err()));
+        if let Some(seen) = &mut seen {
+            seen.from(client(request.extensions()));
         }
-    };
-    if door == Door::Http {
-        doors.telemetry.doors.count_http(response.status().as_u16());
+        let quiet = door == Door::Grpc && grpc::may_be_quiet(request.uri().path());
+        let trail = seen.as_ref().map(|seen| seen.trail());
+        // A call that nobody watches is neither wrapped nor moved.
+        let mut response = match (door, refusal, trail) {
+            (Door::Grpc, Some(error), _) => grpc::refused(&error, doors),
+            (Door::Grpc, None, None) => grpc.answer(request, head).await,
+            (Door::Grpc, None, Some(trail)) => service::watched(Box::pin(grpc.answer(request, head)), trail).await,
+            (Door::Http, refusal, None) => http_door::answer(request, head, refusal, doors).await,
+            (Door::Http, refusal, Some(trail)) => {
+                service::watched(Box::pin(http_door::answer(request, head, refusal, doors)), trail).await
+            }
+        };
+        if door == Door::Http {
+            doors.telemetry.doors.count_http(response.status().as_u16());
+        }
+        // The rest of a body that came too slowly is not waited for, nor what may be another request to somebody before us.
+        let doubtful = framing.is_some_and(|framing| framing != Framing::Chunks);
+        if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT || doubtful) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if quiet {
+            let activity = Arc::clone(&connection.activity);
+            response = response.map(|body| ResponseBody::Quiet(Box::new(QuietBody::new(body, activity))));
+        }
+        if let Some(seen) = seen {
+            response = seen.answered(response);
+        }
+        Ok(response)
     }
-    // The rest of a body that came too slowly is not waited for, nor what may be another request to somebody before us.
-    let doubtful = framing.is_some_and(|framing| framing != Framing::Chunks);
-    if http1 && (doors.drain.has_begun() || response.status() == StatusCode::REQUEST_TIMEOUT || doubtful) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if quiet {
-        let activity = Arc::clone(&connection.activity);
-        response = response.map(|body| ResponseBody::Quiet(Box::new(QuietBody::new(body, activity))));
-    }
-    if let Some(seen) = seen {
-        response = seen.answered(response);
-    }
-    Ok(response)
 }
 
 /// Why a request with two lengths is not taken: by which a proxy before this server went is not known, so where the next

@@ -232,19 +232,26 @@ impl GrpcInferenceService for GrpcDoor {
             platform: model.platform().into(),
             inputs: model.signature().inputs.iter().map(proto::encode_spec).collect(),
             outputs: model.signature().outputs.iter().map(proto::encode_spec).collect(),
-            properties: Default::default(),
+            properties: model.properties().collect(),
             name: request.name,
         }))
     }
 
     async fn model_infer(&self, request: GrpcRequest<proto::ModelInferRequest>) -> Answer<proto::ModelInferResponse> {
         self.permit(&request, &request.get_ref().model_name)?;
-        let deadline = deadlines::of_grpc(request.metadata().as_ref());
-        let request = request.into_inner();
-        service::note_body(|| request.encode_to_vec().into());
-        let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
-        request.deadline = deadline;
-        let response = self.doors.stack.clone().call(request).await.map_err(refuse)?;
+        // In a block, so that the request is not kept beside the future that it was moved into.
+        let response = {
+            let headers = request.metadata().as_ref();
+            let deadline = deadlines::of_grpc(headers);
+            let message = request.get_ref();
+            let sticky = self.doors.sticky(&message.model_name, some(&message.model_version), headers);
+            let request = request.into_inner();
+            service::note_body(|| request.encode_to_vec().into());
+            let mut request = proto::decode_request(request, &self.doors.bounds.request).map_err(refuse)?;
+            (request.sticky, request.deadline) = (sticky, deadline);
+            self.doors.stack.clone().call(request)
+        };
+        let response = response.await.map_err(refuse)?;
         let (timing, answered) = (response.timing, Instant::now());
         let mut answer = GrpcResponse::new(proto::encode_response(response));
         service::note_answer(|| answer.get_ref().encode_to_vec().into());
@@ -263,7 +270,7 @@ impl GrpcInferenceService for GrpcDoor {
         let (metadata, extensions, requests) = request.into_parts();
         let deadline = deadlines::of_grpc(metadata.as_ref());
         let pass = self.doors.guard.as_ref().and_then(|guard| Guard::pass(guard, &extensions));
-        Ok(GrpcResponse::new(stream::Answers::new(requests, &metadata, deadline, pass, Arc::clone(&self.doors))))
+        Ok(GrpcResponse::new(stream::Answers::new(requests, metadata, deadline, pass, Arc::clone(&self.doors))))
     }
 
     async fn model_config(

@@ -23,6 +23,7 @@ mod refusal;
 mod regions;
 mod reload;
 mod room;
+mod sticky;
 mod streams;
 mod timing;
 mod tls;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::repository::Repository;
-use crate::service::Stack;
+use crate::service::{Router, Stack};
 use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
@@ -107,6 +108,8 @@ impl Default for ServerConfig {
 pub struct Doors {
     /// Runs inference.
     pub stack: Stack,
+    /// Picks versions for it, and answers how.
+    pub router: Arc<Router>,
     /// Answers everything about models.
     pub repository: Arc<Repository>,
     /// Shared memory that clients registered, where that is allowed.
@@ -140,6 +143,14 @@ impl Doors {
     /// The same for a stream of messages.
     fn guard_messages(&self, body: hyper::body::Incoming) -> messages::MessagesBody {
         messages::MessagesBody::new(body, Arc::clone(&self.buffered), self.bounds.body_timeout)
+    }
+
+    /// What keeps the caller who sent `headers` at a version of `model`, where its traffic is sticky and `version` is not named.
+    fn sticky(&self, model: &str, version: Option<&str>, headers: &::http::HeaderMap) -> Option<u64> {
+        if version.is_some() {
+            return None;
+        }
+        self.router.sticky(model, |place| sticky::value(headers, place))
     }
 
     /// Whether traffic should come here.

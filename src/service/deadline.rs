@@ -1,6 +1,6 @@
 //! Stamps a request's deadline, and answers when it passes.
 
-use std::future::{Future, Ready, ready};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl<S: InferService> Service<InferRequest> for Deadline<S> {
                 let until = asked.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
                 request.deadline = [request.deadline, until].into_iter().flatten().min();
             }
-            Err(error) => return DeadlineFuture::Refused { refusal: ready(Err(error)) },
+            Err(error) => return DeadlineFuture::Refused { error: Some(error) },
         }
         // A timer is made only for a request that has a deadline.
         let timer = request.deadline.map(|deadline| (Box::pin(sleep_until(deadline)), request.model.clone()));
@@ -92,10 +92,9 @@ pin_project! {
             // With the model's name, for the message.
             timer: Option<(Pin<Box<Sleep>>, String)>,
         },
-        /// Its time-out makes no sense.
+        /// Its time-out makes no sense. Nothing as large as an answer, which would make every future larger.
         Refused {
-            #[pin]
-            refusal: Ready<Result<InferResponse>>,
+            error: Option<Error>,
         },
     }
 }
@@ -106,7 +105,10 @@ impl<F: Future<Output = Result<InferResponse>>> Future for DeadlineFuture<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (inner, timer) = match self.project() {
             DeadlineFutureProjection::Running { inner, timer } => (inner, timer),
-            DeadlineFutureProjection::Refused { refusal } => return refusal.poll(context),
+            DeadlineFutureProjection::Refused { error } => {
+                let error = error.take().unwrap_or_else(|| Error::internal("a refusal was polled twice"));
+                return Poll::Ready(Err(error));
+            }
         };
         // The answer first: one that is there in time is given, whatever the clock says by now.
         if let Poll::Ready(outcome) = inner.poll(context) {

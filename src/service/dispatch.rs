@@ -39,7 +39,7 @@ impl Service<Routed> for Dispatch {
     fn call(&mut self, routed: Routed) -> Self::Future {
         let regions = self.regions.clone();
         Box::pin(async move {
-            let Routed { model, mut request } = routed;
+            let Routed { model, mut request, note: _ } = routed;
             let timer = model.metrics().start_request();
             let outcome = run(&model, &mut request, regions.as_deref()).await;
             timer.finish(outcome.as_ref().err().map(Error::kind));

@@ -1,7 +1,7 @@
 //! One core for both doors: `tower` layers from a decoded request to its answer.
 //!
 //! From the outside in: [`observe`] sees every outcome; [`deadline`] stamps the deadline and gives up when it passes, so
-//! that nothing below has to; [`route`] picks the version that answers; [`dispatch`] checks the request against that
+//! that nothing below has to; [`route`] has the [`router`] pick the version that answers; [`dispatch`] checks the request against that
 //! version's signature and runs it. A door decodes, calls the stack, encodes. Nothing here knows which door it was.
 
 mod deadline;
@@ -9,6 +9,7 @@ mod dispatch;
 mod observe;
 mod placed;
 mod route;
+pub mod router;
 mod watched;
 
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use tower::{Layer, Service};
 
 use crate::error::Error;
 use crate::infer::{InferRequest, InferResponse};
-use crate::repository::Repository;
 use crate::shared_memory::Regions;
 use crate::telemetry::Telemetry;
 
@@ -25,22 +25,18 @@ pub use deadline::{Deadline, DeadlineLayer};
 pub use dispatch::Dispatch;
 pub use observe::{Observe, ObserveLayer};
 pub use route::{Route, RouteLayer};
+pub use router::Router;
 pub use watched::{note_answer, note_body, watched};
 
 /// The whole stack. Cloning is cheap: a clone for each connection.
 pub type Stack = Observe<Deadline<Route<Dispatch>>>;
 
-/// Builds the stack over `repository`; tensors may lie in `regions` where there are such. Where calls come [`watched()`], it
-/// notes in their trails what they are about.
-pub fn stack(
-    repository: Arc<Repository>,
-    telemetry: Arc<Telemetry>,
-    regions: Option<Arc<Regions>>,
-    watched: bool,
-) -> Stack {
+/// Builds the stack, in which `router` picks versions; tensors may lie in `regions` where there are such. Where calls come
+/// [`watched()`], it notes in their trails what they are about.
+pub fn stack(router: Arc<Router>, telemetry: Arc<Telemetry>, regions: Option<Arc<Regions>>, watched: bool) -> Stack {
     let dispatch = Dispatch::new(regions);
     // Innermost: the version is picked once, and everything that a version decides happens below.
-    let route = RouteLayer::new(repository).layer(dispatch);
+    let route = RouteLayer::new(router).layer(dispatch);
     // Above the router, so that the wait for a version that is being swapped in counts too.
     let deadline = DeadlineLayer::new().layer(route);
     // Outermost, so that time-outs and refusals are seen like any other outcome.

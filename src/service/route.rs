@@ -1,32 +1,35 @@
-//! Picks the version that answers: the one the request names, else the newest that is ready.
+//! Has the router pick the version that answers, and tells it what became of the request where it wants to know.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready as ready_or_pending};
 
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+use super::router::{Note, Router};
 use crate::error::{Error, Result};
 use crate::infer::{InferRequest, InferResponse};
-use crate::repository::{Model, Repository};
+use crate::repository::Model;
 
 /// A request and the version that answers it. Holding the version keeps it alive until the answer is there.
 pub struct Routed {
     pub(super) request: InferRequest,
     pub(super) model: Arc<Model>,
+    /// What the router wants to know of it.
+    pub(super) note: Option<Box<Note>>,
 }
 
 /// Makes [`Route`].
 pub struct RouteLayer {
-    repository: Arc<Repository>,
+    router: Arc<Router>,
 }
 
 impl RouteLayer {
-    /// Looks versions up in `repository`.
-    pub fn new(repository: Arc<Repository>) -> Self {
-        Self { repository }
+    /// Has `router` pick.
+    pub fn new(router: Arc<Router>) -> Self {
+        Self { router }
     }
 }
 
@@ -34,7 +37,7 @@ impl<S> Layer<S> for RouteLayer {
     type Service = Route<S>;
 
     fn layer(&self, inner: S) -> Route<S> {
-        Route { inner, repository: Arc::clone(&self.repository) }
+        Route { inner, router: Arc::clone(&self.router) }
     }
 }
 
@@ -42,7 +45,7 @@ impl<S> Layer<S> for RouteLayer {
 #[derive(Clone)]
 pub struct Route<S> {
     inner: S,
-    repository: Arc<Repository>,
+    router: Arc<Router>,
 }
 
 impl<S: Service<Routed, Response = InferResponse, Error = Error>> Service<InferRequest> for Route<S> {
@@ -55,8 +58,11 @@ impl<S: Service<Routed, Response = InferResponse, Error = Error>> Service<InferR
     }
 
     fn call(&mut self, request: InferRequest) -> Self::Future {
-        match self.repository.resolve(&request.model, request.version.as_deref()) {
-            Ok(model) => RouteFuture::Found { inner: self.inner.call(Routed { request, model }) },
+        match self.router.route(request) {
+            Ok(mut routed) => {
+                let note = routed.note.take();
+                RouteFuture::Found { inner: self.inner.call(routed), note }
+            }
             Err(error) => RouteFuture::Refused { refusal: ready(Err(error)) },
         }
     }
@@ -70,6 +76,7 @@ pin_project! {
         Found {
             #[pin]
             inner: F,
+            note: Option<Box<Note>>,
         },
         /// There is none.
         Refused {
@@ -84,7 +91,13 @@ impl<F: Future<Output = Result<InferResponse>>> Future for RouteFuture<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            RouteFutureProjection::Found { inner } => inner.poll(context),
+            RouteFutureProjection::Found { inner, note } => {
+                let outcome = ready_or_pending!(inner.poll(context));
+                if let Some(mut note) = note.take() {
+                    note.finish(&outcome);
+                }
+                Poll::Ready(outcome)
+            }
             RouteFutureProjection::Refused { refusal } => refusal.poll(context),
         }
     }

@@ -12,8 +12,9 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::doors::DoorMetrics;
+use super::storage::StorageMetrics;
 use super::text::Text;
-use super::{Known, Statistics, TraceSettings, known, process, triton};
+use super::{Known, Statistics, TraceSettings, TrafficTold, known, process, triton};
 use crate::contract::metrics as names;
 use crate::error::Kind;
 
@@ -55,6 +56,8 @@ pub struct Telemetry {
     dropped: IntCounterVec,
     /// What goes through the doors.
     pub doors: DoorMetrics,
+    /// What is fetched from storage.
+    pub storage: Arc<StorageMetrics>,
     /// Of every version, by model and version, those of its last load.
     statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     trace_settings: TraceSettings,
@@ -120,6 +123,7 @@ impl Telemetry {
             ),
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
             doors: DoorMetrics::default(),
+            storage: Arc::default(),
             statistics: Mutex::default(),
             registry,
             trace_settings: TraceSettings::default(),
@@ -197,13 +201,16 @@ impl Telemetry {
         self.statistics().remove(&(model.to_owned(), version.to_owned()));
     }
 
-    /// All metrics in Prometheus' text format 0.0.4, with what is `known` of the versions that serve.
-    pub fn render(&self, known: &[Known]) -> String {
+    /// All metrics in Prometheus' text format 0.0.4, with what is `known` of the versions that serve and the `traffic` of models
+    /// whose requests are shared out.
+    pub fn render(&self, known: &[Known], traffic: &[TrafficTold]) -> String {
         let families = self.registry.gather();
         let mut text = Text::default();
         self.doors.write(&mut text);
+        self.storage.write(&mut text);
         process::write(&mut text, &self.cpu);
         known::write(known, &mut text);
+        super::traffic::write(traffic, &mut text);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
         TextEncoder::new().encode_to_string(&families).unwrap_or_default() + &text.finish()

@@ -9,8 +9,10 @@ mod logs;
 mod metrics;
 mod process;
 mod statistics;
+mod storage;
 mod text;
 mod trace;
+mod traffic;
 mod triton;
 
 pub use doors::{ConnectionEnd, DoorMetrics};
@@ -18,4 +20,6 @@ pub use known::{Known, KnownPoint};
 pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
 pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};
 pub use statistics::{BatchSize, BatchSpent, Counted, Statistics, Summary};
+pub use storage::StorageMetrics;
 pub use trace::{TraceSetting, TraceSettings, TraceSinks, TraceTo};
+pub use traffic::{CanaryTold, ComparedTold, TrafficTold};

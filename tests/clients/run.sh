@@ -8,7 +8,7 @@ export TENSORGATE_BIN=${TENSORGATE_BIN:-target/debug/tensorgate}
 export PYTHONDONTWRITEBYTECODE=  # its bytecode makes importing kserve four times faster
 venv=${CLIENTS_VENV:-.venv}
 stamp=$venv/clients-requirements.sha256
-requirements=(tests/clients/requirements.txt tests/clients/with_{schemathesis,kubernetes}/requirements.txt)
+requirements=(tests/clients/requirements.txt tests/clients/with_{schemathesis,kubernetes,stores}/requirements.txt)
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 if ! sha256sum --check --status "$stamp" 2>/dev/null; then
@@ -18,8 +18,20 @@ if ! sha256sum --check --status "$stamp" 2>/dev/null; then
     sha256sum "${requirements[@]}" >"$stamp"
 fi
 
+# Azurite is Node's, and so is its installer: both come as a wheel, for machines that have neither.
+azurite=3.37.0
+PATH=$(cd "$venv/bin" && pwd):$PATH
+if ! [ -x .azurite/node_modules/.bin/azurite-blob ]; then
+    echo "installing Azurite into .azurite (some 360 MB, two minutes)"
+    mkdir -p .azurite
+    "$venv/bin/npm" install --silent --no-audit --no-fund --prefix .azurite "azurite@$azurite" ||
+        echo "Azurite could not be installed: the tests of Azure Blob Storage are skipped"
+fi
+
 # Both SDKs register a protobuf package called "inference", so a process can hold only one of them.
 status=0
-"$venv/bin/python" -m pytest tests/clients --ignore tests/clients/with_kserve "$@" || status=$?
+"$venv/bin/python" -m pytest tests/clients --ignore tests/clients/with_kserve --ignore tests/clients/with_stores "$@" || status=$?
 "$venv/bin/python" -m pytest tests/clients/with_kserve "$@" || status=$?
+# The servers of stores change the HTTP clients of their process.
+"$venv/bin/python" -m pytest tests/clients/with_stores "$@" || status=$?
 exit $status

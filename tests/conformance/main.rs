@@ -1,3 +1,4 @@
 //! Conformance suites: what every implementation of a seam has to do, written once and run over each of them.
 
 mod runtime;
+mod storage;

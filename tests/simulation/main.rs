@@ -1,6 +1,7 @@
 //! The production planner, admission, curve and ledger on a virtual clock, in worlds made from a seed. A failure prints its
 //! seed; `SEED=n` in the environment replays exactly that one.
 
+mod canary;
 mod engine;
 mod invariants;
 mod scenario;
@@ -13,8 +14,13 @@ const WORLDS: u64 = 80;
 
 /// The seeds to play: the one in the environment, or the first ones.
 fn seeds() -> Vec<u64> {
+    seeds_of(WORLDS)
+}
+
+/// The seeds of as many `worlds`, or the one in the environment.
+fn seeds_of(worlds: u64) -> Vec<u64> {
     let asked = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-    asked.map_or_else(|| (0..WORLDS).collect(), |seed| vec![seed])
+    asked.map_or_else(|| (0..worlds).collect(), |seed| vec![seed])
 }
 
 /// Says which world it was when one fails.

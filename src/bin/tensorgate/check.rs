@@ -34,15 +34,17 @@ struct Report {
 
 fn check(mut config: Config, report: &mut Report) {
     let repositories = std::mem::take(&mut config.repository.repositories);
-    if repositories.is_empty() && config.repository.single.is_empty() {
+    let stores = !config.repository.remote.is_empty();
+    if repositories.is_empty() && config.repository.single.is_empty() && !stores {
         report.faults.push("nothing to check: name a repository".into());
     }
     let single = config.repository.single.iter();
-    let mut listings =
-        vec![single.map(|(name, directory)| layout::scan_model(name.clone(), directory, None)).collect()];
+    let mut listings = vec![
+        single.map(|(name, directory)| layout::scan_model(&layout::Local, name.clone(), directory, None)).collect(),
+    ];
     for path in repositories {
-        report.faults.extend(layout::mistaken_for_model(&path));
-        match layout::scan(&path) {
+        report.faults.extend(layout::mistaken_for_model(&layout::Local, &path));
+        match layout::scan(&layout::Local, &path) {
             Ok(found) => {
                 listings.push(found);
                 config.repository.repositories.push(path);
@@ -79,8 +81,17 @@ async fn load(config: Config, report: &mut Report) {
     for model in repository.index() {
         report.models += 1;
         for status in model.versions {
-            // What has no version has faults that the listing told already, each on its line.
-            let Some(version) = status.version.filter(|_| status.state != ModelState::Ready) else { continue };
+            if status.state == ModelState::Ready {
+                continue;
+            }
+            let Some(version) = status.version else {
+                // The listing has told already, each fault on its line, where it is of this machine.
+                let told = format!("{}: ", model.name);
+                if !report.faults.iter().any(|fault| fault.starts_with(&told)) {
+                    report.faults.push(format!("{told}{}", status.state.reason()));
+                }
+                continue;
+            };
             report.faults.push(format!("{} version {version}: {}", model.name, status.state.reason()));
         }
     }

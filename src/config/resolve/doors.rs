@@ -82,12 +82,12 @@ fn bounds(flags: &BoundsFlags, bounds: &mut Bounds, read: &mut Reading<'_>) {
 }
 
 /// Reads one flag after the other, and gathers what is wrong.
-pub(super) struct Reading<'a> {
-    pub(super) faults: &'a mut Vec<Fault>,
+pub(in crate::config) struct Reading<'a> {
+    pub(in crate::config) faults: &'a mut Vec<Fault>,
 }
 
 impl Reading<'_> {
-    fn count<T: PartialOrd + Display + Copy>(
+    pub(in crate::config) fn count<T: PartialOrd + Display + Copy>(
         &mut self,
         key: &str,
         given: Option<T>,
@@ -104,7 +104,7 @@ impl Reading<'_> {
         }
     }
 
-    pub(super) fn size(
+    pub(in crate::config) fn size(
         &mut self,
         key: &str,
         given: &Option<String>,

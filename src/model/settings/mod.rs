@@ -9,14 +9,16 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod toml;
+mod traffic;
 mod triton;
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Component, Path};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dim, Signature, TensorSpec, Version};
+use super::{Dim, Signature, TensorSpec, TrafficSettings, Version};
 use crate::tensor::{DataType, ElementBytes, Scalar};
 
 pub use duration::parse_duration;
@@ -175,6 +177,8 @@ fn dims_agree(declared: &[Dim], actual: &[Dim]) -> bool {
 /// Everything that can be pinned about a model. The default pins nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSettings {
+    /// The SHA-256 that the artifact has to have, as lowercase hexadecimal digits.
+    pub digest: Option<String>,
     /// Which engine executes it.
     pub runtime: RuntimeChoice,
     /// Which versions are served.
@@ -217,11 +221,14 @@ pub struct ModelSettings {
     pub execute_time: Duration,
     /// Whether a version runs once before it is ready.
     pub warm_up: bool,
+    /// How requests that name no version are shared out; without it, all to the newest. Shared: a request asks for it.
+    pub traffic: Option<Arc<TrafficSettings>>,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
         Self {
+            digest: None,
             runtime: RuntimeChoice::default(),
             version_policy: VersionPolicy::default(),
             max_batch_rows: None,
@@ -242,6 +249,7 @@ impl Default for ModelSettings {
             outputs: Vec::new(),
             execute_time: Duration::ZERO,
             warm_up: true,
+            traffic: None,
         }
     }
 }

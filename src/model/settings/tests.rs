@@ -4,6 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::traffic::{CanarySettings, CompareBy, CompareSettings, ShadowSettings, Sticky};
 
 fn parsed(text: &str) -> Parsed {
     ModelSettings::from_toml(text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"))
@@ -28,6 +29,7 @@ fn an_empty_file_pins_nothing() {
 
 /// A `model.toml` with every key.
 const FULL: &str = r#"
+        digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         runtime = "identity"
         slo = "50ms"
         instances = 2
@@ -55,12 +57,61 @@ const FULL: &str = r#"
         name = "scores"
         datatype = "BYTES"
         labels = "labels.txt"
+
+        [traffic]
+        sticky = { header = "X-User" }
+
+        [traffic.shadow]
+        version = 3
+        share = 0.5
+
+        [traffic.canary]
+        version = "2"
+        stable = 1
+        steps = [0.5, 20, 100]
+        step_requests = 7
+        step_time = "2m"
+        interval = "500ms"
+        errors = 0.02
+        late = 0.03
+        latency = 2
+        disagreement = 0.1
+        share = 1
+
+        [traffic.compare]
+        by = "argmax"
+        absolute = 0.5
+        relative = 0
     "#;
+
+fn traffic() -> TrafficSettings {
+    let [one, two, three] = [1, 2, 3].map(|number| Version::new(number).unwrap());
+    TrafficSettings {
+        weights: Vec::new(),
+        sticky: Some(Sticky::Header("x-user".into())),
+        shadow: Some(ShadowSettings { version: three, share: 0.5 }),
+        canary: Some(CanarySettings {
+            version: two,
+            stable: Some(one),
+            steps: vec![0.5, 20.0],
+            step_requests: 7,
+            step_time: Duration::from_secs(120),
+            interval: Duration::from_millis(500),
+            errors: 0.02,
+            late: 0.03,
+            latency: 2.0,
+            disagreement: Some(0.1),
+            share: 1.0,
+        }),
+        compare: CompareSettings { by: CompareBy::Argmax, absolute: 0.5, relative: 0.0 },
+    }
+}
 
 #[test]
 fn every_key_of_model_toml_is_read() {
     let dims = vec![Dim::Dynamic(Some("batch".into())), Dim::Fixed(3), Dim::ANY, Dim::Fixed(224)];
     let expected = ModelSettings {
+        digest: None,
         runtime: RuntimeChoice::Identity,
         version_policy: VersionPolicy::Specific(versions(&[1, 3])),
         max_batch_rows: Some(16),
@@ -92,6 +143,8 @@ fn every_key_of_model_toml_is_read() {
         }],
         execute_time: Duration::from_millis(3),
         warm_up: false,
+        traffic: Some(Arc::new(traffic())),
+        digest: Some("0123456789abcdef".repeat(4)),
     };
     let parsed = parsed(FULL);
     assert_eq!(parsed.settings, expected);
@@ -339,5 +392,16 @@ fn priorities_shares_and_bytes_are_pinned_within_their_ranges() {
     ] {
         let faults = ModelSettings::from_toml(wrong).unwrap_err();
         assert!(faults.len() == 1 && faults[0].to_string().contains(told), "{wrong}: {faults:?}");
+    }
+}
+
+#[test]
+fn a_digest_is_pinned_by_its_algorithm_and_digits() {
+    let read = |text: &str| ModelSettings::from_toml(&format!("digest = \"{text}\""));
+    let digits = "0123456789abcdef".repeat(4);
+    assert_eq!(read(&format!("sha256:{}", digits.to_uppercase())).unwrap().settings.digest, Some(digits.clone()));
+    for wrong in [digits.as_str(), "sha256:12", "md5:0123456789abcdef0123456789abcdef", ""] {
+        let faults = read(wrong).unwrap_err();
+        assert_eq!(faults[0].key, "digest", "{faults:?}");
     }
 }

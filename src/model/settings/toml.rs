@@ -2,13 +2,14 @@
 //! most likely means, because a slip that is ignored is found in production.
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::toml::{Table, Value};
 
 use super::{
     Fault, ModelSettings, Parsed, RuntimeChoice, TensorDeclaration, VersionPolicy, check_priorities, check_tensors,
-    inner_file, nearest, parse_duration, parse_size,
+    inner_file, nearest, parse_duration, parse_size, traffic,
 };
 use crate::model::{Dim, Version};
 use crate::tensor::{DataType, Scalar};
@@ -17,10 +18,11 @@ use crate::tensor::{DataType, Scalar};
 pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     let table: Table = text.parse().map_err(|error| vec![syntax_fault(text, &error)])?;
     let mut faults = Vec::new();
-    let mut root = Section { table: &table, path: "", seen: Vec::new(), faults: &mut faults };
+    let mut root = Section::new(&table, "", &mut faults);
     let defaults = ModelSettings::default();
     let execute_time = root.take("execute_time", duration);
     let mut settings = ModelSettings {
+        digest: root.take("digest", digest),
         runtime: root.take("runtime", runtime).unwrap_or_default(),
         slo: root.take("slo", positive_duration),
         instances: root.take("instances", positive),
@@ -41,7 +43,9 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     };
     let inputs = root.take("inputs", tables).unwrap_or_default();
     let outputs = root.take("outputs", tables).unwrap_or_default();
+    let traffic = root.take("traffic", |value| value.as_table().ok_or_else(|| expected("a table", value)));
     root.refuse_unknown();
+    settings.traffic = traffic.map(|table| Arc::new(traffic::read(table, "traffic.", &mut faults)));
     settings.inputs = declarations("inputs", &inputs, &mut faults);
     settings.outputs = declarations("outputs", &outputs, &mut faults);
     faults.extend(check_priorities(&settings));
@@ -68,17 +72,25 @@ fn syntax_fault(text: &str, error: &::toml::de::Error) -> Fault {
 }
 
 /// A table whose keys are taken one by one; those that nobody takes are unknown.
-struct Section<'a, 'f> {
+pub(super) struct Section<'a, 'f> {
     table: &'a Table,
     /// What stands before a key in a fault: "" or "inputs[0].".
-    path: &'a str,
+    path: &'f str,
     seen: Vec<&'static str>,
     faults: &'f mut Vec<Fault>,
 }
 
-impl<'a> Section<'a, '_> {
+impl<'a, 'f> Section<'a, 'f> {
+    pub(super) fn new(table: &'a Table, path: &'f str, faults: &'f mut Vec<Fault>) -> Self {
+        Self { table, path, seen: Vec::new(), faults }
+    }
+
     /// The value at `key`, if it is there and `read` can read it.
-    fn take<T>(&mut self, key: &'static str, read: impl FnOnce(&'a Value) -> Result<T, String>) -> Option<T> {
+    pub(super) fn take<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&'a Value) -> Result<T, String>,
+    ) -> Option<T> {
         self.seen.push(key);
         match read(self.table.get(key)?) {
             Ok(value) => Some(value),
@@ -89,7 +101,7 @@ impl<'a> Section<'a, '_> {
         }
     }
 
-    fn refuse_unknown(self) {
+    pub(super) fn refuse_unknown(self) {
         for key in self.table.keys().filter(|key| !self.seen.contains(&key.as_str())) {
             let message = match nearest(key, self.seen.iter().copied()) {
                 Some(meant) => format!("unknown key '{key}', did you mean '{meant}'?"),
@@ -104,7 +116,7 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
     let mut declarations = Vec::with_capacity(tables.len());
     for (i, table) in tables.iter().enumerate() {
         let path = format!("{list}[{i}].");
-        let mut section = Section { table, path: &path, seen: Vec::new(), faults };
+        let mut section = Section::new(table, &path, faults);
         let name = section.take("name", |value| text_of(value).map(str::to_owned));
         let datatype = section.take("datatype", datatype);
         let shape = section.take("shape", shape);
@@ -128,7 +140,7 @@ fn declarations(list: &'static str, tables: &[&Table], faults: &mut Vec<Fault>) 
     declarations
 }
 
-fn expected(what: &str, value: &Value) -> String {
+pub(super) fn expected(what: &str, value: &Value) -> String {
     format!("expected {what}, got {} {}", article(value.type_str()), value.type_str())
 }
 
@@ -136,7 +148,7 @@ fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'i']) { "an" } else { "a" }
 }
 
-fn text_of(value: &Value) -> Result<&str, String> {
+pub(super) fn text_of(value: &Value) -> Result<&str, String> {
     match value.as_str() {
         Some("") => Err("must not be empty".to_owned()),
         Some(text) => Ok(text),
@@ -162,10 +174,20 @@ fn natural(value: &Value) -> Result<usize, String> {
     usize::try_from(number).map_err(|_| format!("{number} is below zero"))
 }
 
-fn positive(value: &Value) -> Result<NonZeroUsize, String> {
+pub(super) fn positive(value: &Value) -> Result<NonZeroUsize, String> {
     let number = value.as_integer().ok_or_else(|| expected("a whole number", value))?;
     let positive = usize::try_from(number).ok().and_then(NonZeroUsize::new);
     positive.ok_or_else(|| format!("must be at least 1, got {number}; leave the key out to let the server choose"))
+}
+
+/// A SHA-256: "sha256:" and its digits.
+fn digest(value: &Value) -> Result<String, String> {
+    let text = text_of(value)?;
+    let digits = text.strip_prefix("sha256:").map(str::to_ascii_lowercase);
+    let is_digest = |digits: &String| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits
+        .filter(is_digest)
+        .ok_or_else(|| format!("'{text}' is no digest, expected \"sha256:\" and 64 hexadecimal digits"))
 }
 
 /// A level of priorities.
@@ -184,16 +206,21 @@ fn size(value: &Value) -> Result<usize, String> {
     bytes.filter(|&bytes| bytes > 0).ok_or_else(|| format!("{value} is no size, expected one such as \"256MiB\""))
 }
 
+/// A number, whole or not.
+pub(super) fn number(value: &Value) -> Result<f64, String> {
+    let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
+    number.ok_or_else(|| expected("a number", value))
+}
+
 /// A share beside others, in thousandths.
 fn weight(value: &Value) -> Result<NonZeroU32, String> {
-    let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
-    let number = number.ok_or_else(|| expected("a number", value))?;
+    let number = number(value)?;
     let thousandths = (0.001..=1000.0).contains(&number).then(|| (number * 1000.0).round() as u32);
     let thousandths = thousandths.and_then(NonZeroU32::new);
     thousandths.ok_or_else(|| format!("must be from 0.001 to 1000, got {number}; 1 is the usual share"))
 }
 
-fn duration(value: &Value) -> Result<Duration, String> {
+pub(super) fn duration(value: &Value) -> Result<Duration, String> {
     match value {
         Value::String(text) => parse_duration(text),
         // The same words that a quoted number gets.
@@ -202,7 +229,7 @@ fn duration(value: &Value) -> Result<Duration, String> {
     }
 }
 
-fn positive_duration(value: &Value) -> Result<Duration, String> {
+pub(super) fn positive_duration(value: &Value) -> Result<Duration, String> {
     let duration = duration(value)?;
     if duration.is_zero() {
         return Err("must be longer than zero; leave the key out to set none".to_owned());

@@ -30,6 +30,7 @@ mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 mod values;
 pub mod writer;
 

@@ -1,31 +1,30 @@
 //! The settings file of a model directory, and what it says about the files beside it.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
-use super::{ModelListing, cannot_read};
+use super::{ModelListing, Sight, cannot_read};
 use crate::model::settings::{ModelSettings, Parsed, SETTINGS_BYTES_MAX};
 use crate::model::{Version, VersionPolicy};
 
 /// Our own settings file.
-pub(super) const OWN_SETTINGS: &str = "model.toml";
+pub(in crate::repository) const OWN_SETTINGS: &str = "model.toml";
 /// Triton's.
-pub(super) const TRITON_SETTINGS: &str = "config.pbtxt";
+pub(in crate::repository) const TRITON_SETTINGS: &str = "config.pbtxt";
 
 /// Reads the settings file, if there is one, into `listing`. False where it has faults.
-pub(super) fn read_settings(listing: &mut ModelListing) -> bool {
+pub(super) fn read_settings(sight: &dyn Sight, listing: &mut ModelListing) -> bool {
     let [own, triton] = [OWN_SETTINGS, TRITON_SETTINGS].map(|file| listing.directory.join(file));
     // A broken link is a settings file that cannot be read, not one that is not there.
-    let [has_own, has_triton] = [&own, &triton].map(|path| fs::symlink_metadata(path).is_ok());
+    let [has_own, has_triton] = [&own, &triton].map(|path| sight.is_there(path));
     if has_own && has_triton {
         listing.warnings.push(format!("{}: not read, because {OWN_SETTINGS} is beside it and wins", triton.display()));
     }
     let (path, parsed) = if has_own {
-        let parsed = read_text(&own).map(|text| ModelSettings::from_toml(&text));
+        let parsed = read_text(sight, &own).map(|text| ModelSettings::from_toml(&text));
         (own, parsed)
     } else if has_triton {
-        let parsed = read_text(&triton).map(|text| ModelSettings::from_pbtxt(&text, listing.name.as_str()));
+        let parsed = read_text(sight, &triton).map(|text| ModelSettings::from_pbtxt(&text, listing.name.as_str()));
         (triton, parsed)
     } else {
         return true;
@@ -44,18 +43,31 @@ pub(super) fn read_settings(listing: &mut ModelListing) -> bool {
 }
 
 /// The text of a settings file, bounded while it is read: a file may grow, and a device has no size.
-fn read_text(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed, so that the settings reader sees that it is too large.
-    File::open(path)?.take(SETTINGS_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+fn read_text(sight: &dyn Sight, path: &Path) -> io::Result<String> {
+    let bytes = sight.read(path, SETTINGS_BYTES_MAX)?;
     if bytes.len() > SETTINGS_BYTES_MAX {
         let message = format!("larger than the {SETTINGS_BYTES_MAX} bytes that a settings file may have");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+}
+
+/// Versions that share in the traffic and are not served: a warning, since the others are.
+pub(super) fn check_traffic(listing: &mut ModelListing) {
+    let Some(traffic) = &listing.settings.traffic else { return };
+    let there: Vec<Version> = listing.versions.iter().map(|files| files.version).collect();
+    let served = listing.settings.version_policy.select(&there);
+    let missing: Vec<_> = traffic.named().into_iter().filter(|version| !served.contains(version)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let list = |versions: &[Version]| versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    listing.warnings.push(format!(
+        "{}: traffic names version {}, which is not served; version {} is (versions)",
+        listing.directory.display(),
+        list(&missing),
+        list(&served)
+    ));
 }
 
 /// Versions that the settings name and that are not there: a warning for some, a fault for all.

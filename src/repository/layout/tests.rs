@@ -34,7 +34,7 @@ fn names(listings: &[ModelListing]) -> Vec<&str> {
 }
 
 fn model(root: &TempDir, name: &str) -> ModelListing {
-    scan_model(ModelName::new(name), &root.path().join(name), None)
+    scan_model(&Local, ModelName::new(name), &root.path().join(name), None)
 }
 
 fn numbers(listing: &ModelListing) -> Vec<u64> {
@@ -60,7 +60,7 @@ fn a_repository_is_its_model_directories_sorted_by_name() {
         ("..data/1/model.onnx", ""),
         ("lost+found/x", ""),
     ]);
-    let listings = scan(root.path()).unwrap();
+    let listings = scan(&Local, root.path()).unwrap();
     assert_eq!(names(&listings), ["bert", "resnet"]);
     assert_eq!(sound(&listings[0]).path, root.path().join("bert/model.onnx"));
     let resnet = sound(&listings[1]);
@@ -73,10 +73,10 @@ fn a_repository_is_its_model_directories_sorted_by_name() {
 #[test]
 fn an_empty_repository_has_no_models_and_a_missing_one_is_an_error_that_names_it() {
     let root = empty_files("file.txt");
-    assert_eq!(scan(root.path()).unwrap(), []);
+    assert_eq!(scan(&Local, root.path()).unwrap(), []);
     for wrong in ["nowhere", "file.txt"] {
         let path = root.path().join(wrong);
-        let error = scan(&path).unwrap_err();
+        let error = scan(&Local, &path).unwrap_err();
         assert!(error.message().contains(&*path.to_string_lossy()), "{error}");
     }
 }
@@ -183,7 +183,7 @@ fn faults_and_warnings_of_settings_name_the_file() {
         ("b/config.pbtxt", "colour: 'red'"),
         ("b/1/model.onnx", ""),
     ]);
-    let listings = scan(root.path()).unwrap();
+    let listings = scan(&Local, root.path()).unwrap();
     assert_eq!(listings[0].versions, []);
     assert_eq!(listings[0].faults.len(), 2);
     assert!(listings[0].faults[1].contains("a/config.pbtxt: line 2: platform: 'tensorrt_plan'"), "{listings:?}");
@@ -218,7 +218,7 @@ fn links_are_followed_as_kubernetes_mounts_need_it() {
     symlink("..data/model.onnx", mount.join("model.onnx")).unwrap();
     symlink("..data/model.toml", mount.join("model.toml")).unwrap();
     symlink("elsewhere", root.path().join("linked")).unwrap();
-    let listings = scan(root.path()).unwrap();
+    let listings = scan(&Local, root.path()).unwrap();
     assert_eq!(names(&listings), ["elsewhere", "linked", "mount"]);
     assert_eq!(sound(&listings[1]).path, root.path().join("linked/1/model.onnx"));
     assert_eq!(sound(&listings[2]).bytes, 3 + "threads = 2".len() as u64);
@@ -234,7 +234,7 @@ fn broken_and_circular_links_are_faults_that_name_them() {
     symlink("nowhere", root.path().join("b/model.toml")).unwrap();
     symlink("nowhere", root.path().join("c/2/model.onnx")).unwrap();
     symlink(".", root.path().join("a/1/again")).unwrap();
-    let listings = scan(root.path()).unwrap();
+    let listings = scan(&Local, root.path()).unwrap();
     assert_eq!(names(&listings), ["a", "b", "c", "gone", "round"]);
     assert_eq!(numbers(&listings[0]), [1, 2]);
     assert_eq!(listings[0].versions[0].fault, None);
@@ -255,7 +255,7 @@ fn odd_names_and_odd_settings_files_are_faults() {
     fs::write(root.path().join("large/config.pbtxt"), "#".repeat(SETTINGS_BYTES_MAX + 1)).unwrap();
     fs::write(root.path().join("binary/config.pbtxt"), b"name: '\xff'").unwrap();
     fs::create_dir(root.path().join(std::ffi::OsStr::from_bytes(b"odd\xff"))).unwrap();
-    let listings = scan(root.path()).unwrap();
+    let listings = scan(&Local, root.path()).unwrap();
     let reasons = ["not UTF-8 text", "not a file", "larger than", "name is not UTF-8"];
     for (listing, reason) in listings.iter().zip(reasons) {
         assert!(listing.faults.len() == 1 && listing.faults[0].contains(reason), "{reason}: {listing:?}");
@@ -266,7 +266,7 @@ fn odd_names_and_odd_settings_files_are_faults() {
 #[test]
 fn one_model_may_be_a_file_a_directory_or_a_directory_of_versions() {
     let root = repository(&[("d/net.onnx", "123"), ("d/config.pbtxt", ""), ("v/4/model.onnx", ""), ("other.txt", "")]);
-    let at = |path: &str| scan_model(ModelName::new("given"), &root.path().join(path), None);
+    let at = |path: &str| scan_model(&Local, ModelName::new("given"), &root.path().join(path), None);
     assert_eq!(sound(&at("d")).path, root.path().join("d/net.onnx"));
     assert_eq!(sound(&at("v")).version.number(), 4);
     let file = at("d/net.onnx");
@@ -288,8 +288,8 @@ fn a_file_beside_version_directories_is_told_to_be_left_out() {
 #[test]
 fn a_model_given_as_a_repository_is_recognised() {
     let root = empty_files("m/1/model.onnx m/config.pbtxt");
-    assert_eq!(mistaken_for_model(root.path()), None);
-    let message = mistaken_for_model(&root.path().join("m")).unwrap();
+    assert_eq!(mistaken_for_model(&Local, root.path()), None);
+    let message = mistaken_for_model(&Local, &root.path().join("m")).unwrap();
     assert!(message.contains("holds config.pbtxt") && message.contains("--model-dir"), "{message}");
 }
 
@@ -297,7 +297,7 @@ fn a_model_given_as_a_repository_is_recognised() {
 fn a_name_in_two_repositories_is_served_from_neither() {
     let first = empty_files("a/model.onnx c/model.onnx");
     let second = empty_files("b/model.onnx c/1/model.onnx");
-    let merged = merge([first.path(), second.path()].map(|root: &Path| scan(root).unwrap()).into());
+    let merged = merge([first.path(), second.path()].map(|root: &Path| scan(&Local, root).unwrap()).into());
     assert_eq!(names(&merged), ["a", "b", "c"]);
     assert_eq!(merged[0].faults, Vec::<String>::new());
     let places: [PathBuf; 2] = [first.path().join("c"), second.path().join("c")];
@@ -312,15 +312,15 @@ fn a_name_in_two_repositories_is_served_from_neither() {
 fn one_model_is_looked_up_as_a_scan_shows_it() {
     let root = repository(&[("m/1/model.onnx", "1"), ("_m/1/model.onnx", "1"), ("lost+found", ""), ("notes.txt", "")]);
     symlink("nowhere", root.path().join("broken")).unwrap();
-    let listings = scan(root.path()).unwrap();
+    let listings = scan(&Local, root.path()).unwrap();
     assert_eq!(names(&listings), ["broken", "m"]);
     for listing in listings {
-        assert_eq!(look_up(root.path(), listing.name.as_str(), None).unwrap(), Some(listing));
+        assert_eq!(look_up(&Local, root.path(), listing.name.as_str(), None).unwrap(), Some(listing));
     }
     for name in ["", ".", "..", "_m", "lost+found", "notes.txt", "n", "m/1", "../m", "m\0"] {
-        assert_eq!(look_up(root.path(), name, None).unwrap(), None, "{name:?}");
+        assert_eq!(look_up(&Local, root.path(), name, None).unwrap(), None, "{name:?}");
     }
-    assert!(look_up(&root.path().join("nowhere"), "m", None).is_err());
+    assert!(look_up(&Local, &root.path().join("nowhere"), "m", None).is_err());
 }
 
 #[test]
@@ -328,8 +328,22 @@ fn settings_that_are_given_stand_in_for_those_that_are_there() {
     let root = repository(&[("m/1/model.onnx", "1"), ("m/2/model.onnx", "1"), ("m/model.toml", "no settings")]);
     let given =
         ModelSettings::from_config_json(r#"{ "version_policy": { "all": {} }, "metric_tags": { "a": "b" } }"#, "m");
-    let listing = look_up(root.path(), "m", Some(&given.unwrap())).unwrap().unwrap();
+    let listing = look_up(&Local, root.path(), "m", Some(&given.unwrap())).unwrap().unwrap();
     assert_eq!((numbers(&listing), listing.faults.len(), listing.warnings.len()), (vec![1, 2], 0, 1));
     assert_eq!(listing.settings.version_policy, crate::model::VersionPolicy::All);
     assert_eq!(model(&root, "m").faults.len(), 1);
+}
+
+#[test]
+fn a_version_that_traffic_names_and_that_is_not_served_is_a_warning() {
+    let shared = "versions = [1, 2]\n[traffic]\nweights = { 1 = 1, 2 = 1, 3 = 1, 7 = 1 }";
+    let root =
+        repository(&[("m/1/model.onnx", ""), ("m/2/model.onnx", ""), ("m/3/model.onnx", ""), ("m/model.toml", shared)]);
+    let listing = model(&root, "m");
+    assert_eq!((numbers(&listing), listing.faults.len()), (vec![1, 2, 3], 0));
+    let [warning] = &listing.warnings[..] else { panic!("{listing:?}") };
+    assert!(
+        warning.ends_with("traffic names version 3, 7, which is not served; version 1, 2 is (versions)"),
+        "{warning}"
+    );
 }

@@ -98,7 +98,8 @@ fn report(id: &Id, loaded: &Loaded, took: Duration) {
     let (model, version) = (&id.0, id.1);
     let (instances, rows_max) = (loaded.instances.len(), loaded.scheduler.limits.rows_max);
     let row = loaded.warm_up.curve.centre(1);
-    tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, "ready");
+    let digest = loaded.digest.as_deref();
+    tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, digest, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
         tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");
     }

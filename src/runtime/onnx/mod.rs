@@ -3,6 +3,7 @@
 //! Sessions are built and described with `ort`'s safe interface. The run itself goes to the C API that `ort` exposes: it
 //! needs no allocation for names, no cast per datatype, and a session may be shared by several instances ([`session`]).
 
+mod sequence;
 mod session;
 mod value;
 

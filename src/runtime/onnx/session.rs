@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::session::Session;
-use ort::sys::{OrtRunOptions, OrtValue};
-use ort::value::{Outlet, ValueType};
+use ort::sys::{ONNXTensorElementDataType as OrtType, OrtRunOptions, OrtValue};
+use ort::value::ValueType;
 use smallvec::SmallVec;
 
-use super::one_line;
 use super::value::{Value, check, data_type, has_shape};
+use super::{one_line, sequence};
 use crate::error::{Error, Result};
 use crate::model::{Dim, Signature, TensorSpec};
 use crate::runtime::{Instance, Interrupt, LoadedModel};
@@ -28,24 +28,42 @@ pub(super) struct OnnxModel {
 struct Shared {
     session: Session,
     signature: Signature,
-    input_names: Vec<CString>,
-    output_names: Vec<CString>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+/// What the C API wants to know of an input or output.
+struct Port {
+    name: CString,
+    /// Of its elements: V2's datatypes stand for more than one.
+    element: OrtType,
+    /// Whether it is a sequence of tensors.
+    is_sequence: bool,
+    /// Whether it may be none.
+    is_optional: bool,
 }
 
 impl OnnxModel {
     pub(super) fn new(session: Session) -> Result<Self> {
-        let signature = signature(&session)?;
-        let names = |specs: &[TensorSpec]| -> Result<Vec<CString>> {
-            let name = |spec: &TensorSpec| CString::new(&*spec.name).map_err(|_| nul_in_name(&spec.name));
-            specs.iter().map(name).collect()
-        };
-        let (input_names, output_names) = (names(&signature.inputs)?, names(&signature.outputs)?);
-        Ok(Self { shared: Arc::new(Shared { session, signature, input_names, output_names }) })
+        let (mut signature, mut inputs, mut outputs) = (Signature::default(), Vec::new(), Vec::new());
+        for (index, outlet) in session.inputs().iter().enumerate() {
+            let (spec, port) = describe("input", outlet.name(), outlet.dtype(), has_shape(&session, index, true))?;
+            signature.inputs.push(spec);
+            inputs.push(port);
+        }
+        // Inputs that have a default come last, as optional ones.
+        for initializer in session.overridable_initializers() {
+            let (spec, port) = describe("input", initializer.name(), initializer.dtype(), true)?;
+            signature.inputs.push(TensorSpec { optional: true, ..spec });
+            inputs.push(port);
+        }
+        for (index, outlet) in session.outputs().iter().enumerate() {
+            let (spec, port) = describe("output", outlet.name(), outlet.dtype(), has_shape(&session, index, false))?;
+            signature.outputs.push(spec);
+            outputs.push(port);
+        }
+        Ok(Self { shared: Arc::new(Shared { session, signature, inputs, outputs }) })
     }
-}
-
-fn nul_in_name(name: &str) -> Error {
-    Error::unavailable(format!("the name {name:?} holds a NUL character"))
 }
 
 impl LoadedModel for OnnxModel {
@@ -111,15 +129,15 @@ impl Instance for OnnxInstance {
         let shared = &*self.shared;
         let mut input_values: SmallVec<[Value; 4]> = SmallVec::new();
         let mut input_names: SmallVec<[*const c_char; 4]> = SmallVec::new();
-        for (name, tensor) in shared.input_names.iter().zip(inputs) {
+        for (port, tensor) in shared.inputs.iter().zip(inputs) {
             if let Some(tensor) = tensor {
-                input_values.push(Value::borrowing(tensor)?);
-                input_names.push(name.as_ptr());
+                input_values.push(port.value_of(tensor)?);
+                input_names.push(port.name.as_ptr());
             }
         }
         let input_pointers: SmallVec<[*const OrtValue; 4]> = input_values.iter().map(Value::as_ptr).collect();
         let output_names: SmallVec<[*const c_char; 4]> =
-            outputs.iter().map(|&position| shared.output_names[position].as_ptr()).collect();
+            outputs.iter().map(|&position| shared.outputs[position].name.as_ptr()).collect();
         self.options.reset();
         let mut output_values: SmallVec<[*mut OrtValue; 4]> = outputs.iter().map(|_| ptr::null_mut()).collect();
         // SAFETY: names and values are as many as the counts say and outlive the call; the values' data belong to
@@ -139,14 +157,8 @@ impl Instance for OnnxInstance {
         // Taken over before the status is looked at, so that none leaks on failure.
         let output_values: SmallVec<[Option<Value>; 4]> = output_values.into_iter().map(Value::owning).collect();
         check(status).map_err(|message| Error::execution(one_line(&message)))?;
-        let specs = super::super::wanted(&shared.signature, outputs);
-        specs
-            .zip(output_values)
-            .map(|(spec, value)| {
-                let value = value.ok_or_else(|| Error::execution(format!("output '{}' has no value", spec.name)))?;
-                value.into_tensor().map_err(|error| error.within(format_args!("output '{}'", spec.name)))
-            })
-            .collect()
+        let ports = outputs.iter().map(|&position| &shared.outputs[position]);
+        ports.zip(output_values).map(|(port, value)| port.tensor_of(value)).collect()
     }
 
     fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
@@ -154,35 +166,45 @@ impl Instance for OnnxInstance {
     }
 }
 
-/// Reads the signature. Inputs that have a default come last, as optional ones.
-fn signature(session: &Session) -> Result<Signature> {
-    let mut inputs = Vec::new();
-    for (index, outlet) in session.inputs().iter().enumerate() {
-        inputs.push(spec("input", outlet.name(), outlet.dtype(), has_shape(session, index, true))?);
+impl Port {
+    fn value_of(&self, tensor: &Tensor) -> Result<Value> {
+        if !self.is_sequence {
+            return Value::borrowing(tensor, self.element);
+        }
+        let value = sequence::borrowing(tensor, self.element);
+        value.map_err(|error| error.within(format_args!("input '{}'", self.name.to_string_lossy())))
     }
-    for initializer in session.overridable_initializers() {
-        let spec = spec("input", initializer.name(), initializer.dtype(), true)?;
-        inputs.push(TensorSpec { optional: true, ..spec });
+
+    fn tensor_of(&self, value: Option<Value>) -> Result<Tensor> {
+        let tensor = match value {
+            None => Err(Error::execution("has no value")),
+            // Asking anything else of none reads memory that is not there.
+            Some(value) if self.is_optional && !value.is_some()? => Err(Error::execution("is none this time")),
+            Some(value) if self.is_sequence => sequence::into_tensor(&value, self.element),
+            Some(value) => value.into_tensor(),
+        };
+        tensor.map_err(|error| error.within(format_args!("output '{}'", self.name.to_string_lossy())))
     }
-    let outputs = session.outputs().iter().enumerate();
-    let outputs = outputs.map(|(index, outlet): (usize, &Outlet)| {
-        spec("output", outlet.name(), outlet.dtype(), has_shape(session, index, false))
-    });
-    Ok(Signature { inputs, outputs: outputs.collect::<Result<_>>()? })
 }
 
-fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Result<TensorSpec> {
-    // An input that takes a tensor or none takes a tensor. None cannot be given: ONNX Runtime has no value for it in C, and
-    // refuses a run that leaves the input out.
-    let value_type = match value_type {
-        ValueType::Optional(inner) if what == "input" && matches!(**inner, ValueType::Tensor { .. }) => inner,
-        other => other,
+/// An input or output in V2's words and in ONNX Runtime's.
+fn describe(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Result<(TensorSpec, Port)> {
+    // What may be none is what it else is. As an input none cannot be given: ONNX Runtime has no value for it in C, and
+    // refuses a run that leaves the input out. As an output it is an error of that run.
+    let (whole, is_optional) = match value_type {
+        ValueType::Optional(inner) => (&**inner, true),
+        other => (other, false),
     };
-    let ValueType::Tensor { ty, shape, dimension_symbols } = value_type else {
+    let (inner, is_sequence) = match whole {
+        ValueType::Sequence(inner) => (&**inner, true),
+        other => (other, false),
+    };
+    let ValueType::Tensor { ty, shape, dimension_symbols } = inner else {
         let hint = if what == "output" { " (for a scikit-learn model: convert with zipmap=False)" } else { "" };
         return Err(Error::unavailable(format!("{what} '{name}' is {}, not a tensor{hint}", kind(value_type))));
     };
-    let datatype = data_type((*ty).into())
+    let element = (*ty).into();
+    let datatype = data_type(element)
         .ok_or_else(|| Error::unavailable(format!("{what} '{name}' has datatype {ty}, which V2 does not have")))?;
     let dims = shape.iter().enumerate().map(|(position, &size)| match usize::try_from(size) {
         Ok(size) => Dim::Fixed(size),
@@ -192,17 +214,21 @@ fn spec(what: &str, name: &str, value_type: &ValueType, has_shape: bool) -> Resu
         }
     });
     let mut spec = TensorSpec::new(name, datatype, dims);
-    // Of an optional, ONNX Runtime tells no shape but the one inside, where it states dimensions.
-    if !has_shape && shape.is_empty() {
+    // Of an optional, ONNX Runtime tells no shape but the one inside, where it states dimensions. Elements of a sequence
+    // are no rows of several requests, so its count must not look like a batch dimension.
+    if is_sequence || (!has_shape && shape.is_empty()) {
         spec.shape = None;
     }
-    Ok(spec)
+    let name =
+        CString::new(name).map_err(|_| Error::unavailable(format!("the name {name:?} holds a NUL character")))?;
+    Ok((spec, Port { name, element, is_sequence, is_optional }))
 }
 
 /// What a value is, with its article.
 fn kind(value_type: &ValueType) -> &'static str {
     match value_type {
         ValueType::Tensor { .. } => "a tensor",
+        ValueType::Sequence(inner) if matches!(**inner, ValueType::Map { .. }) => "a sequence of maps",
         ValueType::Sequence(_) => "a sequence",
         ValueType::Map { .. } => "a map",
         ValueType::Optional(_) => "an optional",

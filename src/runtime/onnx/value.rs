@@ -8,7 +8,8 @@ use bytes::Bytes;
 use ort::AsPointer;
 use ort::session::Session;
 use ort::sys::{
-    ONNXTensorElementDataType as OrtType, OrtAllocatorType, OrtMemType, OrtMemoryInfo, OrtStatusPtr, OrtValue,
+    ONNXTensorElementDataType as OrtType, OrtAllocator, OrtAllocatorType, OrtMemType, OrtMemoryInfo, OrtStatusPtr,
+    OrtValue,
 };
 use smallvec::SmallVec;
 
@@ -43,17 +44,26 @@ impl Value {
         self.0.as_ptr()
     }
 
-    /// A value over the bytes of `tensor`, which has to outlive it; strings are copied, since ONNX Runtime keeps them in
-    /// objects of its own.
-    pub(super) fn borrowing(tensor: &Tensor) -> Result<Self> {
+    /// Whether an optional holds anything.
+    pub(super) fn is_some(&self) -> Result<bool> {
+        let mut holds = 0;
+        // SAFETY: the value is valid, the out pointer is too.
+        check(unsafe { (ort::api().HasValue)(self.as_ptr(), &mut holds) }).map_err(Error::execution)?;
+        Ok(holds != 0)
+    }
+
+    /// A value over the bytes of `tensor`, which has to outlive it, as elements of the type that the model asks for;
+    /// strings are copied, since ONNX Runtime keeps them in objects of its own.
+    pub(super) fn borrowing(tensor: &Tensor, element: OrtType) -> Result<Self> {
         debug_assert!(tensor.is_aligned());
+        debug_assert_eq!(data_type(element), Some(tensor.datatype()));
         let shape: SmallVec<[i64; 6]> = tensor.shape().iter().map(|&dim| dim as i64).collect();
         if tensor.datatype() == DataType::Bytes {
             return Self::strings(tensor, &shape);
         }
         let mut value = ptr::null_mut();
         // SAFETY: the info is a valid CPU memory info; the data are as long as shape and type ask for (Tensor's
-        // invariant) and outlive the value (the caller's duty); ONNX Runtime does not write to inputs.
+        // invariant, and its type is the element's) and outlive the value (the caller's duty); ONNX Runtime does not write to inputs.
         let status = unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(
                 cpu_memory(),
@@ -61,7 +71,7 @@ impl Value {
                 tensor.data().len(),
                 shape.as_ptr(),
                 shape.len(),
-                ort_type(tensor.datatype()),
+                element,
                 &mut value,
             )
         };
@@ -71,9 +81,7 @@ impl Value {
 
     fn strings(tensor: &Tensor, shape: &[i64]) -> Result<Self> {
         let api = ort::api();
-        let (mut allocator, mut value) = (ptr::null_mut(), ptr::null_mut());
-        // SAFETY: out pointers are valid; the default allocator is ONNX Runtime's own and lives as long as the process.
-        check(unsafe { (api.GetAllocatorWithDefaultOptions)(&mut allocator) }).map_err(Error::execution)?;
+        let (allocator, mut value) = (default_allocator()?, ptr::null_mut());
         // SAFETY: the shape is as long as said, the allocator is valid.
         let status = unsafe {
             let string = OrtType::ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING;
@@ -207,6 +215,14 @@ pub(super) fn has_shape(session: &Session, index: usize, input: bool) -> bool {
     known
 }
 
+/// ONNX Runtime's own allocator, which lives as long as the process.
+pub(super) fn default_allocator() -> Result<*mut OrtAllocator> {
+    let mut allocator = ptr::null_mut();
+    // SAFETY: the out pointer is valid.
+    check(unsafe { (ort::api().GetAllocatorWithDefaultOptions)(&mut allocator) }).map_err(Error::execution)?;
+    Ok(allocator)
+}
+
 /// The description of plain CPU memory, made once.
 fn cpu_memory() -> *const OrtMemoryInfo {
     struct Info(*mut OrtMemoryInfo);
@@ -229,33 +245,29 @@ fn cpu_memory() -> *const OrtMemoryInfo {
     info.0
 }
 
-macro_rules! datatypes {
-    ($($ours:ident = $theirs:ident),* $(,)?) => {
-        /// ONNX Runtime's name for a datatype.
-        fn ort_type(datatype: DataType) -> OrtType {
-            match datatype { $(DataType::$ours => OrtType::$theirs),* }
-        }
-
-        /// Our name for a datatype; `None` for those that V2 does not have.
-        pub(super) fn data_type(element: OrtType) -> Option<DataType> {
-            match element { $(OrtType::$theirs => Some(DataType::$ours),)* _ => None }
-        }
-    };
-}
-
-datatypes! {
-    Bool = ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
-    Uint8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-    Uint16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
-    Uint32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
-    Uint64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
-    Int8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
-    Int16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
-    Int32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
-    Int64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
-    Fp16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-    Bf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
-    Fp32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-    Fp64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
-    Bytes = ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING,
+/// V2's name for a type of elements; `None` where it has none. 8-bit floats, which it does not know, are their bits.
+pub(super) fn data_type(element: OrtType) -> Option<DataType> {
+    use OrtType::*;
+    Some(match element {
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL => DataType::Bool,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8
+        | ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E4M3FN
+        | ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E4M3FNUZ
+        | ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E5M2
+        | ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E5M2FNUZ
+        | ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT8E8M0 => DataType::Uint8,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16 => DataType::Uint16,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32 => DataType::Uint32,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64 => DataType::Uint64,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8 => DataType::Int8,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16 => DataType::Int16,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 => DataType::Int32,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 => DataType::Int64,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 => DataType::Fp16,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16 => DataType::Bf16,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT => DataType::Fp32,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE => DataType::Fp64,
+        ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING => DataType::Bytes,
+        _ => return None,
+    })
 }

@@ -212,3 +212,31 @@ fn a_head_that_only_a_small_batch_is_in_time_for_goes_alone_where_the_others_can
     let planned = case.plan(now, &case.queue(now));
     assert_eq!((planned.hopeless, planned.requests), (0, 1));
 }
+
+/// How many of `waiting` requests of a row run together, where a batch takes `fixed` and `per_row` microseconds.
+fn together(fixed: u64, per_row: u64, waiting: usize) -> usize {
+    let limits = BatchLimits { rows_max: 64, delay: Duration::ZERO, objective: Duration::from_millis(500) };
+    let load = Load { rows_per_second: 1.0, instances: 1, best: None };
+    let case = Case { curve: curve(fixed, per_row), limits, load, waiting: vec![(1_000_000, 1); waiting] };
+    let now = Instant::now();
+    let queue = case.queue(now);
+    case.plan(now, &queue).requests
+}
+
+#[test]
+fn a_model_whose_time_is_in_proportion_to_its_rows_runs_them_one_by_one() {
+    assert_eq!(together(0, 1_000, 16), 1);
+}
+
+#[test]
+fn a_model_that_takes_less_than_the_server_does_for_a_batch_runs_rows_together_even_so() {
+    assert_eq!(together(0, 1, 16), 16);
+}
+
+#[test]
+fn what_would_be_left_over_for_a_small_batch_comes_along() {
+    // Nearly as quick per row as 64: 24 rows.
+    assert_eq!(together(200, 100, 24), 24);
+    assert_eq!(together(200, 100, 30), 30);
+    assert_eq!(together(200, 100, 40), 24);
+}

@@ -47,6 +47,9 @@ const RETRY_AFTER: &str = "retry_after_ms";
 
 type Answer = Result<ModelStreamInferResponse, Status>;
 
+/// What the stream's metadata say of a request: when it is due, and what keeps it at a version.
+type OfStream = (Option<Instant>, Option<u64>);
+
 /// The answers to a stream of requests. It ends when the client has said all, with the first error where the client wants
 /// it so, and on the way down once what is under way is answered.
 pub(in super::super) struct Answers {
@@ -57,7 +60,7 @@ pub(in super::super) struct Answers {
     pass: Option<Pass>,
     status_for_errors: bool,
     running: FuturesOrdered<BoxFuture<'static, Answer>>,
-    /// The stream's own, kept where it is watched.
+    /// The stream's own.
     headers: HeaderMap,
     closing: BoxFuture<'static, ()>,
     /// Set when no more requests are read: how the stream ends.
@@ -67,7 +70,7 @@ pub(in super::super) struct Answers {
 impl Answers {
     pub(super) fn new(
         requests: Streaming<ModelInferRequest>,
-        metadata: &MetadataMap,
+        metadata: MetadataMap,
         deadline: Option<Instant>,
         pass: Option<Pass>,
         doors: Arc<Doors>,
@@ -79,7 +82,7 @@ impl Answers {
             pass,
             status_for_errors: metadata.get(STATUS_FOR_ERRORS).is_some_and(|value| value == "true"),
             running: FuturesOrdered::new(),
-            headers: doors.watch.as_ref().map(|_| metadata.clone().into_headers()).unwrap_or_default(),
+            headers: metadata.into_headers(),
             closing: Box::pin(async move { drain.reached(Phase::Closing).await }),
             end: None,
             doors,
@@ -95,7 +98,9 @@ impl Answers {
                     // Counted until it is answered: a client may send many before it reads what comes of them.
                     let mut held = Charge::of(Arc::clone(&doors.buffered));
                     let permitted = permitted.and_then(|()| held.raise(request.encoded_len()));
-                    let run = answer(doors, request, permitted, deadline, self.status_for_errors);
+                    let version = Some(request.model_version.as_str()).filter(|version| !version.is_empty());
+                    let sticky = doors.sticky(&request.model_name, version, &self.headers);
+                    let run = answer(doors, request, permitted, (deadline, sticky), self.status_for_errors);
                     let seen = self.doors.watch.as_ref().map(|watch| watch.begin_message(&self.headers));
                     self.running.push_back(Box::pin(async move {
                         let _held = held;
@@ -158,12 +163,12 @@ async fn answer(
     doors: Arc<Doors>,
     request: ModelInferRequest,
     permitted: Result<(), Error>,
-    deadline: Option<Instant>,
+    of_stream: OfStream,
     status_for_errors: bool,
 ) -> (Answer, Code) {
     let id = request.id.clone();
     let outcome = match permitted {
-        Ok(()) => run(&doors, request, deadline).await,
+        Ok(()) => run(&doors, request, of_stream).await,
         Err(error) => Err(error),
     };
     match outcome {
@@ -187,16 +192,12 @@ async fn answer(
     }
 }
 
-async fn run(
-    doors: &Doors,
-    mut message: ModelInferRequest,
-    deadline: Option<Instant>,
-) -> Result<ModelInferResponse, Error> {
+async fn run(doors: &Doors, mut message: ModelInferRequest, of_stream: OfStream) -> Result<ModelInferResponse, Error> {
     // Acted on here; passed inward it would keep this request from sharing a batch with others.
     message.parameters.remove(EMPTY_FINAL_RESPONSE);
     service::note_body(|| message.encode_to_vec().into());
     let mut request = proto::decode_request(message, &doors.bounds.request)?;
-    request.deadline = deadline;
+    (request.deadline, request.sticky) = of_stream;
     let mut response = proto::encode_response(doors.stack.clone().call(request).await?);
     response.parameters.extend(final_response());
     service::note_answer(|| response.encode_to_vec().into());

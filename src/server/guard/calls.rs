@@ -15,7 +15,7 @@ pub enum Scope {
     Infer,
     /// Metadata, configuration, statistics, the index.
     Metadata,
-    /// Load and unload.
+    /// Load and unload, and which version gets what.
     Repository,
     /// `/metrics`.
     Metrics,
@@ -106,12 +106,14 @@ fn v1_verb(last: &str) -> Option<&str> {
 }
 
 fn of_model(rest: &[&str]) -> Scope {
-    let rest = match rest {
-        ["versions", _, rest @ ..] => rest,
-        rest => rest,
+    let (whole, rest) = match rest {
+        ["versions", _, rest @ ..] => (false, rest),
+        rest => (true, rest),
     };
     match rest {
         ["ready"] => Scope::Health,
+        // Of the model alone: below a version there is no such path.
+        ["traffic"] if whole => Scope::Repository,
         [] | ["config" | "stats"] => Scope::Metadata,
         ["infer" | "generate" | "generate_stream"] => Scope::Infer,
         _ => Scope::Admin,
@@ -174,6 +176,8 @@ mod tests {
             ("/v1/completions", Scope::Infer, About::Unchecked),
             ("/v2/repository/models/m/load", Scope::Repository, model("m")),
             ("/v2/models/m/trace/setting", Scope::Admin, model("m")),
+            ("/v2/models/m/traffic", Scope::Repository, model("m")),
+            ("/v2/models/m/versions/1/traffic", Scope::Admin, model("m")),
             ("/metrics", Scope::Metrics, About::Server),
             ("/v2/logging", Scope::Admin, About::Server),
             // Whoever registers a region has the server open a file, and all who infer can name it.

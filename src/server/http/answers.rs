@@ -1,5 +1,7 @@
 //! Everything that is answered from what the server knows: health, metadata, the index.
 
+use std::collections::BTreeMap;
+
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,9 @@ struct ModelMetadata<'a> {
     platform: &'a str,
     inputs: Vec<TensorMetadata<'a>>,
     outputs: Vec<TensorMetadata<'a>>,
+    /// Left out where there are none, as in protobuf's JSON.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    properties: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -177,6 +182,7 @@ fn metadata(name: &str, version: Option<&str>, doors: &Doors) -> Result<Response
         platform: model.platform(),
         inputs: signature.inputs.iter().map(Into::into).collect(),
         outputs: signature.outputs.iter().map(Into::into).collect(),
+        properties: model.properties().collect(),
     };
     Ok(as_json(StatusCode::OK, &metadata))
 }

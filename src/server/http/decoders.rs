@@ -86,7 +86,9 @@ fn asked(route: Route) -> Asked {
         }
         Route::Model { model, version } | Route::Config { model, version } => of(model, version, Scope::Metadata),
         Route::Statistics { model, version } => Asked { model, version, scope: Scope::Metadata },
-        Route::Load { model } | Route::Unload { model } => of(model, None, Scope::Repository),
+        Route::Load { model } | Route::Unload { model } | Route::Traffic { model } => {
+            of(model, None, Scope::Repository)
+        }
         Route::TraceSetting { model } => Asked { model, version: None, scope: Scope::Admin },
     }
 }

@@ -30,17 +30,22 @@ pub(super) async fn answer(
     let header_length = if head.split { header_length(&parts.headers)? } else { None };
     let deadline = if head.deadline { deadlines::of_http(&parts.headers)? } else { None };
     if body.size_hint().lower() > EARLY_BYTES {
-        doors.repository.admit(&model, version.as_deref(), deadline)?;
+        doors.router.admit(&model, version.as_deref(), deadline)?;
     }
     let (body, _held) = read_body(&parts.headers, head, body, doors.body_bytes_max, doors).await?;
-    let (mut request, encoding) =
-        aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))
-            .map_err(|error| error.within(format_args!("model '{model}'")))?;
-    request.model = model;
-    request.version = version;
-    request.trace_id = trace_id(&parts.headers, head);
-    request.deadline = deadline;
-    let response = doors.stack.clone().call(request).await?;
+    // In a block, so that the request is not kept beside the future that it was moved into.
+    let (response, encoding) = {
+        let (mut request, encoding) =
+            aside(body.len(), || json::decode_request(body, header_length, &doors.bounds.request))
+                .map_err(|error| error.within(format_args!("model '{model}'")))?;
+        request.sticky = doors.sticky(&model, version.as_deref(), &parts.headers);
+        request.model = model;
+        request.version = version;
+        request.trace_id = trace_id(&parts.headers, head);
+        request.deadline = deadline;
+        (doors.stack.clone().call(request), encoding)
+    };
+    let response = response.await?;
     let answered = Instant::now();
     let encoded = json::encode_response(&response, &encoding)?;
     let timing = timing::value(&response.timing, answered.elapsed());

@@ -10,6 +10,7 @@ mod openapi;
 mod routes;
 mod settings;
 mod shared_memory;
+mod traffic;
 mod v1;
 
 use bytes::Bytes;
@@ -52,32 +53,36 @@ pub struct HttpConfig {
 }
 
 /// Answers any request, also one that the guard refused; every failure is a JSON body `{"error": ...}`.
-pub(super) async fn answer(
+#[allow(clippy::manual_async_fn, reason = "an async fn would keep the request beside the parts that it is taken into")]
+pub(super) fn answer(
     request: Request<Incoming>,
     head: Head,
     refusal: Option<Error>,
     doors: &Doors,
-) -> Response<ResponseBody> {
+) -> impl Future<Output = Response<ResponseBody>> {
     let (parts, body) = request.into_parts();
-    let mut response = match (refusal, head.refusal(&parts.headers, &parts.uri, &doors.bounds)) {
-        // RFC 9112, section 3.2.
-        (None, None) if parts.version == Version::HTTP_11 && head.hosts != 1 => {
-            let message = format!("the request has {} host headers, expected one, as HTTP/1.1 asks for", head.hosts);
-            refused(StatusCode::BAD_REQUEST, &message)
+    async move {
+        let mut response = match (refusal, head.refusal(&parts.headers, &parts.uri, &doors.bounds)) {
+            // RFC 9112, section 3.2.
+            (None, None) if parts.version == Version::HTTP_11 && head.hosts != 1 => {
+                let message =
+                    format!("the request has {} host headers, expected one, as HTTP/1.1 asks for", head.hosts);
+                refused(StatusCode::BAD_REQUEST, &message)
+            }
+            (None, None) => routed(&parts, head, body, doors).await,
+            (_, Some((status, message))) => refused(status, &message),
+            (Some(error), None) => failed(&error),
+        };
+        // The headers that most requests lack cost them nothing.
+        if head.request_id {
+            let id = parts.headers.get(REQUEST_ID).cloned();
+            response.headers_mut().extend(id.map(|id| (HeaderName::from_static(REQUEST_ID), id)));
         }
-        (None, None) => routed(&parts, head, body, doors).await,
-        (_, Some((status, message))) => refused(status, &message),
-        (Some(error), None) => failed(&error),
-    };
-    // The headers that most requests lack cost them nothing.
-    if head.request_id {
-        let id = parts.headers.get(REQUEST_ID).cloned();
-        response.headers_mut().extend(id.map(|id| (HeaderName::from_static(REQUEST_ID), id)));
+        if head.origin {
+            doors.http.cors.expose(&parts.headers, &mut response);
+        }
+        response
     }
-    if head.origin {
-        doors.http.cors.expose(&parts.headers, &mut response);
-    }
-    response
 }
 
 async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Response<ResponseBody> {
@@ -93,22 +98,22 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
     if !route.accepts(&parts.method) {
         return method_not_allowed(&route, &parts.method, path);
     }
-    let small = async |body| read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors).await;
+    // On the heap, here and below: the future of an inference, which is moved often, stays as small as it is.
+    let small = |body| Box::pin(read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors));
     let outcome = match route {
         Route::Infer { model, version } => {
             compressed(infer::answer(model, version, parts, head, body, doors).await, parts, head)
         }
         Route::Predict { model, version } => {
-            compressed(v1::predict(model, version, parts, head, body, doors).await, parts, head)
+            compressed(Box::pin(v1::predict(model, version, parts, head, body, doors)).await, parts, head)
         }
         Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
         Route::OpenApi => Ok(as_json(StatusCode::OK, &openapi::document(&openapi::Served::of(doors)))),
         Route::V1Models => Ok(v1::models(doors)),
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
-        // On the heap, here and below: the future of every other request stays as small as it was.
         Route::Metrics => {
             let known = Box::pin(doors.repository.known()).await;
-            compressed(Ok(text(doors.telemetry.render(&known))), parts, head)
+            compressed(Ok(text(doors.telemetry.render(&known, &doors.router.told()))), parts, head)
         }
         Route::Statistics { model, version } => {
             Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await
@@ -117,14 +122,18 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
             Ok((body, _)) => answers::index(&body, doors),
             Err(error) => Err(error),
         },
-        Route::Load { model } => load(model, parts, head, body, doors).await,
+        Route::Load { model } => Box::pin(load(model, parts, head, body, doors)).await,
         // The body is read so that the connection stays usable; `unload_dependents` has nothing to act on.
         Route::Unload { model } => match small(body).await {
-            Ok(_) => unload(model, doors).await,
+            Ok(_) => Box::pin(unload(model, doors)).await,
             Err(error) => Err(error),
         },
         Route::TraceSetting { model } => match small(body).await {
             Ok((body, _)) => settings::trace(model.as_deref(), &parts.method, &body, doors),
+            Err(error) => Err(error),
+        },
+        Route::Traffic { model } => match small(body).await {
+            Ok((body, _)) => traffic::answer(&model, &parts.method, &body, doors),
             Err(error) => Err(error),
         },
         Route::Logging => match small(body).await {

@@ -29,6 +29,7 @@ pub(super) enum Route {
     Load { model: String },
     Unload { model: String },
     TraceSetting { model: Option<String> },
+    Traffic { model: String },
     Logging,
     SharedMemory { extension: Memory, call: RegionCall, region: Option<String> },
 }
@@ -62,6 +63,7 @@ impl Route {
             | Route::Explain { .. }
             | Route::SharedMemory { call: RegionCall::Register | RegionCall::Unregister, .. } => "POST, OPTIONS",
             Route::TraceSetting { .. } | Route::Logging => "GET, HEAD, POST, OPTIONS",
+            Route::Traffic { .. } => "GET, HEAD, PUT, DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -70,7 +72,7 @@ impl Route {
         match self.methods() {
             "POST, OPTIONS" => method == Method::POST,
             "GET, HEAD, OPTIONS" => method == Method::GET || method == Method::HEAD,
-            _ => method == Method::GET || method == Method::HEAD || method == Method::POST,
+            several => several.split(", ").any(|known| method == known) && method != Method::OPTIONS,
         }
     }
 }
@@ -131,6 +133,7 @@ fn of_model(model: &str, rest: &[&str]) -> Result<Option<Route>> {
         ["ready"] => Some(Route::ModelReady { model, version }),
         ["config"] => Some(Route::Config { model, version }),
         ["stats"] => Some(Route::Statistics { model: Some(model), version }),
+        ["traffic"] if version.is_none() => Some(Route::Traffic { model }),
         ["trace", "setting"] if version.is_none() => Some(Route::TraceSetting { model: Some(model) }),
         _ => None,
     })
@@ -244,6 +247,7 @@ mod tests {
             "/v1/models/m/infer",
             "/v2/models//infer",
             "/v2/models/m/versions/1/trace/setting",
+            "/v2/models/m/versions/1/traffic",
             "/v2/systemsharedmemory",
             "/v2/models/m/versions",
             "/v2/models/m/infer/x",

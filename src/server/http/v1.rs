@@ -65,7 +65,7 @@ pub(super) async fn predict(
     let envelope = Envelope::of(&parts.headers);
     let body = if envelope == Envelope::Structured { events::data(&body)? } else { body };
     let trace_id = super::infer::trace_id(&parts.headers, head);
-    let (mut request, form) = match doors.repository.resolve(&model, version.as_deref()) {
+    let (mut request, form) = match doors.router.usual(&model, version.as_deref()) {
         Ok(ready) => {
             let decoded = v1::decode_predict(&body, ready.signature(), &doors.bounds.request);
             decoded.map_err(|error| error.within(format_args!("model '{model}'")))?
@@ -73,6 +73,7 @@ pub(super) async fn predict(
         // The stack gives the same answer, and counts it.
         Err(_) => (Default::default(), v1::Form::Columns),
     };
+    request.sticky = doors.sticky(&model, version.as_deref(), &parts.headers);
     (request.model, request.version, request.trace_id) = (model, version, trace_id);
     request.deadline = deadline;
     let response = doors.stack.clone().call(request).await?;

@@ -12,6 +12,11 @@ from node_cases import Arrays
 from server import Server
 
 BF16 = ml_dtypes.bfloat16
+# V2 has no names for these: the server speaks of their bits.
+FLOAT8 = {
+    np.dtype(getattr(ml_dtypes, name))
+    for name in "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu".split()
+}
 
 
 class Door:
@@ -26,15 +31,17 @@ class Door:
         result = self.client.infer(model, [self._input(name, array) for name, array in inputs.items()])
         found = {}
         for name, datatype, shape in described(result.get_response()):
-            found[name] = array = native(result.as_numpy(name), datatype)
+            array = native(result.as_numpy(name), datatype)
             assert array.shape == shape, f"{name} has {array.shape}, but the answer says {shape}"
-            assert datatype == v2_datatype(expected[name]), f"{name} is {datatype}"
+            assert datatype == v2_datatype(spoken(expected[name])), f"{name} is {datatype}"
+            found[name] = as_asked(array, expected[name])
         return found
 
     def close(self) -> None:
         self.client.close()
 
-    def _input(self, name: str, array: np.ndarray):
+    def _input(self, name: str, value: np.ndarray | list[np.ndarray]):
+        array = spoken(value)
         given = self._library.InferInput(name, array.shape, v2_datatype(array))
         given.set_data_from_numpy(array)
         return given
@@ -51,6 +58,19 @@ def described(response) -> list[tuple[str, str, tuple[int, ...]]]:
     if isinstance(response, dict):
         return [(output["name"], output["datatype"], tuple(output["shape"])) for output in response["outputs"]]
     return [(output.name, output.datatype, tuple(output.shape)) for output in response.outputs]
+
+
+def spoken(value: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """A value in V2's words: a sequence of one shape is a tensor of one dimension more, an 8-bit float is its bits."""
+    array = np.stack(value) if isinstance(value, list) else value
+    return array.view(np.uint8) if array.dtype in FLOAT8 else array
+
+
+def as_asked(array: np.ndarray, expected: np.ndarray | list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+    """The reverse, as what is expected tells."""
+    if isinstance(expected, list):
+        return [*array]
+    return array.view(expected.dtype) if expected.dtype in FLOAT8 else array
 
 
 def v2_datatype(array: np.ndarray) -> str:

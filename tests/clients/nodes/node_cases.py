@@ -17,15 +17,8 @@ IR_VERSION_MAX = 13
 OPSET_MAX = 26
 # ONNX Runtime's Python interface takes these only as raw elements of a named type.
 RAW_TYPES_FROM = onnx.TensorProto.BFLOAT16
-# ONNX's numbers of the datatypes that V2 has, with Triton's BF16. What is no tensor has 0.
-V2_TYPES = {
-    getattr(onnx.TensorProto, name)
-    for name in (
-        "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FLOAT16 BFLOAT16 FLOAT DOUBLE STRING".split()
-    )
-}
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray | list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +34,6 @@ class Case:
     """Whether an input or output has a type that numpy does not have."""
     input_types: dict[str, int]
     """ONNX's number of each input's element type."""
-    is_describable: bool
-    """Whether V2 has words for all inputs and outputs: tensors of datatypes that it has names for."""
 
     def __str__(self) -> str:
         return self.name
@@ -81,17 +72,8 @@ def case_of(test) -> Case:
     inputs, outputs = ([*model.graph.input], [*model.graph.output])
     types = {value.name: value.type.tensor_type.elem_type for value in inputs}
     raw = any(value.type.tensor_type.elem_type >= RAW_TYPES_FROM for value in inputs + outputs)
-    describable = all(element_type(value.type) in V2_TYPES for value in inputs)
-    describable &= all(value.type.tensor_type.elem_type in V2_TYPES for value in outputs)
     data_sets = [(named(inputs, given), named(outputs, expected)) for given, expected in test.data_sets]
-    return Case(test.name, model.SerializeToString(), data_sets, test.rtol, test.atol, raw, types, describable)
-
-
-def element_type(value_type) -> int:
-    """Of a tensor, and of an input that takes one or none, which V2 tells by leaving it out; 0 of anything else."""
-    if value_type.HasField("optional_type"):
-        value_type = value_type.optional_type.elem_type
-    return value_type.tensor_type.elem_type
+    return Case(test.name, model.SerializeToString(), data_sets, test.rtol, test.atol, raw, types)
 
 
 def named(values, arrays) -> Arrays:

@@ -22,6 +22,12 @@ pub(crate) const CASES: &[Gap] = &[
     gap("tract", "unknown_rank", NO_RUNTIME_RANK),
     gap("tract", "unknown_rank: impossible shape", NO_RUNTIME_RANK),
     gap("tract", "optional_tensor", NO_OPTIONALS),
+    gap("tract", "sequence_input", NO_SEQUENCES),
+    gap("tract", "sequence_input: none", NO_SEQUENCES),
+    gap("tract", "sequence_input: a scalar", NO_SEQUENCES),
+    gap("tract", "sequence_output", NO_SEQUENCES),
+    gap("tract", "sequence_output: of several shapes", NO_SEQUENCES),
+    gap("tract", "float8_input", NO_FLOAT8),
     gap("tract", "sum_sequence: empty sequence", "tract divides by the length of what it sums"),
 ];
 
@@ -30,10 +36,15 @@ pub(crate) const SIGNATURES: &[Gap] = &[
     gap("tract", "identity_bf16", NO_BF16),
     gap("tract", "unknown_rank", NO_RUNTIME_RANK),
     gap("tract", "optional_tensor", NO_OPTIONALS),
+    gap("tract", "sequence_input", NO_SEQUENCES),
+    gap("tract", "sequence_output", NO_SEQUENCES),
+    gap("tract", "float8_input", NO_FLOAT8),
     gap("tract", "optional_target_shape", "tract has to know the target to compile, so the default is all there is"),
 ];
 
 const NO_BF16: &str = "tract has no BF16 type";
+const NO_FLOAT8: &str = "tract has no 8-bit floats";
+const NO_SEQUENCES: &str = "tract has no sequences";
 const NO_OPTIONALS: &str = "tract has no optional types";
 const NO_RUNTIME_RANK: &str = "tract has to know ranks before it runs";
 

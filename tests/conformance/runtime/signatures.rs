@@ -38,6 +38,9 @@ const SIGNATURES: &[(&str, &str)] = &[
          pooled FP32 [batch,4]",
     ),
     ("unmasked_mean", "input_ids INT64 [batch,sequence] -> mean FP32 [batch,4]"),
+    ("sequence_input", "x FP32 [..] -> y FP32 [n]"),
+    ("sequence_output", "x FP32 [batch,n], z FP32 [batch,m] -> y FP32 [..]"),
+    ("float8_input", "x UINT8 [batch,2] -> y FP32 [batch,2]"),
     ("image_total", "image FP32 [batch,height,width] -> bright FP32 [batch,height,width], total FP32 [batch]"),
 ];
 

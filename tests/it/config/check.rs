@@ -74,7 +74,7 @@ async fn a_model_given_in_place_of_its_repository_is_noticed() {
 #[tokio::test]
 async fn every_fault_of_the_configuration_is_listed_at_once() {
     let ended =
-        run(&["check", "--body-max", "much", "--head-timeout", "soon", "--log-format", "xml", "s3://b/m"]).await;
+        run(&["check", "--body-max", "much", "--head-timeout", "soon", "--log-format", "xml", "ftp://b/m"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     for key in ["REPOSITORY", "--body-max", "--head-timeout", "--log-format"] {
         assert!(ended.output.contains(&format!("fault: {key}: ")), "{key}: {ended:?}");

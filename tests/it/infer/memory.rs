@@ -11,7 +11,7 @@ use tensorgate::protocol::json::{self, Limits};
 use tensorgate::protocol::proto::model_infer_request::InferInputTensor;
 use tensorgate::protocol::proto::{self, ModelInferRequest};
 use tensorgate::repository::{Repository, Runtimes};
-use tensorgate::service;
+use tensorgate::service::{self, Dispatch, Router};
 use tensorgate::telemetry::Telemetry;
 use tower::Service;
 
@@ -32,7 +32,8 @@ async fn answer(mut request: InferRequest) -> InferResponse {
     let repository = Arc::new(repository);
     repository.settled().await;
     request.model = "identity".into();
-    service::stack(repository, telemetry, None, false).call(request).await.unwrap()
+    let router = Router::start(repository, Dispatch::new(None));
+    service::stack(router, telemetry, None, false).call(request).await.unwrap()
 }
 
 #[tokio::test]

@@ -69,8 +69,10 @@ async fn metadata_is_the_same_over_both_doors() {
         let (inputs, outputs) = (list(&over_grpc.inputs), list(&over_grpc.outputs));
         let expected = json!({
             "name": model, "versions": ["1"], "platform": over_grpc.platform, "inputs": inputs, "outputs": outputs,
+            "properties": over_grpc.properties,
         });
         assert_eq!(over_http, expected);
+        assert!(over_grpc.properties["digest"].starts_with("sha256:"), "{over_grpc:?}");
     }
     let two = http.get("/v2/models/two_inputs/versions/1/").await.json();
     let first = json!({ "name": "a", "datatype": "FP32", "shape": [-1, 2] });

@@ -65,7 +65,7 @@ async fn nine_models_serve_under_load_while_the_tenth_fails_again_and_again() {
 
 #[tokio::test]
 async fn whatever_is_wrong_with_a_model_is_said_and_the_others_serve() {
-    let models = Models::of(&["identity_fp32", "truncated", "empty", "unknown_op", "sequence_output", "float8_input"])
+    let models = Models::of(&["identity_fp32", "truncated", "empty", "unknown_op", "map_output", "int4_input"])
         .with_toml("typo", "max_bach_size = 4")
         .with("wrong_declaration", "identity_fp32")
         .with_toml("wrong_declaration", "[[inputs]]\nname = \"x\"\ndatatype = \"INT64\"\n")
@@ -79,8 +79,8 @@ async fn whatever_is_wrong_with_a_model_is_said_and_the_others_serve() {
         ("truncated", "truncated/1/model.onnx"),
         ("empty", "empty/1/model.onnx"),
         ("unknown_op", "NoSuchOperator"),
-        ("sequence_output", "'y'"),
-        ("float8_input", "'x'"),
+        ("map_output", "'y'"),
+        ("int4_input", "'x'"),
         ("typo", "did you mean 'max_batch_size'?"),
         ("wrong_declaration", "INT64"),
         ("other_name", "'something_else'"),

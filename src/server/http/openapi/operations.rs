@@ -78,6 +78,14 @@ const fn post(path: &'static str, id: &'static str, tag: &'static str, body: Bod
     Operation { method: "POST", body, ..get(path, id, tag, schema) }
 }
 
+const fn put(path: &'static str, id: &'static str, tag: &'static str, body: Body, schema: &'static str) -> Operation {
+    Operation { method: "PUT", body, ..get(path, id, tag, schema) }
+}
+
+const fn delete(path: &'static str, id: &'static str, tag: &'static str, schema: &'static str) -> Operation {
+    Operation { method: "DELETE", ..get(path, id, tag, schema) }
+}
+
 impl Operation {
     const fn says(self, summary: &'static str) -> Self {
         Self { summary, ..self }
@@ -133,7 +141,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         .says("What a version has done")
         .or(OF_A_MODEL),
     post("/v2/models/{model}/infer", "infer", "inference", Body::Inference, "")
-        .says("Inference by the newest version that is ready")
+        .says("Inference by the version that the model's traffic picks, else the newest that is ready")
         .answers(Answer::Inference)
         .or(OF_INFERENCE),
     post("/v2/models/{model}/versions/{version}/infer", "inferVersion", "inference", Body::Inference, "")
@@ -148,6 +156,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
     post("/v2/repository/models/{model}/unload", "unload", "repository", Body::Optional("Anything"), "Unloaded")
         .says("Unloads a model once what it runs is answered")
         .or(OF_LIFECYCLE),
+    get("/v2/models/{model}/traffic", "traffic", "repository", "Traffic")
+        .says("How requests that name no version are shared out, and what a shadow or canary has shown")
+        .or(&[Kind::UnknownModel]),
+    put("/v2/models/{model}/traffic", "setTraffic", "repository", Body::Needed("TrafficSettings"), "Traffic")
+        .says("Shares requests out anew")
+        .or(&[Kind::UnknownModel]),
+    delete("/v2/models/{model}/traffic", "takeBackTraffic", "repository", "Traffic")
+        .says("Has the model's own settings hold again")
+        .or(&[Kind::UnknownModel]),
     get("/v2/trace/setting", "traceSettings", "settings", "TraceSettings").says("The trace settings").or(OF_SETTINGS),
     post("/v2/trace/setting", "setTrace", "settings", Body::Optional("TraceChanges"), "TraceSettings")
         .says("Changes trace settings")

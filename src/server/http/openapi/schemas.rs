@@ -23,7 +23,7 @@ pub(super) fn path_parameter(name: &str) -> Value {
 /// Every schema, by its name.
 pub(super) fn all() -> Value {
     let mut all = Map::new();
-    for group in [server(), models(), inference(), repository(), settings(), regions(), v1()] {
+    for group in [server(), models(), inference(), repository(), traffic(), settings(), regions(), v1()] {
         all.extend(group);
     }
     all.into()
@@ -92,6 +92,7 @@ fn models() -> Schemas {
             closed(json!({
                 "name": text(), "versions": list(text()), "platform": text(),
                 "inputs": list(reference("TensorMetadata")), "outputs": list(reference("TensorMetadata")),
+                "properties?": closed(json!({ "digest?": text() })),
             })),
         ),
         (
@@ -196,6 +197,68 @@ fn repository() -> Schemas {
         ("LoadRequest", json!({ "type": "object", "properties": { "parameters": { "type": "object" } } })),
         ("Loaded", closed(json!({ "name": text(), "load": { "type": "boolean" } }))),
         ("Unloaded", closed(json!({ "name": text(), "unload": { "type": "boolean" } }))),
+    ])
+}
+
+fn traffic() -> Schemas {
+    let number = || json!({ "type": "number", "minimum": 0 });
+    let version = || json!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^[1-9][0-9]{0,18}$" }] });
+    let weights = json!({ "type": "object", "additionalProperties": number(), "minProperties": 1 });
+    let sticky = json!({
+        "type": "object", "properties": { "header": text(), "cookie": text() }, "minProperties": 1, "maxProperties": 1,
+    });
+    let canary = json!({
+        "version": version(), "stable?": version(), "steps?": list(number()),
+        "step_requests?": json!({ "type": "integer", "minimum": 1 }), "step_time?": text(), "interval?": text(),
+        "errors?": number(), "late?": number(), "latency?": number(), "disagreement?": number(), "share?": number(),
+    });
+    let compare =
+        json!({ "by?": json!({ "enum": ["values", "argmax"] }), "absolute?": number(), "relative?": number() });
+    let compared = [
+        "agreed",
+        "disagreed",
+        "failed",
+        "not_run",
+        "dropped",
+        "other_outputs",
+        "other_datatypes",
+        "other_shapes",
+        "not_finite",
+    ];
+    let mut compared: Map<String, Value> = compared.map(|name| (name.to_owned(), count())).into_iter().collect();
+    for name in ["difference_max", "relative_difference_max", "argmax_agreement?", "live_seconds?", "mirrored_seconds?"]
+    {
+        compared.insert(name.to_owned(), number());
+    }
+    let mut shadow = compared.clone();
+    shadow.extend([("version".to_owned(), text()), ("share".to_owned(), number())]);
+    let states = json!({ "enum": ["READY", "UNAVAILABLE", "LOADING", "UNLOADING"] });
+    let verdicts = json!({ "enum": ["open", "good", "bad"] });
+    named([
+        (
+            "TrafficSettings",
+            closed(json!({
+                "weights?": weights, "sticky?": sticky, "canary?": closed(canary), "compare?": closed(compare),
+                "shadow?": closed(json!({ "version": version(), "share?": number() })),
+            })),
+        ),
+        (
+            "Traffic",
+            closed(json!({
+                "model_name": text(), "source": { "enum": ["newest", "settings", "set"] },
+                "settings": reference("TrafficSettings"),
+                "versions": list(closed(json!({
+                    "version": text(), "state": states, "reason?": text(), "weight": number(), "share": number(),
+                }))),
+                "shadow?": closed(shadow.into()),
+                "canary?": closed(json!({
+                    "version": text(), "stable": text(), "state": { "enum": ["running", "promoted", "rolled_back"] },
+                    "step?": count(), "percent": number(), "steps": list(number()), "reason": text(),
+                    "conditions": list(closed(json!({ "name": text(), "verdict": verdicts, "evidence": text() }))),
+                    "compared?": closed(compared.into()),
+                })),
+            })),
+        ),
     ])
 }
 
