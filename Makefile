@@ -33,7 +33,7 @@ build: $(ORT)
 ## Every test: Rust, then the real clients against the real binary
 test: $(ORT)
 	cargo test --workspace --locked
-	cargo build --locked --bin tensorgate
+	cargo build --workspace --locked --bin tensorgate --bin tensorgate-controller --example apiserver
 	TENSORGATE_BIN=$(CURDIR)/target/debug/tensorgate bash tests/clients/run.sh
 
 ## Formatting, lints as errors, licences and sources of crates

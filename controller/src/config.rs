@@ -41,13 +41,18 @@ pub struct RunArgs {
     #[arg(long, env = "TENSORGATE_CONTROLLER_RETIRE_AFTER", default_value_t = 30)]
     pub retire_after: u32,
 
-    /// A folder of the nodes for what servers fetched, shared by the pods of a node [default: each pod's own emptyDir]
+    /// A folder of the nodes for what servers fetched, writable for their user and shared by the pods of a node [default: each
+    /// pod's own emptyDir]
     #[arg(long, env = "TENSORGATE_CONTROLLER_NODE_CACHE")]
     pub node_cache: Option<String>,
 
     /// KServe's storage initializer, for runtimes that do not fetch models themselves [default: such are refused]
     #[arg(long, env = "TENSORGATE_CONTROLLER_STORAGE_INITIALIZER_IMAGE")]
     pub storage_initializer_image: Option<String>,
+
+    /// The image of routers, this controller's own; services ask for one by the annotation tensorgate.dev/router
+    #[arg(long, env = "TENSORGATE_CONTROLLER_ROUTER_IMAGE")]
+    pub router_image: Option<String>,
 
     /// Where health and metrics are served: /healthz, /readyz, /metrics
     #[arg(long, env = "TENSORGATE_CONTROLLER_LISTEN", default_value = "0.0.0.0:8080")]
@@ -82,6 +87,7 @@ impl RunArgs {
             retire_after: i64::from(self.retire_after),
             node_cache: self.node_cache.clone(),
             storage_initializer: self.storage_initializer_image.clone(),
+            router_image: self.router_image.clone(),
         }
     }
 }

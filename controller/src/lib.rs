@@ -1,9 +1,11 @@
 //! The companion controller: KServe's InferenceService on plain Kubernetes.
 //!
-//! `api` has the resources as users write them, `plan` decides (pure), `run` watches and applies.
+//! `api` has the resources as users write them, `plan` decides (pure), `run` watches and applies, `router` splits requests.
 
+pub mod admin;
 pub mod api;
 pub mod config;
 pub mod plan;
+pub mod router;
 pub mod run;
 pub mod tree;

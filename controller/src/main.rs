@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tensorgate_controller::api::crd;
 use tensorgate_controller::config::RunArgs;
+use tensorgate_controller::router::{self, RouterArgs};
 use tensorgate_controller::run;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Watch InferenceServices and make the cluster follow
     Run(Box<RunArgs>),
+    /// Split requests between the revisions of a component, by weights in a file
+    Router(RouterArgs),
     /// Print the custom resource definitions as YAML
     Crds,
 }
@@ -37,16 +40,22 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Run(args) => run(*args),
+        Command::Run(args) => {
+            // Chosen here, since a second provider in the build would make rustls refuse to choose.
+            let _chosen_already = rustls::crypto::ring::default_provider().install_default();
+            start_logs(&args.log_format);
+            block_on(async { run::run(*args, stop()).await.map_err(|error| error.to_string()) })
+        }
+        Command::Router(args) => {
+            start_logs(&args.log_format);
+            block_on(async { router::run(args, stop()).await.map_err(|error| error.to_string()) })
+        }
     }
 }
 
-fn run(args: RunArgs) -> ExitCode {
-    start_logs(&args.log_format);
-    // Chosen here, since a second provider in the build would make rustls refuse to choose.
-    let _chosen_already = rustls::crypto::ring::default_provider().install_default();
+fn block_on(work: impl Future<Output = Result<(), String>>) -> ExitCode {
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(async { run::run(args, stop()).await.map_err(|error| error.to_string()) }),
+        Ok(runtime) => runtime.block_on(work),
         Err(error) => Err(format!("cannot start threads: {error}")),
     };
     match outcome {

@@ -13,7 +13,8 @@ use serde::Deserialize;
     "x-kubernetes-validations" = [{"rule": "'root' in self.nodes", "message": "a graph starts at the node 'root'; name one so"}]
 ))]
 pub struct Spec {
-    /// By name.
+    /// By name. Bounded, as the steps are: the API server counts what the validations of all of them may cost.
+    #[schemars(extend("maxProperties" = 64))]
     pub nodes: BTreeMap<String, Node>,
     /// Seconds that a request may take.
     #[schemars(range(min = 1))]
@@ -35,6 +36,7 @@ pub struct Node {
     #[schemars(extend("enum" = ["Sequence", "Splitter", "Ensemble", "Switch"]))]
     pub router_type: String,
     /// In their order.
+    #[schemars(length(max = 64))]
     pub steps: Option<Vec<Step>>,
 }
 

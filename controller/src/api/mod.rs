@@ -49,6 +49,10 @@ pub mod keys {
     pub const READ_ONLY: &str = "storage.kserve.io/readonly";
     /// `cluster-local` keeps a service off the Gateway.
     pub const VISIBILITY: &str = "networking.kserve.io/visibility";
+    /// `"true"` puts a router before the revisions, so that callers inside the cluster get the split too.
+    pub const ROUTER: &str = "tensorgate.dev/router";
+    /// The header by whose value the router chooses.
+    pub const STICKY_HEADER: &str = "tensorgate.dev/sticky-header";
     /// On a service account: the IAM role of EKS.
     pub const IRSA: &str = "eks.amazonaws.com/role-arn";
     /// Scraping, as KServe's users switch it on.

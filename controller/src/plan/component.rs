@@ -9,7 +9,7 @@ use super::network::{self, Backend};
 use super::revision::{self, Revision};
 use super::scale::{self, Bounds, Scaler};
 use super::traffic::{self, Candidate, Split, Wanted};
-use super::{Context, pod, retire};
+use super::{Context, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
 use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, TrafficTarget};
@@ -68,6 +68,7 @@ struct Scene<'a> {
     latest: Revision,
     tracks: Vec<Track>,
     old: ComponentStatus,
+    routed: bool,
 }
 
 /// Plans the component `kind`, written as `written`, with the canaries of the spec.
@@ -88,7 +89,8 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
         tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
-    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old };
+    let routed = routing::is_wanted(cx)?;
+    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed };
     Ok(scene.plan(runtime))
 }
 
@@ -126,7 +128,7 @@ impl Scene<'_> {
             running.push(own);
         }
         for own in self.kept.iter().filter(|own| deployed.iter().all(|other| other.name != own.name)) {
-            if let Some((rest, seconds)) = retire::linger(self.cx, own, self.recreates()) {
+            if let Some((rest, seconds)) = retire::linger(self.cx, own, self.retire_after()) {
                 children.push(rest);
                 running.push(own);
                 again_after = Some(again_after.map_or(seconds, |soonest| soonest.min(seconds)));
@@ -136,6 +138,10 @@ impl Scene<'_> {
             children.push(network::service(self.cx, &own.name, &own.name, &own.template));
         }
         children.extend(self.named_services(&split));
+        if self.routed {
+            let primary = &self.primary(&split).name;
+            children.extend(routing::children(self.cx, self.kind, &self.backends(&split), primary));
+        }
         if self.bounds.max > 1 {
             children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
         }
@@ -165,14 +171,48 @@ impl Scene<'_> {
     }
 
     fn candidate(&self, revision: &str) -> Candidate {
-        let share = self.share_before(revision);
-        Candidate { name: revision.to_owned(), available: self.health(revision).available, share }
+        let health = self.health(revision);
+        Candidate {
+            name: revision.to_owned(),
+            available: health.available,
+            // Three quarters, as Deployments have it while they roll.
+            enough: health.pods * 4 >= self.needed(revision) * 3,
+            share: self.share_before(revision),
+        }
+    }
+
+    /// The replicas that a revision needs before it gets the share that it is to get.
+    fn needed(&self, revision: &str) -> i64 {
+        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        if revision != self.latest.name || self.share_before(revision) >= goal {
+            return 1;
+        }
+        if self.bounds.scaler == Scaler::Fixed {
+            return self.bounds.min;
+        }
+        // What the one that has rolled out has for its share, carried over to the other's.
+        let rolled = &self.old.latest_rolledout_revision;
+        let share = i64::from(self.share_before(rolled));
+        if rolled == revision || share == 0 {
+            return self.bounds.min;
+        }
+        let carried = (self.health(rolled).replicas * i64::from(goal) + share - 1) / share;
+        carried.clamp(self.bounds.min, self.bounds.max)
     }
 
     /// Whether the old revision makes room before the new one is ready, as `deploymentStrategy: {type: Recreate}` asks.
     fn recreates(&self) -> bool {
         let strategy = self.view.deployment_strategy.as_ref().and_then(|own| own.fields.get("type"));
         strategy.is_some_and(|kind| kind == "Recreate") && self.view.canary_traffic_percent.is_none()
+    }
+
+    /// Seconds that a revision stays after its last share.
+    fn retire_after(&self) -> i64 {
+        match (self.recreates(), self.routed) {
+            (true, _) => 0,
+            (_, true) => self.cx.settings.retire_after.max(routing::RETIRE_AFTER_MIN),
+            _ => self.cx.settings.retire_after,
+        }
     }
 
     fn split(&self) -> Split {
@@ -212,9 +252,11 @@ impl Scene<'_> {
         Some(track.replicas.unwrap_or_else(|| scale::canary_replicas(self.bounds.min, track.percent)).max(1))
     }
 
-    /// The fewest replicas of the stable revision: canaries that are ready stand in for as many.
+    /// The fewest replicas of the stable revision: canaries that serve stand in for as many.
     fn stable_min(&self, split: &Split) -> i64 {
-        let ready = self.tracks.iter().filter(|track| self.health(&track.revision.name).available);
+        let serves =
+            |track: &&Track| split.share(&track.revision.name) > 0 && self.health(&track.revision.name).available;
+        let ready = self.tracks.iter().filter(serves);
         let stand_in: i64 = ready.filter_map(|track| self.canary_replicas(&track.revision.name, split)).sum();
         (self.bounds.min - stand_in).max(1)
     }
@@ -235,12 +277,8 @@ impl Scene<'_> {
                 vec![deployment]
             }
             Scaler::Horizontal => {
-                // One that is about to take over everything starts as large as the one that serves.
-                if split.share(&own.name) == 0
-                    && let Some(serving) = split.shares.iter().find(|(_, share)| *share == 100)
-                {
-                    min = min.max(self.health(&serving.0).replicas.min(self.bounds.max));
-                }
+                // One that is about to get more is first made as large as that takes.
+                min = min.max(self.needed(&own.name));
                 let autoscaler = scale::autoscaler(self.cx.service, &self.view, &own.name, min, self.bounds.max);
                 vec![deployment, autoscaler]
             }
@@ -261,11 +299,15 @@ impl Scene<'_> {
         let primary = self.primary(split);
         let render = |name: String, own: &Revision| network::service(self.cx, &name, &own.name, &own.template);
         let mut services = vec![render(format!("{service}-{}", self.kind), primary)];
-        if let Some(track) = &primary.track {
-            services.push(render(format!("{service}-{track}-{}", self.kind), primary));
+        if self.routed && routing::is_up(self.cx, self.kind) {
+            services = services.into_iter().map(|own| routing::service(self.cx, self.kind, own)).collect();
         }
-        for track in self.tracks.iter().filter(|track| primary.track.as_deref() != Some(track.name.as_str())) {
-            services.push(render(format!("{service}-{}-{}", track.name, self.kind), &track.revision));
+        let tracks = [primary, &self.latest].into_iter().chain(self.tracks.iter().map(|track| &track.revision));
+        for own in tracks {
+            let name = own.track.as_ref().map(|track| format!("{service}-{track}-{}", self.kind));
+            if let Some(name) = name.filter(|name| services.iter().all(|other| tree::name(other) != name)) {
+                services.push(render(name, own));
+            }
         }
         services
     }
@@ -292,6 +334,13 @@ impl Scene<'_> {
     fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
         let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
         let rolled_back = self.view.canary_traffic_percent == Some(0) && split.share(&self.latest.name) == 0;
+        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        let moved = split.rolled_out.as_ref() == Some(&self.latest.name) || split.share(&self.latest.name) >= goal;
+        if without.is_none() && latest.available && !moved {
+            let needed = self.needed(&self.latest.name);
+            let message = format!("{} of {needed} pods of revision {} are ready", latest.pods, self.latest.name);
+            return Err(NotReady { status: "Unknown", reason: "TrafficHeld", message });
+        }
         if without.is_none() && (latest.available || rolled_back) {
             return Ok(());
         }
@@ -316,7 +365,7 @@ impl Scene<'_> {
         let still = |name: &str| self.kept.iter().any(|own| own.name == name);
         let target = |(name, percent): &(String, i32)| {
             let canary = self.tracks.iter().find(|track| track.revision.name == *name && name != latest_name);
-            let beside = split.shares.len() > 1 && self.tracks.is_empty() && name != latest_name;
+            let beside = split.shares.len() > 1 && canary.is_none() && name != latest_name;
             TrafficTarget {
                 revision_name: name.clone(),
                 latest_revision: name == latest_name,

@@ -70,6 +70,10 @@ impl<'a> Conditions<'a> {
     pub fn ingress(&mut self, state: &RouteState) {
         match state {
             RouteState::Accepted => self.set("IngressReady", "True", "", "", false),
+            RouteState::Absent => {
+                let message = "there are no routes before a revision is ready";
+                self.set("IngressReady", "Unknown", "RevisionNotReady", message, false);
+            }
             RouteState::Waiting => {
                 self.set(
                     "IngressReady",
@@ -86,7 +90,8 @@ impl<'a> Conditions<'a> {
     /// All of them sorted by type, with `Ready`, which is as bad as the worst that it depends on.
     pub fn finish(mut self) -> Vec<Condition> {
         let parts = self.new.iter().filter(|own| own.severity.is_empty());
-        let worst = parts.max_by_key(|own| match own.status.as_str() {
+        // The first of the worst: a component before the routes to it.
+        let worst = parts.rev().max_by_key(|own| match own.status.as_str() {
             "False" => 2,
             "True" => 0,
             _ => 1,

@@ -97,8 +97,15 @@ fn order(children: &[Value]) -> Vec<&Value> {
 }
 
 fn rank(child: &Value) -> usize {
-    let kinds =
-        ["ControllerRevision", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "HTTPRoute"];
+    let kinds = [
+        "ControllerRevision",
+        "ConfigMap",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "Service",
+        "HTTPRoute",
+    ];
     kinds.iter().position(|kind| child["kind"] == *kind).unwrap_or(kinds.len())
 }
 

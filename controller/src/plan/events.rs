@@ -56,14 +56,14 @@ fn component(kind: &str, old: &ComponentStatus, new: &ComponentStatus, events: &
         shares.map(|target| format!("{} {} %", target.revision_name, target.percent)).collect::<Vec<_>>().join(", ")
     };
     let (before, now) = (shares(old), shares(new));
-    if before != now && !now.is_empty() && !(before.is_empty() && !moved) {
+    if before != now && !now.is_empty() && (moved || !before.is_empty()) {
         let reason = if moved && new.traffic.iter().any(|target| target.percent == 100) {
             "RolledOut"
         } else {
             "TrafficShifted"
         };
         events.push(normal(reason, format!("{kind}: the traffic goes to {now}")));
-    } else if moved {
+    } else if moved && new.traffic.iter().any(|target| target.revision_name == *rolled && target.percent == 100) {
         events.push(normal("RolledOut", format!("{kind}: revision {rolled} is ready and has all the traffic")));
     }
 }

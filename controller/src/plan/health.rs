@@ -16,6 +16,8 @@ pub struct Health {
     pub available: bool,
     /// The replicas that it is asked for.
     pub replicas: i64,
+    /// The replicas that can take requests.
+    pub pods: i64,
     /// Why it does not progress, where its controller says so.
     pub stuck: Option<String>,
 }
@@ -32,15 +34,16 @@ pub fn health(cx: &Context<'_>, name: &str, share: i32) -> Health {
     let condition =
         |kind: &str| tree::list(deployment, &["status", "conditions"]).iter().find(|own| own["type"] == kind);
     let enough = condition("Available").is_some_and(|own| own["status"] == "True");
-    let any = tree::number(deployment, &["status", "availableReplicas"]).unwrap_or(0) > 0;
+    let pods = tree::number(deployment, &["status", "availableReplicas"]).unwrap_or(0);
     let stuck = [("ReplicaFailure", "True"), ("Progressing", "False")].into_iter().find_map(|(kind, bad)| {
         let own = condition(kind).filter(|own| own["status"] == bad)?;
         Some(tree::text(own, &["message"]).unwrap_or("the Deployment does not progress").to_owned())
     });
     Health {
         exists: true,
-        available: any && (enough || share > 0),
+        available: pods > 0 && (enough || share > 0),
         replicas: tree::number(deployment, &["spec", "replicas"]).unwrap_or(1),
+        pods,
         stuck,
     }
 }

@@ -6,6 +6,7 @@ pub mod component;
 pub mod conditions;
 pub mod difference;
 pub mod events;
+pub mod extension;
 pub mod fault;
 pub mod health;
 pub mod network;
@@ -13,6 +14,7 @@ pub mod placeholder;
 pub mod pod;
 pub mod retire;
 pub mod revision;
+pub mod routing;
 pub mod runtime;
 pub mod scale;
 pub mod storage;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub node_cache: Option<String>,
     /// KServe's downloader, for runtimes that do not fetch.
     pub storage_initializer: Option<String>,
+    /// The image of routers: the controller's own.
+    pub router_image: Option<String>,
 }
 
 impl Default for Settings {
@@ -69,6 +73,7 @@ impl Default for Settings {
             retire_after: 30,
             node_cache: None,
             storage_initializer: None,
+            router_image: None,
         }
     }
 }
@@ -222,7 +227,7 @@ fn routes(cx: &Context<'_>, parts: &BTreeMap<&'static str, Planned>) -> (Vec<Val
         return (Vec::new(), RouteState::Accepted);
     }
     if parts.values().any(|part| !part.has_served) {
-        return (Vec::new(), RouteState::Waiting);
+        return (Vec::new(), RouteState::Absent);
     }
     let name = tree::name(cx.service);
     let timeout = |kind: &str| tree::number(cx.service, &["spec", kind, "timeout"]);
@@ -247,7 +252,7 @@ fn routes(cx: &Context<'_>, parts: &BTreeMap<&'static str, Planned>) -> (Vec<Val
     for name in names {
         match network::route_state(cx, &name) {
             RouteState::Accepted => {}
-            RouteState::Waiting => state = RouteState::Waiting,
+            waiting @ (RouteState::Waiting | RouteState::Absent) => state = waiting,
             refused @ RouteState::Refused(..) => return (routes, refused),
         }
     }

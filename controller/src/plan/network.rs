@@ -166,6 +166,8 @@ fn render_rule(cx: &Context<'_>, rule: &Rule<'_>) -> Vec<Value> {
 pub enum RouteState {
     /// Every parent has accepted it.
     Accepted,
+    /// There is none yet.
+    Absent,
     /// No parent has said anything yet.
     Waiting,
     /// The reason and message of a parent that has not.
@@ -180,12 +182,13 @@ pub fn route_state(cx: &Context<'_>, name: &str) -> RouteState {
     let generation = route.and_then(|route| tree::number(route, &["metadata", "generation"])).unwrap_or(0);
     let mut state = RouteState::Waiting;
     for condition in conditions {
-        if tree::number(condition, &["observedGeneration"]).is_some_and(|seen| seen < generation) {
-            continue;
-        }
         let text = |field: &str| tree::text(condition, &[field]).unwrap_or("").to_owned();
+        // New weights do not take an acceptance back, but what was wrong before them may have been mended.
+        let stale = tree::number(condition, &["observedGeneration"]).is_some_and(|seen| seen < generation);
         match (text("type").as_str(), text("status").as_str()) {
-            ("Accepted" | "ResolvedRefs", "False") => return RouteState::Refused(text("reason"), text("message")),
+            ("Accepted" | "ResolvedRefs", "False") if !stale => {
+                return RouteState::Refused(text("reason"), text("message"));
+            }
             ("Accepted", "True") => state = RouteState::Accepted,
             _ => {}
         }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use super::storage::{self, Credentials, MOUNT, Part};
-use super::{Context, placeholder, runtime};
+use super::{Context, extension, placeholder, runtime};
 use crate::api::inference_service::{LEGACY_FORMATS, Model};
 use crate::api::{CONTAINER, keys};
 use crate::tree;
@@ -106,8 +106,10 @@ pub fn build<'a>(cx: &Context<'a>, kind: &str, component: &Value) -> Result<Buil
     let credentials = storage::credentials(model.as_ref(), cx.service, cx.vault);
     let parts = parts(cx, model.as_ref(), &pod)?;
     place_model(cx, &mut pod, server, &parts, &credentials, model.is_some())?;
-    if kind == "transformer" {
-        transformer_arguments(cx, &mut pod);
+    let logging = extension::server_arguments(cx, kind, component, server && model.is_some())?;
+    tree::list_mut(&mut pod["containers"][0], "args").extend(logging);
+    if kind != "predictor" {
+        extension::add_predictor(cx, component, &mut pod["containers"][0]);
     }
     add_defaults(cx, &mut pod, kind, server, model.as_ref());
     let metadata = metadata(cx, kind, component, chosen.as_ref().map(|chosen| chosen.object));
@@ -349,20 +351,6 @@ fn add_initializer(pod: &mut Value, image: &str, remote: &[&Part], credentials: 
     }
     if let Some(stated) = tree::list_mut(container, "env").iter_mut().find(|own| own["name"] == "STORAGE_URI") {
         *stated = json!({"name": "STORAGE_URI", "value": MOUNT});
-    }
-}
-
-/// What KServe's own servers are started with to find the predictor.
-fn transformer_arguments(cx: &Context<'_>, pod: &mut Value) {
-    let service = tree::name(cx.service);
-    let arguments = tree::list_mut(&mut pod["containers"][0], "args");
-    let host = format!("{service}-predictor.{}", cx.namespace);
-    for (flag, value) in [("--model_name", service), ("--predictor_host", &host), ("--http_port", "8080")] {
-        let given =
-            arguments.iter().filter_map(Value::as_str).any(|own| own == flag || own.starts_with(&format!("{flag}=")));
-        if !given {
-            arguments.extend([json!(flag), json!(value)]);
-        }
     }
 }
 

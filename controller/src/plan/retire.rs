@@ -10,16 +10,17 @@ use super::revision::Revision;
 use crate::api::keys;
 use crate::tree;
 
-/// The Deployment of a revision that is no longer wanted, and the seconds that it still has; none once it may go.
-pub fn linger(cx: &Context<'_>, own: &Revision, at_once: bool) -> Option<(Value, i64)> {
+/// The Deployment of a revision that is no longer wanted, and what is left of the `retire_after` seconds that it stays; none once it
+/// may go.
+pub fn linger(cx: &Context<'_>, own: &Revision, retire_after: i64) -> Option<(Value, i64)> {
     let found = cx.children.iter().find(|child| child["kind"] == "Deployment" && tree::name(child) == own.name)?;
-    if at_once || found["metadata"].get("deletionTimestamp").is_some() {
+    if found["metadata"].get("deletionTimestamp").is_some() {
         return None;
     }
     let now: Timestamp = cx.now.parse().ok()?;
     let stated = tree::annotation(found, keys::RETIRED_AT);
     let since = stated.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or(now);
-    let left = cx.settings.retire_after - (now.as_second() - since.as_second());
+    let left = retire_after - (now.as_second() - since.as_second());
     if left <= 0 {
         return None;
     }

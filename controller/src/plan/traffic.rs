@@ -5,8 +5,10 @@
 pub struct Candidate {
     /// Its name.
     pub name: String,
-    /// Its Deployment is available: its pods can take requests.
+    /// Its pods can take requests.
     pub available: bool,
+    /// It has pods enough for the share that it is to get.
+    pub enough: bool,
     /// What it got of the traffic until now.
     pub share: i32,
 }
@@ -52,7 +54,7 @@ pub fn split(wanted: &Wanted) -> Split {
     let latest = &wanted.latest;
     let percent = wanted.percent.unwrap_or(100).clamp(0, 100);
     let mut rolled_out = wanted.rolled_out.clone();
-    let mut previous = wanted.previous.clone();
+    let previous = wanted.previous.clone();
     if percent < 100
         && rolled_out.as_ref().is_none_or(|rolled| rolled.name == latest.name)
         && previous.as_ref().is_some_and(|previous| previous.name != latest.name)
@@ -70,54 +72,56 @@ pub fn split(wanted: &Wanted) -> Split {
             previous,
         };
     };
-    if percent == 100 {
-        let shares = |to: &Candidate| beside_canaries(vec![(to.clone(), 100)], &wanted.canaries);
-        if latest.available {
-            previous = Some(rolled);
-            return Split { shares: shares(latest), rolled_out: Some(latest.name.clone()), previous: name(previous) };
-        }
-        return Split { shares: shares(&rolled), rolled_out: Some(rolled.name), previous: name(previous) };
-    }
-    let latest_serves = latest.available && (percent > 0 || latest.share > 0);
-    let share = match (latest_serves, rolled.available) {
-        (true, true) => percent,
-        (true, false) => 100,
+    let serves = latest.available && (percent > 0 || latest.share > 0);
+    let share = match (serves, rolled.available) {
         (false, _) => 0,
+        (true, false) => 100,
+        // More only when there are pods for more; until then as much as it had.
+        (true, true) if latest.enough || latest.share >= percent => percent,
+        (true, true) => latest.share,
     };
-    Split {
-        shares: vec![(latest.name.clone(), share), (rolled.name.clone(), 100 - share)],
-        rolled_out: Some(rolled.name),
-        previous: name(previous),
+    if percent == 100 && share == 100 {
+        let stable = vec![(latest.clone(), 100)];
+        let shares = beside_canaries(stable, &wanted.canaries);
+        return Split { shares, rolled_out: Some(latest.name.clone()), previous: Some(rolled.name) };
     }
+    let stable = match (percent, share) {
+        (100, 0) => vec![(rolled.clone(), 100)],
+        _ => vec![(latest.clone(), share), (rolled.clone(), 100 - share)],
+    };
+    Split { shares: beside_canaries(stable, &wanted.canaries), rolled_out: Some(rolled.name), previous: name(previous) }
 }
 
 fn name(candidate: Option<Candidate>) -> Option<String> {
     candidate.map(|candidate| candidate.name)
 }
 
-/// Canaries that are ready get their shares, the stable revision the rest; where it cannot take requests, they get all.
+/// Canaries that are ready get their shares, the stable revisions what is left; where none of these can take requests, canaries get
+/// all.
 fn beside_canaries(stable: Vec<(Candidate, i32)>, canaries: &[(Candidate, i32)]) -> Vec<(String, i32)> {
-    let mut shares: Vec<(Candidate, i32)> = stable;
-    for (canary, share) in canaries {
-        if shares.iter().all(|(other, _)| other.name != canary.name) {
-            shares.push((canary.clone(), if canary.available { *share } else { 0 }));
-        }
+    let others: Vec<&(Candidate, i32)> =
+        canaries.iter().filter(|(canary, _)| stable.iter().all(|(own, _)| own.name != canary.name)).collect();
+    let wants: Vec<i32> = others.iter().map(|(canary, share)| if canary.available { *share } else { 0 }).collect();
+    let to_canaries = wants.iter().sum::<i32>().min(100);
+    let stable_serves = stable.iter().any(|(own, share)| *share > 0 && own.available);
+    let to_canaries = if stable_serves || to_canaries == 0 { to_canaries } else { 100 };
+    let of_stable: Vec<i32> = stable.iter().map(|(_, share)| *share).collect();
+    let shares = divide(100 - to_canaries, &of_stable).into_iter().chain(divide(to_canaries, &wants));
+    let names = stable.iter().chain(others).map(|(candidate, _)| candidate.name.clone());
+    names.zip(shares).collect()
+}
+
+/// Divides a whole in proportion to `parts`, the remainder to the largest.
+fn divide(whole: i32, parts: &[i32]) -> Vec<i32> {
+    let sum: i32 = parts.iter().sum();
+    if sum == 0 {
+        return vec![0; parts.len()];
     }
-    let to_canaries: i32 = shares[1..].iter().map(|(_, share)| share).sum::<i32>().min(100);
-    shares[0].1 = 100 - to_canaries;
-    if !shares[0].0.available && to_canaries > 0 {
-        // In proportion, the remainder to the first that gets any.
-        let mut left = 100;
-        shares[0].1 = 0;
-        for (_, share) in &mut shares[1..] {
-            *share = *share * 100 / to_canaries;
-            left -= *share;
-        }
-        if let Some((_, share)) = shares[1..].iter_mut().find(|(_, share)| *share > 0) {
-            *share += left;
-        }
-    }
-    shares.into_iter().map(|(candidate, share)| (candidate.name, share)).collect()
+    let mut shares: Vec<i32> = parts.iter().map(|part| part * whole / sum).collect();
+    let rest = whole - shares.iter().sum::<i32>();
+    let largest = (0..parts.len()).max_by_key(|index| parts[*index]).unwrap_or(0);
+    shares[largest] += rest;
+    shares
 }
 
 #[cfg(test)]
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
 
     fn candidate(name: &str, available: bool, share: i32) -> Candidate {
-        Candidate { name: name.into(), available, share }
+        Candidate { name: name.into(), available, enough: available, share }
     }
 
     fn wanted(latest: Candidate, rolled: Option<Candidate>, percent: Option<i32>) -> Wanted {
@@ -148,6 +152,16 @@ mod tests {
         let done = split(&wanted(candidate("b", true, 0), old, None));
         assert_eq!(done.share("b"), 100);
         assert_eq!((done.rolled_out.as_deref(), done.previous.as_deref()), (Some("b"), Some("a")));
+    }
+
+    #[test]
+    fn a_revision_gets_more_only_when_it_has_pods_for_more() {
+        let old = Some(candidate("a", true, 90));
+        let small = Candidate { enough: false, ..candidate("b", true, 10) };
+        assert_eq!(split(&wanted(small.clone(), old.clone(), None)).share("b"), 10);
+        assert_eq!(split(&wanted(small.clone(), old.clone(), Some(50))).share("b"), 10);
+        assert_eq!(split(&wanted(small.clone(), old, Some(5))).share("b"), 5);
+        assert_eq!(split(&wanted(small, Some(candidate("a", false, 90)), None)).share("b"), 100);
     }
 
     #[test]
@@ -177,7 +191,10 @@ mod tests {
     }
 
     fn any_candidate(name: &'static str) -> impl Strategy<Value = Candidate> {
-        (any::<bool>(), 0..=100).prop_map(move |(available, share)| candidate(name, available, share))
+        (any::<bool>(), any::<bool>(), 0..=100).prop_map(move |(available, enough, share)| Candidate {
+            enough: available && enough,
+            ..candidate(name, available, share)
+        })
     }
 
     fn any_wanted() -> impl Strategy<Value = Wanted> {

@@ -83,6 +83,7 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
         Kind::new("apps", "v1", "Deployment", "deployments", Touches::Owner, ours()),
         Kind::new("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", Touches::Owner, ours()),
         Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", Touches::Owner, ours()),
+        Kind::new("", "v1", "ConfigMap", "configmaps", Touches::Owner, ours()),
         Kind::new("", "v1", "Service", "services", Touches::Owner, ours()),
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
     ];

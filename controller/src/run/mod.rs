@@ -1,6 +1,5 @@
 //! The controller at work: watches feed the index, changes the queue; the one that leads looks and writes.
 
-pub mod admin;
 pub mod index;
 pub mod kinds;
 pub mod lease;
@@ -25,6 +24,7 @@ use self::lease::Election;
 use self::metrics::Metrics;
 use self::queue::Queue;
 use self::reconcile::Reconciler;
+use crate::admin;
 use crate::api::MANAGER;
 use crate::config::RunArgs;
 use crate::tree;
@@ -83,7 +83,11 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
         let (index, kinds) = (index.clone(), kinds.clone());
         move || index.is_complete(&kinds)
     };
-    let served = admin::serve(args.listen, metrics.clone(), ready.clone()).await;
+    let text = {
+        let metrics = metrics.clone();
+        move || metrics.text()
+    };
+    let served = admin::serve(args.listen, text, ready.clone()).await;
     let (address, admin) = served.map_err(|error| RunError::Listen(args.listen, error))?;
     tracing::info!(%address, "health and metrics");
 

@@ -21,7 +21,7 @@ use super::store::{Key, Refusal, Store, fits};
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Plural names by kind.
-const KINDS: [(&str, &str); 15] = [
+const KINDS: [(&str, &str); 16] = [
     ("inferenceservices", "InferenceService"),
     ("servingruntimes", "ServingRuntime"),
     ("clusterservingruntimes", "ClusterServingRuntime"),
@@ -31,6 +31,7 @@ const KINDS: [(&str, &str); 15] = [
     ("poddisruptionbudgets", "PodDisruptionBudget"),
     ("services", "Service"),
     ("pods", "Pod"),
+    ("configmaps", "ConfigMap"),
     ("secrets", "Secret"),
     ("serviceaccounts", "ServiceAccount"),
     ("httproutes", "HTTPRoute"),
@@ -167,7 +168,7 @@ impl ApiServer {
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let query = Query(head.uri.query().unwrap_or("").to_owned());
         let path = head.uri.path().to_owned();
-        let watches = query.get("watch").is_some_and(|own| own == "true" || own == "1");
+        let watches = query.get("watch").is_some_and(|own| ["true", "True", "1"].contains(&own.as_str()));
         let mut trouble = None;
         if !watches {
             let mut calls = self.shared.calls.lock().unwrap();

@@ -6,5 +6,6 @@ mod crds;
 mod golden;
 mod ownership;
 mod properties;
+mod router;
 mod store;
 mod world;

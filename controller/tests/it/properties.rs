@@ -9,7 +9,7 @@ use tensorgate_controller::plan::difference::covers;
 use tensorgate_controller::tree;
 
 use super::golden::check;
-use super::world::{Observation, World};
+use super::world::{Observation, World, key};
 
 /// An edit of the spec.
 fn any_spec() -> impl Strategy<Value = Value> {
@@ -150,4 +150,17 @@ proptest! {
         prop_assert_eq!(&pod["containers"][0][&field], &value);
         prop_assert!(covers(&world.service("iris")["spec"], &spec));
     }
+}
+
+#[test]
+fn pods_are_made_from_what_is_kept_so_that_a_newer_controller_restarts_none() {
+    let mut world = World::new(Settings::default());
+    edit(&mut world, &json!({"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "s3://a/b"}}}));
+    world.settle("iris");
+    // As another version of the controller would have made it.
+    let older = json!({"data": {"template": {"spec": {"priorityClassName": "older"}}}});
+    world.store.merge(&key("ControllerRevision", "iris-predictor-00001"), &older, None, "older").unwrap();
+    world.settle("iris");
+    assert_eq!(world.all("Deployment").len(), 1);
+    assert_eq!(world.all("Deployment")[0]["spec"]["template"]["spec"]["priorityClassName"], "older");
 }

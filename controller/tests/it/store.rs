@@ -252,7 +252,7 @@ fn missing<T>(key: &Key) -> Result<T, Refusal> {
 
 /// Kinds whose status is a subresource; writing the object leaves it alone.
 fn has_status(kind: &str) -> bool {
-    !matches!(kind, "Secret" | "ServiceAccount" | "ControllerRevision" | "Lease" | "Event")
+    !matches!(kind, "Secret" | "ConfigMap" | "ServiceAccount" | "ControllerRevision" | "Lease" | "Event")
 }
 
 /// What the API server fills in, as far as it matters here: an autoscaled Deployment whose replicas nobody states falls to 1.

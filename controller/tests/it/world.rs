@@ -81,6 +81,7 @@ impl World {
         let service = self.service(name);
         let kinds = [
             "ControllerRevision",
+            "ConfigMap",
             "Deployment",
             "HorizontalPodAutoscaler",
             "PodDisruptionBudget",

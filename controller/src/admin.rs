@@ -12,20 +12,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::metrics::Metrics;
-
 /// Connections at a time: a kubelet and a scraper or two.
 const CONNECTIONS_MAX: usize = 64;
 /// Seconds that a head may take.
 const HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Binds, and serves until the returned task is dropped or aborted. `ready` tells whether the watches have shown everything.
+/// Binds, and serves until the returned task is aborted. `metrics` gives their text, `ready` whether to send anything here.
 ///
 /// # Errors
 /// If the address cannot be bound.
 pub async fn serve(
     address: SocketAddr,
-    metrics: Arc<Metrics>,
+    metrics: impl Fn() -> Vec<u8> + Clone + Send + 'static,
     ready: impl Fn() -> bool + Clone + Send + 'static,
 ) -> std::io::Result<(SocketAddr, tokio::task::JoinHandle<()>)> {
     let listener = TcpListener::bind(address).await?;
@@ -52,14 +50,12 @@ pub async fn serve(
     Ok((bound, task))
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: bool) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: &impl Fn() -> Vec<u8>, ready: bool) -> Response<Full<Bytes>> {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => (StatusCode::OK, Bytes::from_static(b"ok\n")),
         (&Method::GET, "/readyz") if ready => (StatusCode::OK, Bytes::from_static(b"ok\n")),
-        (&Method::GET, "/readyz") => {
-            (StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"the first lists of the watches are not complete\n"))
-        }
-        (&Method::GET, "/metrics") => (StatusCode::OK, Bytes::from(metrics.text())),
+        (&Method::GET, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"starting or stopping\n")),
+        (&Method::GET, "/metrics") => (StatusCode::OK, Bytes::from(metrics())),
         (_, "/healthz" | "/readyz" | "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, Bytes::from_static(b"GET it\n")),
         _ => (StatusCode::NOT_FOUND, Bytes::from_static(b"there are /healthz, /readyz and /metrics\n")),
     };

@@ -1,0 +1,135 @@
+//! The router before a component's revisions, where the service asks for one: callers inside the cluster then get the split too.
+
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+use super::network::{self, Backend};
+use super::{Context, health};
+use crate::api::keys;
+use crate::tree;
+
+/// Where the router listens, for HTTP and gRPC alike.
+const PORT: i64 = 8080;
+/// Where its health and metrics are.
+const ADMIN_PORT: i64 = 8081;
+/// The fewest seconds that a revision stays after its last share: the kubelet brings new weights within a minute or so.
+pub const RETIRE_AFTER_MIN: i64 = 120;
+
+/// Whether the service asks for a router.
+///
+/// # Errors
+/// If it does, and the controller does not know its image.
+pub fn is_wanted(cx: &Context<'_>) -> Result<bool, Fault> {
+    if tree::annotation(cx.service, keys::ROUTER) != Some("true") {
+        return Ok(false);
+    }
+    if cx.settings.router_image.is_none() {
+        return Err(Fault::invalid(format!("{}: start the controller with --router-image for that", keys::ROUTER)));
+    }
+    Ok(true)
+}
+
+/// The name of a component's router.
+pub fn name(cx: &Context<'_>, component: &str) -> String {
+    format!("{}-{component}-router", tree::name(cx.service))
+}
+
+/// Whether requests may be sent to the router: once it is up, and then as long as any of it is.
+pub fn is_up(cx: &Context<'_>, component: &str) -> bool {
+    let name = name(cx, component);
+    let service = format!("{}-{component}", tree::name(cx.service));
+    let now = cx.children.iter().find(|child| child["kind"] == "Service" && tree::name(child) == service);
+    let in_use = now.is_some_and(|now| tree::text(now, &["spec", "selector", keys::APP]) == Some(&name));
+    health::health(cx, &name, i32::from(in_use)).available
+}
+
+/// The router's children: its weights and its pods.
+pub fn children(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str) -> Vec<Value> {
+    let name = name(cx, component);
+    let routes = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name},
+        "data": {"routes.json": routes(cx, backends, primary)},
+    });
+    vec![routes, deployment(cx, &name, component), budget(&name)]
+}
+
+/// The file of routes. The primary revision goes last, so that who is with a canary stays with it while its weight grows.
+fn routes(cx: &Context<'_>, backends: &[Backend], primary: &str) -> String {
+    let address = |backend: &Backend, port: i64| format!("{}:{port}", network::local_host(cx, &backend.service));
+    let mut sorted: Vec<&Backend> = backends.iter().collect();
+    sorted.sort_by_key(|backend| backend.service == primary);
+    let render = |backend: &&Backend| {
+        let first = backend.ports.rest.or(backend.ports.grpc).unwrap_or(80);
+        let mut rendered =
+            json!({"revision": backend.service, "weight": backend.weight, "http": address(backend, first)});
+        if let Some(port) = backend.ports.grpc {
+            rendered["grpc"] = json!(address(backend, port));
+        }
+        rendered
+    };
+    let mut table = json!({"backends": sorted.iter().map(render).collect::<Vec<_>>()});
+    if let Some(header) = tree::annotation(cx.service, keys::STICKY_HEADER) {
+        table["stickyHeader"] = json!(header.to_ascii_lowercase());
+    }
+    table.to_string()
+}
+
+fn deployment(cx: &Context<'_>, name: &str, component: &str) -> Value {
+    let labels =
+        json!({keys::APP: name, keys::SERVICE: tree::name(cx.service), keys::COMPONENT: format!("{component}-router")});
+    let container = json!({
+        "name": "router",
+        "image": cx.settings.router_image,
+        "command": ["/tensorgate-controller", "router"],
+        "args": ["--routes=/etc/tensorgate/routes.json", "--log-format=json"],
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}, {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": ADMIN_PORT}, "periodSeconds": 2},
+        "volumeMounts": [{"name": "routes", "mountPath": "/etc/tensorgate", "readOnly": true}],
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 65532,
+            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            // One may end, or its node, without anybody noticing.
+            "replicas": 2,
+            "selector": {"matchLabels": {keys::APP: name}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "automountServiceAccountToken": false,
+                    // The router's own delay and time-out, and a reserve.
+                    "terminationGracePeriodSeconds": 40,
+                    "containers": [container],
+                    "volumes": [{"name": "routes", "configMap": {"name": name}}],
+                },
+            },
+        },
+    })
+}
+
+fn budget(name: &str) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {keys::APP: name}}},
+    })
+}
+
+/// The component's Service, led to the router: the ports that callers know, all to the router's one.
+pub fn service(cx: &Context<'_>, component: &str, mut service: Value) -> Value {
+    service["spec"]["selector"] = json!({keys::APP: name(cx, component)});
+    for port in tree::list_mut(&mut service["spec"], "ports") {
+        port["targetPort"] = json!(PORT);
+    }
+    service
+}

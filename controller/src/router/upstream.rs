@@ -1,0 +1,129 @@
+//! Connections to revisions. A connection that cannot be made to the chosen revision is made to another: nothing of the request has
+//! been read then, so nothing is lost; such a connection is for one request only, since the chosen one may be back for the next.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use prometheus::IntCounter;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::table::Table;
+
+/// A Service without pods refuses at once; a node that is gone does not answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes connections for one protocol. The host of a URI is the name of a revision.
+#[derive(Clone)]
+pub struct Connector {
+    routes: watch::Receiver<Arc<Table>>,
+    grpc: bool,
+    diverted: IntCounter,
+}
+
+impl Connector {
+    /// For the revisions of `routes`.
+    pub fn new(routes: watch::Receiver<Arc<Table>>, grpc: bool, diverted: IntCounter) -> Self {
+        Self { routes, grpc, diverted }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Upstream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Upstream, io::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let table = self.routes.borrow().clone();
+        let (grpc, diverted) = (self.grpc, self.diverted.clone());
+        Box::pin(async move {
+            let revision = uri.host().unwrap_or("");
+            let chosen = table.backends.iter().find(|own| own.revision == revision);
+            let mut failure =
+                io::Error::new(io::ErrorKind::NotFound, format!("revision '{revision}' is no longer routed to"));
+            for (index, backend) in chosen.into_iter().chain(table.others(revision)).enumerate() {
+                match connect(backend.address(grpc)).await {
+                    Ok(socket) => {
+                        let stand_in = index > 0 || chosen.is_none();
+                        if stand_in {
+                            diverted.inc();
+                        }
+                        return Ok(Upstream { socket: TokioIo::new(socket), stand_in });
+                    }
+                    Err(error) => failure = io::Error::new(error.kind(), format!("{}: {error}", backend.revision)),
+                }
+            }
+            Err(failure)
+        })
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let socket = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(connected) => connected?,
+        Err(_) => {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection to {address} within 1 s")));
+        }
+    };
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// A connection to a revision.
+pub struct Upstream {
+    socket: TokioIo<TcpStream>,
+    stand_in: bool,
+}
+
+impl Connection for Upstream {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new();
+        if self.stand_in {
+            connected.poison();
+        }
+        connected
+    }
+}
+
+impl Read for Upstream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Upstream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
