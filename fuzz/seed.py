@@ -58,8 +58,13 @@ def contents(given):
     return data
 
 
+# Field numbers of InferParameter.
+PARAMETERS = {"bool_param": 1, "int64_param": 2, "string_param": 3}
+
+
 def parameter(name, given):
-    return field(1, name) + field(2, field(3, given["string_param"]))
+    ((kind, value),) = given.items()
+    return field(1, name) + field(2, field(PARAMETERS[kind], value))
 
 
 def message(given):
