@@ -116,9 +116,6 @@ impl File {
             model_name,
             model_dir,
             model_control,
-            poll_interval,
-            memory_max,
-            response_cache_bytes_max,
             host,
             http_port,
             grpc_port,
@@ -163,7 +160,7 @@ impl File {
             string_max
         );
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, state_dir, log_format, log_level);
-        fill!(shared_memory_prefix, shared_memory_regions_max);
+        fill!(shared_memory_prefix, shared_memory_regions_max, poll_interval, memory_max, response_cache_bytes_max);
         merged
     }
 
