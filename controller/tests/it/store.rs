@@ -41,6 +41,8 @@ pub(crate) struct Store {
     created: u64,
     changes: Vec<Change>,
     forgotten: u64,
+    /// The uids of what was deleted: what names one as its owner afterwards goes too, as the garbage collector has it.
+    ended: BTreeSet<String>,
 }
 
 impl Store {
@@ -198,6 +200,7 @@ impl Store {
         self.objects.remove(key);
         let gone = self.put_event("DELETED", key.clone(), now);
         let uid = gone["metadata"]["uid"].clone();
+        self.ended.extend(uid.as_str().map(str::to_owned));
         let owned = |object: &Value| {
             object["metadata"]["ownerReferences"].as_array().is_some_and(|all| all.iter().any(|own| own["uid"] == uid))
         };
@@ -231,7 +234,11 @@ impl Store {
 
     fn put(&mut self, kind: &'static str, key: Key, object: Value) -> Value {
         let object = self.put_event(kind, key.clone(), object);
-        self.objects.insert(key, object.clone());
+        self.objects.insert(key.clone(), object.clone());
+        let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        if owners.filter_map(|own| own["uid"].as_str()).any(|uid| self.ended.contains(uid)) {
+            let _gone_after_its_owner = self.delete(&key, None);
+        }
         object
     }
 

@@ -39,6 +39,9 @@ class Cluster:
         self._processes.append(self._start([CONTROLLER, "run", *flags], env=os.environ | {"KUBECONFIG": self.kubeconfig}))
         self.servers: dict[str, list[Server]] = {}
         self.routers: dict[str, str] = {}
+        self._routers_wanted: set[str] = set()
+        self._tables: dict[str, dict] = {}
+        self._routing = threading.Lock()
         self._stopping = False
         self._changed = threading.Condition()
         for follow in (self._follow_deployments, self._follow_routes, self._follow_services, self._follow_statuses):
@@ -82,16 +85,16 @@ class Cluster:
                 for server in self.servers.pop(deployment.metadata.name, []):
                     server.stop()
             elif deployment.metadata.name.endswith("-router"):
-                self._run_router(deployment)
+                self._routers_wanted.add(deployment.metadata.name)
             else:
                 self._run_servers(deployment)
-            with self._changed:
-                self._changed.notify_all()
+            self._route()
 
     def _follow_routes(self) -> None:
         for event in kubernetes.watch.Watch().stream(self.core.list_namespaced_config_map, NAMESPACE):
             if event["type"] != "DELETED":
-                self._write_routes(event["object"])
+                self._tables[event["object"].metadata.name] = json.loads(event["object"].data["routes.json"])
+                self._route()
 
     def _follow_services(self) -> None:
         self._tell(kubernetes.watch.Watch().stream(self.core.list_namespaced_service, NAMESPACE))
@@ -148,27 +151,33 @@ class Cluster:
     def _routes_of(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _write_routes(self, config_map) -> None:
-        """With the ports of processes in place of names, all at once as the kubelet does."""
-        table = json.loads(config_map.data["routes.json"])
-        for backend in table["backends"]:
-            self.wait(backend["revision"], lambda revision=backend["revision"]: self.servers.get(revision))
-            server = self.servers[backend["revision"]][0]
-            backend["http"], backend["grpc"] = server.http, server.grpc
-        routes = self._routes_of(config_map.metadata.name)
-        beside = routes.with_suffix(".new")
-        beside.write_text(json.dumps(table))
-        beside.rename(routes)
+    def _route(self) -> None:
+        """Writes the tables whose servers are there, and starts routers that have one: all of these come in any order."""
+        with self._routing:
+            for name, table in list(self._tables.items()):
+                if all(self.servers.get(backend["revision"]) for backend in table["backends"]):
+                    self._write_routes(name, self._tables.pop(name))
+            for name in sorted(self._routers_wanted - self.routers.keys()):
+                if self._routes_of(name).exists():
+                    self.routers[name] = self._run_router(name)
+                    self._ready(name, 2)
         with self._changed:
             self._changed.notify_all()
 
-    def _run_router(self, deployment) -> None:
-        name = deployment.metadata.name
-        if name in self.routers or not self._routes_of(name).exists():
-            return
+    def _write_routes(self, name: str, table: dict) -> None:
+        """With the ports of processes in place of names, all at once as the kubelet does."""
+        for backend in table["backends"]:
+            server = self.servers[backend["revision"]][0]
+            backend["http"], backend["grpc"] = server.http, server.grpc
+        routes = self._routes_of(name)
+        beside = routes.with_suffix(".new")
+        beside.write_text(json.dumps(table))
+        beside.rename(routes)
+
+    def _run_router(self, name: str) -> str:
         flags = ["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--log-format=json", f"--routes={self._routes_of(name)}"]
         process = self._start([CONTROLLER, "router", *flags], stderr=subprocess.PIPE, text=True)
         self._processes.append(process)
-        self.routers[name] = "http://" + json.loads(process.stderr.readline())["fields"]["address"]
+        url = "http://" + json.loads(process.stderr.readline())["fields"]["address"]
         threading.Thread(target=lambda: [None for _ in process.stderr], daemon=True).start()
-        self._ready(name, 2)
+        return url
