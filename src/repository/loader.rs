@@ -146,8 +146,7 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
 
 /// Does `work` so that models which serve hardly notice it, unless it is `urgent`. Not for sessions with threads of their own, which
 /// would inherit that for good.
-fn gently<T: Send>(urgent: bool, work: impl FnMut() -> T + Send) -> T {
-    let mut work = work;
+fn gently<T: Send>(urgent: bool, mut work: impl FnMut() -> T + Send) -> T {
     if urgent { work() } else { unhurried(work) }
 }
 
