@@ -81,6 +81,7 @@ impl Lifecycle {
             cores: Arc::clone(&cores),
             paging,
             changed: true,
+            settled: false,
             closing: false,
             ended,
             wanted: BTreeMap::new(),
@@ -214,6 +215,8 @@ struct Keeper {
     paging: Paging,
     /// Whether there may be something to do about what is wanted.
     changed: bool,
+    /// Whether all that was there at the start has been loaded, or has failed to.
+    settled: bool,
     /// Whether the process is about to end.
     closing: bool,
     ended: mpsc::UnboundedSender<Ended>,
@@ -249,6 +252,7 @@ impl Keeper {
             }
             self.answer_waiting();
             if !self.in_progress(None) {
+                self.settled = true;
                 if !settle.send_replace(true) {
                     // The server may have become ready.
                     self.catalog.touch();

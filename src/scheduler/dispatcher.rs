@@ -114,7 +114,7 @@ impl Dispatcher {
     }
 
     /// Runs until nothing more comes and all is answered; gives what was learned.
-    pub(super) async fn run(mut self) -> Curve {
+    pub(super) async fn run(&mut self) -> Curve {
         let mut wake_at = None;
         loop {
             self.wait(wake_at).await;

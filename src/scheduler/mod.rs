@@ -16,6 +16,7 @@ mod job;
 mod padding;
 pub mod planner;
 pub mod policy;
+mod progress;
 pub mod queue;
 #[cfg(test)]
 mod tests;
@@ -196,18 +197,23 @@ impl Scheduler {
         let mut dispatcher = start(planner, instances);
         let (again, counted, limits) = (Arc::clone(&inbox), Arc::clone(&metrics), config.limits);
         tokio::spawn(async move {
-            let learned = loop {
+            let (learned, left) = loop {
                 if let Ok(learned) = AssertUnwindSafe(dispatcher.run()).catch_unwind().await {
-                    break learned;
+                    break (learned, Some(dispatcher));
                 }
-                // Its callers have got errors. A version that answers nobody any more would be worse than one that has
+                // Its callers get errors now. A version that answers nobody any more would be worse than one that has
                 // forgotten what it had learned.
-                let Ok(instances) = (0..count).map(|_| model.instance()).collect() else { break Curve::default() };
+                drop(dispatcher);
+                let Ok(instances) = (0..count).map(|_| model.instance()).collect() else {
+                    break (Curve::default(), None);
+                };
                 let planner = Planner::new(Instant::now(), limits, count, Curve::default());
                 counted.queue_depth.set(0);
                 again.take_over(planner.outlook(Instant::now()));
                 dispatcher = start(planner, instances);
             };
+            // Freed before anybody hears of the end, and not on a thread that serves: weights take milliseconds to give back.
+            let _ = tokio::task::spawn_blocking(move || drop((left, start, model))).await;
             // Nobody may be waiting for the end.
             let _ = stopping.send(learned);
         });

@@ -5,6 +5,8 @@
 //! even their signatures are not known before somebody asks. A pass that learned them all would read every weight of a
 //! repository that does not fit into memory, for models that may never be asked for.
 
+mod line;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +14,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::budget::{Memory, Resident, Room, Sizes, Usage};
+use super::super::Model;
+use super::super::budget::{Memory, Resident, Sizes, Usage};
 use super::super::machine::memory_for_models;
 use super::super::policy::{Fingerprint, Id, Phase};
-use super::super::{Model, loader};
 use super::{Ended, Keeper, Measured, blocking};
 use crate::error::{Error, Result};
-use crate::model::{ModelName, ModelState, Version};
-use crate::runtime::{heap_bytes, release_free_memory};
+use crate::model::ModelName;
+use crate::runtime::release_free_memory;
 
 /// How often uses are noted: the rates of what is in memory have to be known before something has to leave.
 const NOTED_EVERY: Duration = Duration::from_secs(5);
@@ -130,122 +132,6 @@ impl Paging {
 }
 
 impl Keeper {
-    /// Puts a load into the line. What takes the place of a version that serves, so that a broken one never does, what is
-    /// pinned and what callers ask for has others make room.
-    pub(super) fn line_up(&mut self, id: Id, fingerprint: Fingerprint) {
-        let of_model = self.actual.range((id.0.clone(), Version::ONE)..).take_while(|((name, _), _)| *name == id.0);
-        let replaces = of_model.into_iter().any(|(_, phase)| phase.serves());
-        let pinned = self.files.get(&id).is_some_and(|files| files.listing.settings.pin);
-        if replaces || pinned {
-            self.paging.demand(&id);
-        }
-        self.actual.insert(id.clone(), Phase::Loading(fingerprint));
-        self.paging.pending.push_back(id);
-    }
-
-    /// Begins loads while there is room for them, and makes room for those that are demanded.
-    pub(super) fn begin_loads(&mut self) {
-        self.paging.room_at = None;
-        let loading = |id: &Id| matches!(self.actual.get(id), Some(Phase::Loading(_)));
-        self.paging.demanded.retain(loading);
-        while self.paging.loading.len() < self.config.loads_at_once.max(1) {
-            let demanded = self.paging.pending.iter().position(|id| self.paging.demanded.contains(id));
-            let Some(id) = self.paging.pending.get(demanded.unwrap_or(0)).cloned() else { return };
-            let (Some(&fingerprint), Some(files)) = (self.wanted.get(&id), self.files.get(&id)) else {
-                self.give_up(&id);
-                continue;
-            };
-            let needed = self.paging.sizes.of(&id, files.version.bytes);
-            let room = match self.memory().room(Instant::now(), self.paging.bytes_max, needed) {
-                // A bound that nobody stated is no reason to refuse what may still fit.
-                Room::Never if !self.paging.stated => Room::Free,
-                room => room,
-            };
-            match room {
-                Room::Free => self.begin_load(id, fingerprint, needed),
-                Room::Never => {
-                    self.leave_line(&id);
-                    let message = format!(
-                        "it takes about {needed} bytes, more than --memory-max {} leaves beside what is pinned",
-                        self.paging.bytes_max
-                    );
-                    self.note_failure(id, fingerprint, &Error::unavailable(message));
-                }
-                _ if demanded.is_none() => self.leave_cold(&id, fingerprint),
-                Room::Without(leavers) => leavers.iter().for_each(|leaver| self.page_out(leaver)),
-                Room::Soon => return,
-                Room::At(then) => {
-                    self.paging.room_at = Some(then);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn leave_line(&mut self, id: &Id) {
-        self.paging.pending.retain(|pending| pending != id);
-        self.paging.demanded.remove(id);
-    }
-
-    /// A load that nobody wants any more.
-    fn give_up(&mut self, id: &Id) {
-        self.leave_line(id);
-        self.changed = true;
-        match self.stopping.contains_key(id) {
-            // What an earlier load serves from does not matter to the policy, only that it does.
-            true => drop(self.actual.insert(id.clone(), Phase::Ready(Fingerprint::MAX))),
-            false => {
-                self.actual.remove(id);
-                self.set_state(id, ModelState::Unavailable("unloaded".into()));
-            }
-        }
-        self.answer_summons(id, &Err(Error::unavailable(format!("model '{}' was unloaded meanwhile", id.0))));
-    }
-
-    /// Leaves a version on disk until somebody asks for it.
-    fn leave_cold(&mut self, id: &Id, fingerprint: Fingerprint) {
-        self.leave_line(id);
-        self.actual.insert(id.clone(), Phase::PagedOut(fingerprint));
-        if !self.paging.kept.contains_key(id) {
-            self.catalog.set_cold(&id.0, id.1);
-        }
-        self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Ready.name());
-    }
-
-    fn begin_load(&mut self, id: Id, fingerprint: Fingerprint, needed: u64) {
-        let Some(files) = self.files.get(&id).cloned() else { return };
-        let urgent = self.paging.demanded.contains(&id);
-        self.leave_line(&id);
-        self.actual.insert(id.clone(), Phase::Loading(fingerprint));
-        self.paging.loading.insert(id.clone(), needed);
-        self.paging.moves += 1;
-        let alone = self.paging.loading.len() == 1 && self.paging.leaving.is_empty();
-        let moves = alone.then_some(self.paging.moves);
-        let surroundings = loader::Surroundings { urgent, ..self.surroundings.clone() };
-        let (ended, disk) = (self.ended.clone(), Arc::clone(&self.disk));
-        tokio::spawn(async move {
-            let started = Instant::now();
-            let load = move || {
-                // All of it, so that what was brought stays while it is read.
-                let files = files;
-                let here = match disk.materialize(&files.listing, &files.version, files.upload.is_some()) {
-                    Ok(here) => here,
-                    Err(error) => return (Err(error), 0),
-                };
-                let before = heap_bytes();
-                let loaded = loader::load(&surroundings, &here);
-                (loaded, heap_bytes().saturating_sub(before))
-            };
-            let (loaded, bytes) = match blocking(load).await {
-                Ok((loaded, bytes)) => (loaded, bytes),
-                Err(error) => (Err(error), 0),
-            };
-            let measured = Measured { took: started.elapsed(), bytes, moves };
-            // The task outlives its loads, except at the end of the process.
-            let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), measured));
-        });
-    }
-
     /// What is in memory. What could not come back stays: the files of a version that a broken one was to replace may be
     /// gone.
     fn memory(&self) -> Memory {
