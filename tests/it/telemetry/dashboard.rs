@@ -31,7 +31,7 @@ fn strings(value: &Value, into: &mut Vec<String>) {
 #[test]
 fn every_metric_of_the_dashboard_is_in_the_contract() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let contract = fs::read_to_string(root.join("src/contract/metrics.rs")).unwrap();
+    let contract = fs::read_to_string(root.join("contract/src/metrics.rs")).unwrap();
     let known = metrics_named(&contract);
     let text = fs::read_to_string(root.join("deploy/grafana/tensorgate.json")).unwrap();
     let mut expressions = Vec::new();
