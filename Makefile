@@ -54,9 +54,11 @@ picture: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest picture --svg loadtest/slo.svg
 
-## The scheduler on a virtual clock, beside hand-tuned ones and CORK. SEED=n for other traffic, FILTER=word for some cells
+## The scheduler on a virtual clock, beside hand-tuned ones and CORK, and the autoscaler beside others'. SEED=n for other traffic,
+## SEEDS=n courses of each of the autoscalers' traces, FILTER=word for some cells
 simulate:
 	cargo bench --locked --bench simulate -- $(if $(FILTER),--filter "$(FILTER)")
+	cargo bench --locked -p tensorgate-autoscale --bench autoscalers -- $(if $(FILTER),--filter "$(FILTER)")
 
 ## Every decoder against bytes that nobody thought of, FUZZ_SECONDS for each target. Needs rustup, for a nightly toolchain
 fuzz: .lint/bin/cargo-fuzz

@@ -28,10 +28,20 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["src", "tests", "contract/src", "controller/src", "controller/tests", "loadtest/src", "fuzz/src", "benches"]
-        .iter()
-        .flat_map(|folder| rust_files(&root().join(folder)))
-        .collect()
+    [
+        "src",
+        "tests",
+        "autoscale/src",
+        "contract/src",
+        "controller/src",
+        "controller/tests",
+        "loadtest/src",
+        "fuzz/src",
+        "benches",
+    ]
+    .iter()
+    .flat_map(|folder| rust_files(&root().join(folder)))
+    .collect()
 }
 
 fn is_test(path: &Path) -> bool {
@@ -44,7 +54,7 @@ fn shown(path: &Path) -> String {
 
 /// The room a file of src/, or of another package's, is in; `None` for lib.rs.
 fn room(path: &Path) -> Option<String> {
-    let inner = ["src", "contract/src", "controller/src"]
+    let inner = ["src", "contract/src", "autoscale/src", "controller/src"]
         .iter()
         .find_map(|house| path.strip_prefix(root().join(house)).ok())?;
     let first = inner.components().next()?.as_os_str().to_str()?;
@@ -103,6 +113,7 @@ fn rooms_named(code: &str) -> Vec<String> {
 fn rooms_import_only_what_the_table_allows() {
     check_imports("src", &table("imports"));
     check_imports("contract/src", &table("contract imports"));
+    check_imports("autoscale/src", &table("autoscale imports"));
     check_imports("controller/src", &table("controller imports"));
 }
 
@@ -127,6 +138,7 @@ fn check_imports(house: &str, allowed: &BTreeMap<String, Vec<String>>) {
 fn the_import_tables_have_no_cycle() {
     check_floors(&table("imports"));
     check_floors(&table("contract imports"));
+    check_floors(&table("autoscale imports"));
     check_floors(&table("controller imports"));
 }
 

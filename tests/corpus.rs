@@ -52,6 +52,7 @@ corpora! {
     compressed_bodies_hold_what_they_should: "coding",
     config_pbtxt_holds_what_it_should: "config_pbtxt",
     kept_curves_hold_what_they_should: "curve",
+    metrics_hold_what_they_should: "exposition",
     heads_hold_what_they_should: "head",
     json_requests_hold_what_they_should: "json",
     load_requests_hold_what_they_should: "load",

@@ -25,6 +25,18 @@ pub const MODEL_LATENCY: &str = "tensorgate_model_latency_seconds";
 pub const MODEL_CAPACITY: &str = "tensorgate_model_capacity_rows_per_second";
 /// Rows per second that arrive, refused ones included, by model and version.
 pub const MODEL_ARRIVALS: &str = "tensorgate_model_arrivals_rows_per_second";
+/// Rows that arrived since the version was loaded, refused ones included, by model and version.
+pub const ARRIVED_ROWS: &str = "tensorgate_arrived_rows_total";
+/// Requests answered after the objective since the version was loaded, by model and version.
+pub const LATE: &str = "tensorgate_late_total";
+/// Batches of a version that may run at once, by model and version.
+pub const MODEL_INSTANCES: &str = "tensorgate_model_instances";
+/// Rows that a batch may have, as they are set or found, by model and version.
+pub const MODEL_ROWS_MAX: &str = "tensorgate_model_rows_max";
+/// Work of a typical row in the units of the learned latency, by model and version: 1 where rows are alike.
+pub const MODEL_ROW_WORK: &str = "tensorgate_model_row_work";
+/// Executions that the learned latency comes from, by model and version.
+pub const MODEL_EXECUTIONS: &str = "tensorgate_model_executions";
 /// The latency objective, by model and version.
 pub const MODEL_OBJECTIVE: &str = "tensorgate_model_objective_seconds";
 /// Execution time spent on answers that nobody could use any more, by model and version.
@@ -97,6 +109,22 @@ pub const STORAGE_CACHE_MISSES: &str = "tensorgate_storage_cache_misses_total";
 pub const STORAGE_CACHE_EVICTIONS: &str = "tensorgate_storage_cache_evictions_total";
 /// What the cache takes on disk.
 pub const STORAGE_CACHE_BYTES: &str = "tensorgate_storage_cache_bytes";
+
+/// What the controller exports of its autoscaler, by namespace and revision.
+pub mod controller {
+    /// Replicas that there are to be.
+    pub const REPLICAS_DESIRED: &str = "tensorgate_controller_replicas_desired";
+    /// Replicas that are ready.
+    pub const REPLICAS_READY: &str = "tensorgate_controller_replicas_ready";
+    /// Rows per second that arrive, or requests in flight where a target says so.
+    pub const DEMAND: &str = "tensorgate_controller_demand";
+    /// The same as it is expected when a replica that is ordered now is ready.
+    pub const FORECAST: &str = "tensorgate_controller_demand_forecast";
+    /// What one replica is counted on for, in the same unit.
+    pub const CAPACITY: &str = "tensorgate_controller_replica_capacity";
+    /// Changes of replicas, by cause.
+    pub const SCALINGS: &str = "tensorgate_controller_scalings_total";
+}
 
 /// What the process is, by the names that Prometheus' own clients use.
 pub mod process {

@@ -66,6 +66,10 @@ pub struct RunArgs {
     #[arg(long, env = "TENSORGATE_CONTROLLER_IDENTITY")]
     pub identity: Option<String>,
 
+    /// Seconds for which the highest need counts before our own autoscaler lets replicas go, and at least as long as a pod's start
+    #[arg(long, env = "TENSORGATE_CONTROLLER_SCALE_DOWN_AFTER", default_value_t = 60)]
+    pub scale_down_after: u32,
+
     /// Services that are worked on at a time
     #[arg(long, env = "TENSORGATE_CONTROLLER_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,

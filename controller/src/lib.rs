@@ -8,4 +8,5 @@ pub mod config;
 pub mod plan;
 pub mod router;
 pub mod run;
+pub mod simulate;
 pub mod tree;

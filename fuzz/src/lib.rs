@@ -4,6 +4,7 @@
 mod binary;
 mod coding;
 mod curve;
+mod exposition;
 mod head;
 mod json;
 mod load;
@@ -19,6 +20,7 @@ mod v1;
 pub use binary::binary;
 pub use coding::coding;
 pub use curve::curve;
+pub use exposition::exposition;
 pub use head::head;
 pub use json::json;
 pub use load::load;
@@ -34,11 +36,12 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
     ("curve", curve),
+    ("exposition", exposition),
     ("head", head),
     ("json", json),
     ("load", load),

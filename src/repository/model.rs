@@ -218,6 +218,10 @@ impl Model {
             capacity: capacity.rows_per_second,
             batch: capacity.batch,
             arrivals: learned.rows_per_second,
+            offered_and_late: self.metrics.statistics.offered_and_late(),
+            instances: self.instances,
+            rows_max: limits.rows_max,
+            unit: learned.unit.max(1),
             latency: curve.points().map(point).collect(),
         }
     }

@@ -179,6 +179,7 @@ impl Scheduler {
         metrics: Arc<ModelMetrics>,
     ) -> (Self, Stopped) {
         let (now, count) = (Instant::now(), instances.len());
+        metrics.statistics.set_objective(config.limits.objective);
         let planner = Planner::new(now, config.limits, count, curve);
         let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();

@@ -272,6 +272,13 @@ impl Scene<'_> {
         let mut min = self.stable_min(split);
         match self.bounds.scaler {
             Scaler::External => vec![deployment],
+            Scaler::Learned => {
+                // One that is about to get more is first made as large as that takes.
+                let orders = scale::orders(&self.view, min.max(self.needed(&own.name)), self.bounds.max);
+                let orders = serde_json::to_string(&orders).unwrap_or_default();
+                deployment["metadata"]["annotations"] = json!({keys::SCALE: orders});
+                vec![deployment]
+            }
             Scaler::Fixed => {
                 deployment["spec"]["replicas"] = json!(min);
                 vec![deployment]

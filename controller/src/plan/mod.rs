@@ -215,6 +215,9 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
         status.components.insert(kind.to_owned(), own);
         again_after = [again_after, part.again_after].into_iter().flatten().min();
     }
+    if let Some(scaled) = scale::told(cx) {
+        conditions.set("Scaled", "True", "", &scaled, true);
+    }
     conditions.ingress(&ingress);
     conditions.set("Stopped", "False", "", "", true);
     status.conditions = conditions.finish();

@@ -98,6 +98,23 @@ impl Index {
         kinds.get("InferenceService").map(|table| table.objects.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// All Deployments.
+    pub fn deployments(&self) -> Vec<Arc<Value>> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.get("Deployment").map(|table| table.objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The pods of a namespace.
+    pub fn pods(&self, namespace: &str) -> Vec<Arc<Value>> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = (namespace.to_owned(), String::new());
+        let of_namespace = |table: &Table| {
+            let all = table.objects.range(from..).take_while(|(own, _)| own.0 == namespace);
+            all.map(|(_, object)| object.clone()).collect()
+        };
+        kinds.get("Pod").map(of_namespace).unwrap_or_default()
+    }
+
     /// What there is around a service.
     pub fn around(&self, service: &Key) -> Around {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ pub mod lease;
 pub mod metrics;
 pub mod queue;
 pub mod reconcile;
+pub mod scaling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +106,7 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
     let mut workers = JoinSet::new();
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        outcome = lead(&mut election, &mut workers, args.concurrency, reconciler, queue, ready) => outcome,
+        outcome = lead(&mut election, &mut workers, &args, reconciler, queue, ready) => outcome,
     };
     if outcome.is_ok() {
         // Who is at work finishes before the next may begin; after a lost lease another has begun already.
@@ -126,7 +127,7 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
 async fn lead(
     election: &mut Election,
     workers: &mut JoinSet<()>,
-    concurrency: u16,
+    args: &RunArgs,
     reconciler: Arc<Reconciler>,
     queue: Arc<Queue>,
     ready: impl Fn() -> bool,
@@ -139,7 +140,9 @@ async fn lead(
         while !ready() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        work(concurrency, workers, &reconciler, &queue).await;
+        let hold = Duration::from_secs(u64::from(args.scale_down_after));
+        let working = work(args.concurrency, workers, &reconciler, &queue);
+        tokio::join!(working, scaling::run(&reconciler, hold));
     };
     tokio::select! {
         () = election.keep() => Err(RunError::LeaseLost),

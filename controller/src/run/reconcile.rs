@@ -18,7 +18,7 @@ use crate::plan::{self, Plan, Settings, Snapshot, difference};
 use crate::tree;
 
 /// The manager under which a Deployment's replicas stay when an autoscaler takes them over.
-const HANDED_OVER: &str = "tensorgate-controller-scale";
+pub(super) const HANDED_OVER: &str = "tensorgate-controller-scale";
 
 /// A request that the API server did not do.
 #[derive(Debug)]

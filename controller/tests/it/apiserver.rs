@@ -353,7 +353,8 @@ impl Place {
                     let force = query.get("force").is_some_and(|own| own == "true");
                     return store.apply(&key, &patch, subresource, &manager, force).map(|object| (200, object));
                 }
-                store.merge(&key, &patch, subresource, &manager).map(|object| (200, object))
+                let object = store.merge(&key, &patch, subresource, &manager)?;
+                Ok((200, if subresource == Some("scale") { scale(&object) } else { object }))
             }
             (&Method::DELETE, Some(name)) => {
                 let options = if body.is_empty() { Value::Null } else { parse()? };

@@ -14,14 +14,14 @@ use super::store::{Key, Store};
 use super::world::documents;
 
 /// A controller; it ends with the test.
-struct Controller {
+pub(super) struct Controller {
     process: Child,
     address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Controller {
-    async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
+    pub(super) async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config: PathBuf = folder.path().join("kubeconfig");
         std::fs::write(&config, server.kubeconfig()).unwrap();
@@ -50,7 +50,7 @@ impl Controller {
         Self { process, address, _folder: folder }
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut socket = tokio::net::TcpStream::connect(&self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -61,30 +61,30 @@ impl Controller {
         (code, answer)
     }
 
-    async fn terminate(mut self) {
+    pub(super) async fn terminate(mut self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         assert!(self.process.wait().await.unwrap().success());
     }
 }
 
-fn key(kind: &str, name: &str) -> Key {
+pub(super) fn key(kind: &str, name: &str) -> Key {
     (kind.into(), "models".into(), name.into())
 }
 
-fn service(name: &str, uri: &str) -> Value {
+pub(super) fn service(name: &str, uri: &str) -> Value {
     json!({
         "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": name},
         "spec": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": uri}}},
     })
 }
 
-fn write(server: &ApiServer, object: &Value) {
+pub(super) fn write(server: &ApiServer, object: &Value) {
     let key = key("InferenceService", tree::name(object));
     server.with(|store| store.apply(&key, object, None, "kubectl", true).unwrap());
 }
 
-async fn server() -> ApiServer {
+pub(super) async fn server() -> ApiServer {
     let server = ApiServer::start().await;
     let runtime = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base/runtime.yaml")).unwrap();
     let key = ("ClusterServingRuntime".into(), String::new(), "tensorgate".into());

@@ -7,5 +7,6 @@ mod golden;
 mod ownership;
 mod properties;
 mod router;
+mod scaling;
 mod store;
 mod world;
