@@ -21,6 +21,8 @@ pub const CONTAINER: &str = "kserve-container";
 pub mod keys {
     /// The InferenceService that a pod or child belongs to.
     pub const SERVICE: &str = "serving.kserve.io/inferenceservice";
+    /// The InferenceGraph that a child belongs to.
+    pub const GRAPH: &str = "serving.kserve.io/inferencegraph";
     /// predictor, transformer or explainer.
     pub const COMPONENT: &str = "component";
     /// What Deployments select their pods by, as KServe names it: `isvc.` and the Deployment's name.

@@ -8,12 +8,15 @@ pub mod difference;
 pub mod events;
 pub mod extension;
 pub mod fault;
+pub mod graph;
+pub mod graph_services;
 pub mod health;
 pub mod network;
 pub mod placeholder;
 pub mod pod;
 pub mod retire;
 pub mod revision;
+pub mod router_pods;
 pub mod routing;
 pub mod runtime;
 pub mod scale;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub storage_initializer: Option<String>,
     /// The image of routers: the controller's own.
     pub router_image: Option<String>,
+    /// Regular expressions of the headers that reach the steps of graphs.
+    pub graph_headers: Vec<String>,
 }
 
 impl Default for Settings {
@@ -74,6 +79,7 @@ impl Default for Settings {
             node_cache: None,
             storage_initializer: None,
             router_image: None,
+            graph_headers: Vec::new(),
         }
     }
 }

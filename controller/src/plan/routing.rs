@@ -4,14 +4,11 @@ use serde_json::{Value, json};
 
 use super::fault::Fault;
 use super::network::{self, Backend};
+use super::router_pods::{self, PORT, RouterPods};
 use super::{Context, health};
 use crate::api::keys;
 use crate::tree;
 
-/// Where the router listens, for HTTP and gRPC alike.
-const PORT: i64 = 8080;
-/// Where its health and metrics are.
-const ADMIN_PORT: i64 = 8081;
 /// The fewest seconds that a revision stays after its last share: the kubelet brings new weights within a minute or so.
 pub const RETIRE_AFTER_MIN: i64 = 120;
 
@@ -52,7 +49,7 @@ pub fn children(cx: &Context<'_>, component: &str, backends: &[Backend], primary
         "metadata": {"name": name},
         "data": {"routes.json": routes(cx, backends, primary)},
     });
-    vec![routes, deployment(cx, &name, component), budget(&name)]
+    vec![routes, deployment(cx, &name, component), router_pods::budget(&name, &name)]
 }
 
 /// The file of routes. The primary revision goes last, so that who is with a canary stays with it while its weight grows.
@@ -77,52 +74,18 @@ fn routes(cx: &Context<'_>, backends: &[Backend], primary: &str) -> String {
 }
 
 fn deployment(cx: &Context<'_>, name: &str, component: &str) -> Value {
-    let labels =
-        json!({keys::APP: name, keys::SERVICE: tree::name(cx.service), keys::COMPONENT: format!("{component}-router")});
-    let container = json!({
-        "name": "router",
-        "image": cx.settings.router_image,
-        "command": ["/tensorgate-controller", "router"],
-        "args": ["--routes=/etc/tensorgate/routes.json", "--log-format=json"],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}, {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": ADMIN_PORT}, "periodSeconds": 2},
-        "volumeMounts": [{"name": "routes", "mountPath": "/etc/tensorgate", "readOnly": true}],
-        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 65532,
-            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    });
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            // One may end, or its node, without anybody noticing.
-            "replicas": 2,
-            "selector": {"matchLabels": {keys::APP: name}},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": false,
-                    // The router's own delay and time-out, and a reserve.
-                    "terminationGracePeriodSeconds": 40,
-                    "containers": [container],
-                    "volumes": [{"name": "routes", "configMap": {"name": name}}],
-                },
-            },
-        },
-    })
-}
-
-fn budget(name: &str) -> Value {
-    json!({
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": name},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {keys::APP: name}}},
-    })
+    let pods = RouterPods {
+        name,
+        labels: json!({
+            keys::APP: name, keys::SERVICE: tree::name(cx.service), keys::COMPONENT: format!("{component}-router"),
+        }),
+        arguments: vec!["--routes=/etc/tensorgate/routes.json".into()],
+        config: name,
+        // One may end, or its node, without anybody noticing.
+        replicas: Some(2),
+        grace: 40,
+    };
+    router_pods::deployment(cx.settings.router_image.as_deref(), &pods)
 }
 
 /// The component's Service, led to the router: the ports that callers know, all to the router's one.

@@ -4,21 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Uri, Version};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::watch;
 
-use super::Metrics;
+use super::answer::{Answer, Refusal, refused};
+use super::metrics::Metrics;
 use super::table::{STEP, Table, mix, point_of};
 use super::upstream::Connector;
-
-/// What goes back to the caller.
-pub type Answer = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
 /// Below the server's own 75 s, so that it is never the server that ends a connection just as it is used again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -76,7 +73,7 @@ impl Proxy {
             Err(error) => {
                 count("failed");
                 tracing::warn!(revision = backend.revision, %error, "a request could not be sent on");
-                refused(grpc, &format!("revision '{}' did not answer: {error}", backend.revision))
+                refused(grpc, Refusal::Unavailable, &format!("revision '{}' did not answer: {error}", backend.revision))
             }
         }
     }
@@ -87,7 +84,8 @@ impl Proxy {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether a request is gRPC, by its content type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
@@ -134,7 +132,7 @@ fn remove_of_a_connection(headers: &mut HeaderMap) {
 }
 
 /// An error with its causes: the outermost says only that something failed.
-fn shown(error: &Error) -> String {
+pub fn shown(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -142,25 +140,4 @@ fn shown(error: &Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// 503 and UNAVAILABLE: to be tried again, as clients do.
-fn refused(grpc: bool, message: &str) -> Answer {
-    let body = |text: String| Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-    if grpc {
-        let mut answer = Response::new(body(String::new()));
-        let headers = answer.headers_mut();
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static("14"));
-        // Printable ASCII but per cent signs: what the message is made of.
-        if let Ok(message) = HeaderValue::from_str(&message.replace('%', "%25")) {
-            headers.insert("grpc-message", message);
-        }
-        return answer;
-    }
-    let mut answer = Response::new(body(serde_json::json!({"error": message}).to_string()));
-    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    answer.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
-    answer.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
-    answer
 }

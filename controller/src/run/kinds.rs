@@ -10,9 +10,11 @@ use crate::plan::difference::MANAGED_BY;
 /// What a change of an object of a kind touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Touches {
-    /// It is an InferenceService itself.
+    /// It is an InferenceService itself, and of its namespace all graphs, which may call it.
     Itself,
-    /// The one that its label names.
+    /// It is an InferenceGraph itself.
+    Graph,
+    /// The service or graph that its label names.
     Owner,
     /// All of its namespace.
     Namespace,
@@ -77,6 +79,7 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
     let ours = || Some(format!("{MANAGED_BY}={MANAGER}"));
     let mut kinds = vec![
         Kind::new(GROUP, "v1beta1", "InferenceService", "inferenceservices", Touches::Itself, None),
+        Kind::new(GROUP, "v1alpha1", "InferenceGraph", "inferencegraphs", Touches::Graph, None),
         Kind::new(GROUP, "v1alpha1", "ServingRuntime", "servingruntimes", Touches::Namespace, None),
         Kind::new(GROUP, "v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", Touches::Cluster, None),
         Kind::new("apps", "v1", "ControllerRevision", "controllerrevisions", Touches::Owner, ours()),

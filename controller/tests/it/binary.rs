@@ -14,14 +14,14 @@ use super::store::{Key, Store};
 use super::world::documents;
 
 /// A controller; it ends with the test.
-struct Controller {
+pub(crate) struct Controller {
     process: Child,
     address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Controller {
-    async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
+    pub(crate) async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config: PathBuf = folder.path().join("kubeconfig");
         std::fs::write(&config, server.kubeconfig()).unwrap();

@@ -4,6 +4,8 @@ mod apiserver;
 mod binary;
 mod crds;
 mod golden;
+mod graph_router;
+mod graphs;
 mod ownership;
 mod properties;
 mod router;
