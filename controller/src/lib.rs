@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod api;
 pub mod config;
+pub mod demand;
 pub mod graph;
 pub mod plan;
 pub mod router;

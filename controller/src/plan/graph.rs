@@ -84,6 +84,7 @@ pub fn plan(settings: &Settings, graph: &Value, seen: &GraphSnapshot<'_>) -> Gra
         vault: Vault::default(),
         children: &seen.children,
         pods: &[],
+        demand: None,
         status: &unused,
         now: seen.now,
     };

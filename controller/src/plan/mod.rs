@@ -23,6 +23,7 @@ pub mod scale;
 pub mod storage;
 pub mod traffic;
 pub mod validate;
+pub mod zero;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,7 @@ use self::network::{Backend, RouteState, Rule};
 use self::storage::Vault;
 use crate::api::keys;
 use crate::api::status::{Address, FailureInfo, ModelStates, ModelStatus, Status};
+use crate::demand::Demand;
 use crate::tree;
 
 /// The components, in the order in which they depend on each other.
@@ -97,6 +99,8 @@ pub struct Snapshot<'a> {
     pub children: Vec<&'a Value>,
     /// Its pods.
     pub pods: Vec<&'a Value>,
+    /// What its routers tell of requests; none where one of them does not, and nobody is known to wait.
+    pub demand: Option<&'a Demand>,
     /// The time, RFC 3339.
     pub now: &'a str,
 }
@@ -119,6 +123,8 @@ pub struct Context<'a> {
     pub children: &'a [&'a Value],
     /// Its pods.
     pub pods: &'a [&'a Value],
+    /// What its routers tell of requests.
+    pub demand: Option<&'a Demand>,
     /// Its status until now.
     pub status: &'a Status,
     /// The time, RFC 3339.
@@ -150,6 +156,7 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
         vault: seen.vault,
         children: &seen.children,
         pods: &seen.pods,
+        demand: seen.demand,
         status: &old,
         now: seen.now,
     };

@@ -12,12 +12,12 @@ use crate::tree;
 /// The fewest seconds that a revision stays after its last share: the kubelet brings new weights within a minute or so.
 pub const RETIRE_AFTER_MIN: i64 = 120;
 
-/// Whether the service asks for a router.
+/// Whether the service asks for a router, or a component of it does that may have no pods.
 ///
 /// # Errors
 /// If it does, and the controller does not know its image.
-pub fn is_wanted(cx: &Context<'_>) -> Result<bool, Fault> {
-    if tree::annotation(cx.service, keys::ROUTER) != Some("true") {
+pub fn is_wanted(cx: &Context<'_>, zero: bool) -> Result<bool, Fault> {
+    if tree::annotation(cx.service, keys::ROUTER) != Some("true") && !zero {
         return Ok(false);
     }
     if cx.settings.router_image.is_none() {
@@ -41,19 +41,19 @@ pub fn is_up(cx: &Context<'_>, component: &str) -> bool {
 }
 
 /// The router's children: its weights and its pods.
-pub fn children(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str) -> Vec<Value> {
+pub fn children(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str, zero: bool) -> Vec<Value> {
     let name = name(cx, component);
     let routes = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name},
-        "data": {"routes.json": routes(cx, backends, primary)},
+        "data": {"routes.json": routes(cx, component, backends, primary, zero)},
     });
-    vec![routes, deployment(cx, &name, component), router_pods::budget(&name, &name)]
+    vec![routes, deployment(cx, &name, component, zero), router_pods::budget(&name, &name)]
 }
 
 /// The file of routes. The primary revision goes last, so that who is with a canary stays with it while its weight grows.
-fn routes(cx: &Context<'_>, backends: &[Backend], primary: &str) -> String {
+fn routes(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str, zero: bool) -> String {
     let address = |backend: &Backend, port: i64| format!("{}:{port}", network::local_host(cx, &backend.service));
     let mut sorted: Vec<&Backend> = backends.iter().collect();
     sorted.sort_by_key(|backend| backend.service == primary);
@@ -70,11 +70,15 @@ fn routes(cx: &Context<'_>, backends: &[Backend], primary: &str) -> String {
     if let Some(header) = tree::annotation(cx.service, keys::STICKY_HEADER) {
         table["stickyHeader"] = json!(header.to_ascii_lowercase());
     }
+    if zero {
+        let timeout = tree::number(cx.service, &["spec", component, "timeout"]).filter(|own| *own > 0);
+        table["hold"] = json!({"timeoutSeconds": timeout.unwrap_or(network::TIMEOUT)});
+    }
     table.to_string()
 }
 
-fn deployment(cx: &Context<'_>, name: &str, component: &str) -> Value {
-    let pods = RouterPods {
+fn deployment(cx: &Context<'_>, name: &str, component: &str, zero: bool) -> Value {
+    let mut pods = RouterPods {
         name,
         labels: json!({
             keys::APP: name, keys::SERVICE: tree::name(cx.service), keys::COMPONENT: format!("{component}-router"),
@@ -85,6 +89,9 @@ fn deployment(cx: &Context<'_>, name: &str, component: &str) -> Value {
         replicas: Some(2),
         grace: 40,
     };
+    if zero {
+        pods.labels[keys::HOLDS] = json!("true");
+    }
     router_pods::deployment(cx.settings.router_image.as_deref(), &pods)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -11,6 +12,9 @@ use hyper::body::Body;
 pub const BODY_MAX: usize = 64 << 20;
 /// All bodies held at once: half of the memory that a router's pod has.
 pub const HELD_MAX: usize = 128 << 20;
+
+/// How long a body is read on that was refused: what a caller needs to see that it was.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What all bodies take together.
 #[derive(Debug, Clone)]
@@ -78,7 +82,7 @@ impl Budget {
     ///
     /// # Errors
     /// If it is above a bound, or breaks off.
-    pub async fn read<B>(&self, mut body: B) -> Result<Bytes, Unread>
+    pub async fn read<B>(&self, body: &mut B) -> Result<Bytes, Unread>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -113,6 +117,16 @@ impl Budget {
     }
 }
 
+/// Reads on what nobody wants, for a while: a caller who still sends would see a reset in place of his answer.
+pub fn discard<B>(mut body: B)
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    tokio::spawn(tokio::time::timeout(DISCARD_TIMEOUT, async move {
+        while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::{Full, StreamBody};
@@ -124,16 +138,16 @@ mod tests {
     async fn bodies_count_while_anybody_has_them_and_not_above_their_room() {
         let budget = Budget::new(10);
         let pieces = [Bytes::from("abc"), Bytes::from("de")].map(|piece| Ok::<_, std::io::Error>(Frame::data(piece)));
-        let first = budget.read(StreamBody::new(futures_util::stream::iter(pieces))).await.unwrap();
+        let first = budget.read(&mut StreamBody::new(futures_util::stream::iter(pieces))).await.unwrap();
         assert_eq!((first.as_ref(), budget.held()), (&b"abcde"[..], 5));
         let second = first.clone();
-        assert_eq!(budget.read(Full::from("abcdef")).await, Err(Unread::NoRoom));
+        assert_eq!(budget.read(&mut Full::from("abcdef")).await, Err(Unread::NoRoom));
         drop(first);
         assert_eq!(budget.held(), 5);
         drop(second);
         assert_eq!(budget.held(), 0);
-        assert_eq!(budget.read(Full::from("abcdef")).await.unwrap(), "abcdef");
-        let large = Full::from(vec![0; BODY_MAX + 1]);
-        assert_eq!(Budget::new(usize::MAX).read(large).await, Err(Unread::TooLarge));
+        assert_eq!(budget.read(&mut Full::from("abcdef")).await.unwrap(), "abcdef");
+        let mut large = Full::from(vec![0; BODY_MAX + 1]);
+        assert_eq!(Budget::new(usize::MAX).read(&mut large).await, Err(Unread::TooLarge));
     }
 }

@@ -19,7 +19,7 @@ use regex_lite::Regex;
 use tokio::time::Instant;
 
 use super::answer::{self, Answer, Refusal};
-use super::body::{Budget, HELD_MAX, Unread};
+use super::body::{Budget, HELD_MAX, Unread, discard};
 use super::deadline;
 use super::metrics::Metrics;
 use super::table::{STEP, mix};
@@ -120,13 +120,16 @@ impl GraphDoor {
             return refused;
         }
         let arrived = Instant::now();
-        let (head, body) = request.into_parts();
+        let (head, mut incoming) = request.into_parts();
         let Ok(described) = described(&head.headers) else {
             return answer::error(StatusCode::BAD_REQUEST, &format!("{JSON_LENGTH} is no number of bytes"));
         };
-        let body = match tokio::time::timeout(self.read, self.budget.read(body)).await {
+        let body = match tokio::time::timeout(self.read, self.budget.read(&mut incoming)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(unread)) => return answer::error(status_of(&unread), &unread.to_string()),
+            Ok(Err(unread)) => {
+                discard(incoming);
+                return answer::error(status_of(&unread), &unread.to_string());
+            }
             Err(_) => {
                 let message = format!("the body did not come within {:?}", self.read);
                 return answer::error(StatusCode::REQUEST_TIMEOUT, &message);
@@ -251,9 +254,9 @@ impl Call<'_> {
             request.headers_mut().insert(deadline::REQUEST_TIMEOUT, left);
         }
         let answer = self.door.client.request(request).await.map_err(|error| super::proxy::shown(&error))?;
-        let (head, body) = answer.into_parts();
+        let (head, mut body) = answer.into_parts();
         let described = described(&head.headers).map_err(|()| format!("its {JSON_LENGTH} is no number of bytes"))?;
-        let body = self.door.budget.read(body).await.map_err(|unread| unread.to_string())?;
+        let body = self.door.budget.read(&mut body).await.map_err(|unread| unread.to_string())?;
         Ok(message::Answer { status: head.status.as_u16(), message: Message { body, ..described } })
     }
 }

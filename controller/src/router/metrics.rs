@@ -8,10 +8,14 @@ use prometheus::{
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests by `revision` and `outcome`: answered, failed.
+    /// Requests by `revision` and `outcome`: answered, failed; late and full where they were held.
     pub requests: IntCounterVec,
     /// Connections that went to another revision than the one chosen, which did not take any.
     pub diverted: IntCounter,
+    /// Requests that wait for a revision's pods.
+    pub held: IntGauge,
+    /// Bytes that they keep, by our reckoning.
+    pub held_bytes: IntGauge,
     /// Requests to a graph by the `status` of its answer.
     pub graph_requests: IntCounterVec,
     /// Calls of a graph's services by `step`, `node/name`, and `outcome`: answered, refused, unreachable, late.
@@ -46,11 +50,27 @@ impl Metrics {
         let seconds =
             HistogramOpts::new("tensorgate_router_graph_step_seconds", "Seconds of calls of the graph's services.");
         let graph_seconds = HistogramVec::new(seconds, &["step"])?;
-        let graph_held = IntGauge::new("tensorgate_router_graph_held_bytes", "Bytes of bodies that the graph holds.")?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(format!("tensorgate_router_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let held = gauge("held", "Requests that wait for a revision's pods.")?;
+        let held_bytes = gauge("held_bytes", "Bytes that they keep, by the router's reckoning.")?;
+        let graph_held = gauge("graph_held_bytes", "Bytes of bodies that the graph holds.")?;
         registry.register(Box::new(diverted.clone()))?;
         registry.register(Box::new(graph_seconds.clone()))?;
-        registry.register(Box::new(graph_held.clone()))?;
-        Ok(Self { registry, requests, diverted, graph_requests, graph_steps, graph_seconds, graph_held })
+        Ok(Self {
+            registry,
+            requests,
+            diverted,
+            held,
+            held_bytes,
+            graph_requests,
+            graph_steps,
+            graph_seconds,
+            graph_held,
+        })
     }
 
     /// All of them as Prometheus text.

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod body;
 pub mod deadline;
 pub mod graph_door;
+pub mod hold;
 pub mod metrics;
 pub mod proxy;
 pub mod table;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::{Request, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -26,10 +27,14 @@ use tokio::sync::{Semaphore, watch};
 
 use self::answer::Answer;
 use self::graph_door::GraphDoor;
+use self::hold::gate::Limits;
+use self::hold::{BYTES_MAX, Holder, REQUESTS_MAX};
 use self::metrics::Metrics;
-use self::proxy::Proxy;
+use self::proxy::{Proxy, READ_AHEAD};
 use self::table::Table;
-use crate::admin;
+use self::upstream::Sockets;
+use crate::admin::{self, Told};
+use crate::demand;
 use crate::graph::Graph;
 
 /// How often the file of routes is looked at. A ConfigMap's volume changes at most once in a minute or so.
@@ -120,10 +125,13 @@ impl Door {
 /// If it cannot start.
 pub async fn run(args: RouterArgs, stop: impl Future<Output = ()>) -> Result<(), RouterError> {
     let metrics = Metrics::new().map_err(RouterError::Metrics)?;
-    let opened = open(&args, &metrics)?;
     let draining = watch::Sender::new(false);
     let ready = draining.subscribe();
-    let served = admin::serve(args.admin, move || metrics.text(), move || !*ready.borrow()).await;
+    let holder = Holder::new(Sockets, Limits { requests_max: REQUESTS_MAX, bytes_max: BYTES_MAX });
+    let opened = open(&args, &metrics, &holder)?;
+    let text = told_metrics(metrics, holder.clone());
+    let told = move |uri: &Uri| told_demand(&holder, uri);
+    let served = admin::serve_with(args.admin, text, move || !*ready.borrow(), told).await;
     let (admin_address, admin) = served.map_err(|error| RouterError::Listen(args.admin, error))?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| RouterError::Listen(args.listen, error))?;
     let address = listener.local_addr().map_err(|error| RouterError::Listen(args.listen, error))?;
@@ -149,15 +157,45 @@ pub async fn run(args: RouterArgs, stop: impl Future<Output = ()>) -> Result<(),
     Ok(())
 }
 
+/// The metrics with what is held just then.
+fn told_metrics(metrics: Metrics, holder: Arc<Holder<Sockets>>) -> impl Fn() -> Vec<u8> + Clone + Send + 'static {
+    move || {
+        let (requests, bytes) = holder.held();
+        metrics.held.set(i64::try_from(requests).unwrap_or(i64::MAX));
+        metrics.held_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        metrics.text()
+    }
+}
+
+/// The demand, as [`demand`] has it; none for another path.
+fn told_demand(holder: &Arc<Holder<Sockets>>, uri: &Uri) -> Option<Told> {
+    if uri.path() != demand::PATH {
+        return None;
+    }
+    let seen = uri.query().and_then(|query| query.strip_prefix("seen=")).map(str::parse);
+    let (seen, patience) = match seen {
+        Some(Ok(seen)) => (Some(seen), demand::PATIENCE),
+        // Whoever has seen nothing is told at once.
+        _ => (None, Duration::ZERO),
+    };
+    let holder = holder.clone();
+    Some(Box::pin(async move {
+        let demand = holder.next_demand(seen, patience).await;
+        serde_json::to_vec(&demand).unwrap_or_default()
+    }))
+}
+
 /// What was made from the file that the flags name.
 struct Opened {
     door: Door,
     /// How long a connection may do nothing, or take for a head.
     idle: Duration,
     reloading: Option<tokio::task::JoinHandle<()>>,
+    /// Requests wait here: little is read of those that nobody can answer yet.
+    holds: bool,
 }
 
-fn open(args: &RouterArgs, metrics: &Metrics) -> Result<Opened, RouterError> {
+fn open(args: &RouterArgs, metrics: &Metrics, holder: &Arc<Holder<Sockets>>) -> Result<Opened, RouterError> {
     let (flag, path) = match (&args.graph, &args.routes) {
         (Some(path), _) => ("--graph", path),
         (None, Some(path)) => ("--routes", path),
@@ -169,13 +207,14 @@ fn open(args: &RouterArgs, metrics: &Metrics) -> Result<Opened, RouterError> {
         let (program, graph) = Graph::parse(&text).map_err(unusable)?;
         let door = GraphDoor::new(&program, graph, metrics.clone()).map_err(unusable)?;
         let idle = Duration::from_secs(program.timeouts.idle.unwrap_or(GRAPH_IDLE));
-        return Ok(Opened { door: Door::Graph(Arc::new(door)), idle, reloading: None });
+        return Ok(Opened { door: Door::Graph(Arc::new(door)), idle, reloading: None, holds: false });
     }
     let table = Table::parse(&text).map_err(unusable)?;
+    let holds = table.hold.is_some();
     let routes = watch::Sender::new(Arc::new(table));
-    let proxy = Proxy::new(routes.subscribe(), metrics.clone());
-    let reloading = tokio::spawn(reload(path.clone(), text, routes));
-    Ok(Opened { door: Door::Routes(Arc::new(proxy)), idle: HEAD_TIMEOUT, reloading: Some(reloading) })
+    let proxy = Proxy::new(routes.subscribe(), holder.clone(), metrics.clone());
+    let reloading = tokio::spawn(reload(path.clone(), text, routes, holder.clone()));
+    Ok(Opened { door: Door::Routes(Arc::new(proxy)), idle: HEAD_TIMEOUT, reloading: Some(reloading), holds })
 }
 
 async fn accept(listener: TcpListener, opened: &Opened, graceful: &GracefulShutdown) {
@@ -183,6 +222,10 @@ async fn accept(listener: TcpListener, opened: &Opened, graceful: &GracefulShutd
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(opened.idle);
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(200);
+    if opened.holds {
+        server.http1().max_buf_size(READ_AHEAD as usize);
+        server.http2().initial_stream_window_size(READ_AHEAD);
+    }
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         // Out of descriptors, for one: those that end make room.
@@ -206,7 +249,7 @@ async fn accept(listener: TcpListener, opened: &Opened, graceful: &GracefulShutd
 }
 
 /// Takes over what the file says when it changes; what cannot be used changes nothing.
-async fn reload(path: PathBuf, mut text: String, routes: watch::Sender<Arc<Table>>) {
+async fn reload(path: PathBuf, mut text: String, routes: watch::Sender<Arc<Table>>, holder: Arc<Holder<Sockets>>) {
     let mut look = tokio::time::interval(RELOAD);
     loop {
         look.tick().await;
@@ -214,6 +257,7 @@ async fn reload(path: PathBuf, mut text: String, routes: watch::Sender<Arc<Table
         match Table::parse(&new) {
             Ok(table) => {
                 tracing::info!(routes = %table, "new routes");
+                holder.keep(|revision| table.backends.iter().any(|own| own.revision == revision));
                 routes.send_replace(Arc::new(table));
             }
             Err(error) => {

@@ -7,6 +7,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
+use super::demand::ROUTERS;
 use super::kinds::{Kind, Touches};
 use super::queue::{Key, Queues};
 use crate::api::keys;
@@ -91,6 +92,7 @@ impl Index {
                     graphs_around().for_each(|own| queues.graphs.touch(own));
                     queues.services.touch((namespace, name));
                 }
+                Touches::Nobody => {}
                 Touches::Graph => queues.graphs.touch((namespace, name)),
                 Touches::Owner => {
                     for (label, queue) in [(keys::SERVICE, &queues.services), (keys::GRAPH, &queues.graphs)] {
@@ -162,6 +164,7 @@ impl Index {
                 "ServingRuntime" => around.runtimes = of_namespace().cloned().collect(),
                 "ClusterServingRuntime" => around.cluster_runtimes = table.objects.values().cloned().collect(),
                 "Pod" => around.pods = owned().collect(),
+                ROUTERS => {}
                 _ => around.children.extend(owned()),
             }
         }

@@ -4,6 +4,7 @@ use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, runtime::watcher};
 
+use super::demand::ROUTERS;
 use crate::api::{GROUP, MANAGER, keys};
 use crate::plan::difference::MANAGED_BY;
 
@@ -16,6 +17,8 @@ pub enum Touches {
     Graph,
     /// The service or graph that its label names.
     Owner,
+    /// Nobody's plan: it is asked itself.
+    Nobody,
     /// All of its namespace.
     Namespace,
     /// All.
@@ -89,6 +92,7 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
         Kind::new("", "v1", "ConfigMap", "configmaps", Touches::Owner, ours()),
         Kind::new("", "v1", "Service", "services", Touches::Owner, ours()),
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
+        Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(format!("{}=true", keys::HOLDS))),
     ];
     if with_routes {
         kinds.push(Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Touches::Owner, ours()));

@@ -1,5 +1,6 @@
 //! The controller at work: watches feed the index, changes the queue; the one that leads looks and writes.
 
+pub mod demand;
 pub mod index;
 pub mod kinds;
 pub mod lease;
@@ -18,6 +19,7 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use self::demand::Demands;
 use self::index::Index;
 use self::kinds::Kind;
 use self::lease::Election;
@@ -98,6 +100,7 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
         settings: args.settings(),
         index: index.clone(),
         kinds,
+        demands: Arc::new(Demands::default()),
         recorder: Recorder::new(client.clone(), reporter),
         metrics: metrics.clone(),
     });
@@ -139,7 +142,12 @@ async fn lead(
         while !ready() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        work(concurrency, workers, &reconciler, &queues).await;
+        // Only who leads asks the routers: the others would do nothing with it.
+        let asking = demand::follow(reconciler.index.clone(), reconciler.demands.clone(), queues.clone());
+        tokio::select! {
+            () = work(concurrency, workers, &reconciler, &queues) => {}
+            () = asking => {}
+        }
     };
     tokio::select! {
         () = election.keep() => Err(RunError::LeaseLost),

@@ -8,6 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
 
+use super::demand::Demands;
 use super::index::Index;
 use super::kinds::Kind;
 use super::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct Reconciler {
     pub index: Arc<Index>,
     /// The kinds of children.
     pub kinds: Vec<Kind>,
+    /// Who waits at routers.
+    pub demands: Arc<Demands>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.
@@ -72,12 +75,14 @@ impl Reconciler {
         };
         let (account, secrets) = self.vault(&key.0, service).await?;
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let demand = self.demands.of(key);
         let snapshot = Snapshot {
             runtimes: seen(&around.runtimes),
             cluster_runtimes: seen(&around.cluster_runtimes),
             vault: Vault { account: account.as_ref(), secrets: &secrets },
             children: seen(&around.children),
             pods: seen(&around.pods),
+            demand: demand.as_ref(),
             now: &now,
         };
         let plan = plan::plan(&self.settings, service, &snapshot);

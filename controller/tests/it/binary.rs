@@ -84,7 +84,7 @@ fn write(server: &ApiServer, object: &Value) {
     server.with(|store| store.apply(&key, object, None, "kubectl", true).unwrap());
 }
 
-async fn server() -> ApiServer {
+pub(crate) async fn server() -> ApiServer {
     let server = ApiServer::start().await;
     let runtime = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base/runtime.yaml")).unwrap();
     let key = ("ClusterServingRuntime".into(), String::new(), "tensorgate".into());

@@ -1,5 +1,6 @@
 //! The controller's tests: plans against files, properties, and the binary against an API server in memory.
 
+mod activator;
 mod apiserver;
 mod binary;
 mod crds;
