@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tensorgate_controller::demand::Demand;
+use tensorgate_controller::plan::Settings;
 use tensorgate_controller::tree;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
@@ -23,6 +24,7 @@ use super::apiserver::ApiServer;
 use super::binary::{Controller, server};
 use super::router::Router;
 use super::store::{Key, Store};
+use super::world::{Observation, World};
 
 /// The place of a revision's Service: an address where a server may be or not.
 struct Place {
@@ -340,4 +342,36 @@ async fn fifty_times_from_no_pods_to_one_and_no_request_fails() {
         *ended.entry("well").or_insert(0) += 1;
     }
     assert_eq!(ended["well"], 10);
+}
+
+#[test]
+fn beside_an_autoscaler_as_many_are_woken_as_wait_for_and_the_number_is_then_the_autoscalers() {
+    let settings = Settings { router_image: Some("tensorgate:latest".into()), ..Settings::default() };
+    let mut world = World::new(settings);
+    let model = json!({"modelFormat": {"name": "onnx"}, "storageUri": "s3://models/1"});
+    world.write(json!({
+        "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "iris"},
+        "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 4, "containerConcurrency": 10, "model": model}},
+    }));
+    let told = |calls: [usize; 3]| Some([("iris-predictor-00001".to_owned(), calls)].into());
+    let count = |world: &World| {
+        let all = world.all("Deployment");
+        let own = all.iter().find(|own| tree::name(own) == "iris-predictor-00001").unwrap();
+        tree::number(own, &["spec", "replicas"]).unwrap()
+    };
+    world.settle("iris");
+    world.observe(&Observation { all_ready: true, ..Observation::default() });
+    world.settle("iris");
+    for _ in 0..2 {
+        world.observe(&Observation { demand: told([0, 0, 600]), ..Observation::default() });
+        world.settle("iris");
+        assert_eq!(count(&world), 0);
+        world.observe(&Observation { demand: told([25, 0, 0]), ..Observation::default() });
+        world.settle("iris");
+        assert_eq!(count(&world), 3);
+        let scaled = [("iris-predictor-00001".to_owned(), 2)].into();
+        world.observe(&Observation { demand: told([0, 9, 0]), scaled, all_ready: true, ..Observation::default() });
+        world.settle("iris");
+        assert_eq!(count(&world), 2, "what the autoscaler says stays");
+    }
 }
