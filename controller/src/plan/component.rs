@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::events::{self, Event};
 use super::fault::Fault;
 use super::health::{self, Health};
 use super::network::{self, Backend};
@@ -39,6 +40,8 @@ pub struct Planned {
     pub runtime: Option<(String, bool)>,
     /// Seconds after which something is to be done without any event.
     pub again_after: Option<i64>,
+    /// What its status does not tell.
+    pub events: Vec<Event>,
 }
 
 /// Why a component does not serve as the spec asks.
@@ -126,10 +129,15 @@ impl Scene<'_> {
         let mut children = Vec::new();
         let mut again_after: Option<i64> = None;
         let mut running: Vec<&Revision> = Vec::new();
+        let mut told = Vec::new();
         for own in &deployed {
             let replicas = self.asleep_or_awake(&own.name);
             children.extend(self.deployment(own, &split, replicas.map(|(replicas, _)| replicas)));
             again_after = soonest(again_after, replicas.and_then(|(_, left)| i64::try_from(left?).ok()));
+            let before = health::health(self.cx, &own.name, 0);
+            if let Some((replicas, _)) = replicas.filter(|_| before.exists) {
+                told.extend(events::sleep(self.kind, &own.name, before.replicas, replicas));
+            }
             running.push(own);
         }
         for own in self.kept.iter().filter(|own| deployed.iter().all(|other| other.name != own.name)) {
@@ -165,6 +173,7 @@ impl Scene<'_> {
             model,
             runtime,
             again_after,
+            events: told,
         }
     }
 

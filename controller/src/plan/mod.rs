@@ -171,7 +171,7 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
     };
     plan.status.observed_generation = generation;
     plan.status.deployment_mode = "Standard".into();
-    plan.events = events::between(&old, &plan.status);
+    plan.events.extend(events::between(&old, &plan.status));
     plan
 }
 
@@ -208,7 +208,9 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
     };
     let mut conditions = Conditions::new(&cx.status.conditions, cx.now);
     let mut again_after: Option<i64> = None;
+    let mut events = Vec::new();
     for (kind, part) in parts {
+        events.extend(part.events);
         conditions.component(kind, &part.ready);
         if kind == "predictor" {
             status.model_status = Some(part.model);
@@ -231,7 +233,7 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
     conditions.ingress(&ingress);
     conditions.set("Stopped", "False", "", "", true);
     status.conditions = conditions.finish();
-    Plan { children: Some(children), status, events: Vec::new(), again_after }
+    Plan { children: Some(children), status, events, again_after }
 }
 
 /// The routes that there may be, and what the Gateway says of them.

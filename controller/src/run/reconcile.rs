@@ -138,9 +138,9 @@ impl Reconciler {
         }
         if *status != owner["status"] {
             self.write_status(key, owner, status).await?;
-            for event in events {
-                self.publish(owner, event).await;
-            }
+        }
+        for event in events {
+            self.publish(owner, event).await;
         }
         Ok(())
     }

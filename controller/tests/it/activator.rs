@@ -326,6 +326,13 @@ async fn sleep_and_wake(server: ApiServer, name: String, cycles: usize) {
         }
     }
     kubelet.abort();
+    for reason in ["Asleep", "Woken"] {
+        let told = |store: &Store| {
+            let all = store.list("Event", None, "");
+            all.iter().any(|own| own["reason"] == reason && own["regarding"]["name"] == name.as_str()).then_some(())
+        };
+        server.wait(&format!("an event {reason} of {name}"), told).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

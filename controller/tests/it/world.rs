@@ -132,7 +132,7 @@ impl World {
             self.apply(&changes, &mut done);
             let body = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "status": status});
             self.store.apply(&key("InferenceService", name), &body, Some("status"), MANAGER, true).unwrap();
-            for event in if rest { &[][..] } else { &plan.events } {
+            for event in &plan.events {
                 let kind = if event.warning { "Warning" } else { "Normal" };
                 done.events.push(format!("{kind} {}: {}", event.reason, event.note));
             }
