@@ -21,6 +21,8 @@ pub const CONTAINER: &str = "kserve-container";
 pub mod keys {
     /// The InferenceService that a pod or child belongs to.
     pub const SERVICE: &str = "serving.kserve.io/inferenceservice";
+    /// The InferenceGraph that a child belongs to.
+    pub const GRAPH: &str = "serving.kserve.io/inferencegraph";
     /// predictor, transformer or explainer.
     pub const COMPONENT: &str = "component";
     /// What Deployments select their pods by, as KServe names it: `isvc.` and the Deployment's name.
@@ -57,6 +59,10 @@ pub mod keys {
     pub const ROUTER: &str = "tensorgate.dev/router";
     /// The header by whose value the router chooses.
     pub const STICKY_HEADER: &str = "tensorgate.dev/sticky-header";
+    /// Seconds without a request after which a component with `minReplicas: 0` has no pods.
+    pub const IDLE_SECONDS: &str = "tensorgate.dev/idle-seconds";
+    /// On the pods of a router: `"true"` where requests wait there, which the controller asks for.
+    pub const HOLDS: &str = "tensorgate.dev/holds";
     /// On a service account: the IAM role of EKS.
     pub const IRSA: &str = "eks.amazonaws.com/role-arn";
     /// Scraping, as KServe's users switch it on.

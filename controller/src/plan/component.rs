@@ -3,12 +3,14 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::events::{self, Event};
 use super::fault::Fault;
 use super::health::{self, Health};
 use super::network::{self, Backend};
 use super::revision::{self, Revision};
 use super::scale::{self, Bounds, Scaler};
 use super::traffic::{self, Candidate, Split, Wanted};
+use super::zero::{self, Calls, Sleeper, Wish};
 use super::{Context, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
@@ -38,6 +40,8 @@ pub struct Planned {
     pub runtime: Option<(String, bool)>,
     /// Seconds after which something is to be done without any event.
     pub again_after: Option<i64>,
+    /// What its status does not tell.
+    pub events: Vec<Event>,
 }
 
 /// Why a component does not serve as the spec asks.
@@ -77,7 +81,9 @@ struct Scene<'a> {
 /// If the spec contradicts itself or nothing can serve it; then nothing of the component should change.
 pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -> Result<Planned, Fault> {
     let view = Component::deserialize(written).map_err(|error| Fault::invalid(format!("{kind}: {error}")))?;
-    let bounds = scale::bounds(cx.service, &view)?;
+    let mut bounds = scale::bounds(cx.service, &view)?;
+    // Without a router nothing would wake it: then 0 is taken as 1, as KServe's Standard mode does.
+    bounds.zero &= cx.settings.router_image.is_some();
     let mut kept = revision::kept(cx.children, kind);
     let service = tree::name(cx.service);
     let stable = pod::build(cx, kind, written)?;
@@ -89,7 +95,7 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
         tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
-    let routed = routing::is_wanted(cx)?;
+    let routed = routing::is_wanted(cx, bounds.zero)?;
     let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed };
     Ok(scene.plan(runtime))
 }
@@ -123,15 +129,22 @@ impl Scene<'_> {
         let mut children = Vec::new();
         let mut again_after: Option<i64> = None;
         let mut running: Vec<&Revision> = Vec::new();
+        let mut told = Vec::new();
         for own in &deployed {
-            children.extend(self.deployment(own, &split));
+            let replicas = self.asleep_or_awake(&own.name);
+            children.extend(self.deployment(own, &split, replicas.map(|(replicas, _)| replicas)));
+            again_after = soonest(again_after, replicas.and_then(|(_, left)| i64::try_from(left?).ok()));
+            let before = health::health(self.cx, &own.name, 0);
+            if let Some((replicas, _)) = replicas.filter(|_| before.exists) {
+                told.extend(events::sleep(self.kind, &own.name, before.replicas, replicas));
+            }
             running.push(own);
         }
         for own in self.kept.iter().filter(|own| deployed.iter().all(|other| other.name != own.name)) {
             if let Some((rest, seconds)) = retire::linger(self.cx, own, self.retire_after()) {
                 children.push(rest);
                 running.push(own);
-                again_after = Some(again_after.map_or(seconds, |soonest| soonest.min(seconds)));
+                again_after = soonest(again_after, Some(seconds));
             }
         }
         for own in &running {
@@ -140,7 +153,8 @@ impl Scene<'_> {
         children.extend(self.named_services(&split));
         if self.routed {
             let primary = &self.primary(&split).name;
-            children.extend(routing::children(self.cx, self.kind, &self.backends(&split), primary));
+            let backends = self.backends(&split);
+            children.extend(routing::children(self.cx, self.kind, &backends, primary, self.bounds.zero));
         }
         if self.bounds.max > 1 {
             children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
@@ -152,13 +166,14 @@ impl Scene<'_> {
         Planned {
             ready: self.ready(&split, &latest, &model),
             status: self.status(&split, &latest),
-            backends: self.backends(&split),
+            backends: self.reached(&split),
             has_served: split.rolled_out.is_some(),
             canaries: self.canary_statuses(&split),
             children,
             model,
             runtime,
             again_after,
+            events: told,
         }
     }
 
@@ -167,7 +182,51 @@ impl Scene<'_> {
     }
 
     fn health(&self, revision: &str) -> Health {
-        health::health(self.cx, revision, self.share_before(revision))
+        let health = health::health(self.cx, revision, self.share_before(revision));
+        // Its requests wait at the router, and wake it: as good as there, unless it fails at that.
+        let asleep = self.bounds.zero
+            && self.is_proven(revision)
+            && health.exists
+            && health.pods == 0
+            && health.stuck.is_none()
+            && health::model_status(self.cx, revision, &health, true).last_failure_info.is_none();
+        Health { available: health.available || asleep, ..health }
+    }
+
+    /// Was ready once.
+    fn is_proven(&self, revision: &str) -> bool {
+        self.old.latest_ready_revision == revision
+            || self.old.latest_rolledout_revision == revision
+            || self.old.previous_rolledout_revision == revision
+    }
+
+    /// The replicas of a revision that may have none, and the seconds after which to look again.
+    fn asleep_or_awake(&self, revision: &str) -> Option<(i64, Option<u64>)> {
+        if !self.bounds.zero {
+            return None;
+        }
+        let calls = self.cx.demand.map(|demand| {
+            let own = demand.revisions.get(revision).cloned().unwrap_or_default();
+            let known = demand.revisions.contains_key(revision);
+            let idle_seconds = if known { own.idle_seconds } else { demand.up_seconds };
+            Calls { waiting: own.waiting, running: own.running, idle_seconds }
+        });
+        let found = health::health(self.cx, revision, 0);
+        let sleeper = Sleeper {
+            replicas: found.exists.then_some(found.replicas),
+            proven: self.is_proven(revision),
+            held: routing::is_up(self.cx, self.kind),
+            demand: calls,
+        };
+        let stated = tree::annotation(self.cx.service, keys::IDLE_SECONDS).and_then(|own| own.parse().ok());
+        let of_target = self.view.scale_target.filter(|_| self.view.scale_metric.as_deref() == Some("concurrency"));
+        let wish = Wish {
+            min: self.bounds.min,
+            max: self.bounds.max,
+            concurrency: of_target.map(i64::from).or(self.view.container_concurrency),
+            idle_seconds: stated.unwrap_or(zero::IDLE_SECONDS),
+        };
+        Some(zero::replicas(&sleeper, &wish))
     }
 
     fn candidate(&self, revision: &str) -> Candidate {
@@ -262,11 +321,11 @@ impl Scene<'_> {
     }
 
     /// The Deployment of a revision, and its autoscaler.
-    fn deployment(&self, own: &Revision, split: &Split) -> Vec<Value> {
+    fn deployment(&self, own: &Revision, split: &Split, awake: Option<i64>) -> Vec<Value> {
         let strategy = self.view.deployment_strategy.as_ref().map(|own| Value::Object(own.fields.clone()));
         let mut deployment = render_deployment(own, strategy.unwrap_or_default());
         if let Some(replicas) = self.canary_replicas(&own.name, split) {
-            deployment["spec"]["replicas"] = json!(replicas);
+            deployment["spec"]["replicas"] = json!(if awake == Some(0) { 0 } else { replicas });
             return vec![deployment];
         }
         let mut min = self.stable_min(split);
@@ -280,12 +339,17 @@ impl Scene<'_> {
                 vec![deployment]
             }
             Scaler::Fixed => {
-                deployment["spec"]["replicas"] = json!(min);
+                deployment["spec"]["replicas"] = json!(awake.unwrap_or(min));
                 vec![deployment]
             }
             Scaler::Horizontal => {
                 // One that is about to get more is first made as large as that takes.
                 min = min.max(self.needed(&own.name));
+                // An autoscaler lets those alone that have none, so the step from none, and to it, is ours.
+                let now = health::health(self.cx, &own.name, 0).replicas;
+                if let Some(replicas) = awake.filter(|replicas| *replicas == 0 || now == 0) {
+                    deployment["spec"]["replicas"] = json!(replicas);
+                }
                 let autoscaler = scale::autoscaler(self.cx.service, &self.view, &own.name, min, self.bounds.max);
                 vec![deployment, autoscaler]
             }
@@ -317,6 +381,15 @@ impl Scene<'_> {
             }
         }
         services
+    }
+
+    /// Whom the Gateway sends requests to: the router, where there may be no pods behind it.
+    fn reached(&self, split: &Split) -> Vec<Backend> {
+        if !self.bounds.zero {
+            return self.backends(split);
+        }
+        let service = format!("{}-{}", tree::name(self.cx.service), self.kind);
+        vec![Backend { service, weight: 100, ports: network::ports(&self.primary(split).template) }]
     }
 
     fn backends(&self, split: &Split) -> Vec<Backend> {
@@ -407,6 +480,10 @@ impl Scene<'_> {
         };
         self.tracks.iter().map(status).collect()
     }
+}
+
+fn soonest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// The Deployment of a revision, without its replicas.

@@ -68,6 +68,22 @@ fn component(kind: &str, old: &ComponentStatus, new: &ComponentStatus, events: &
     }
 }
 
+/// That a revision goes from some pods to none, or back.
+pub fn sleep(kind: &str, revision: &str, before: i64, now: i64) -> Option<Event> {
+    match (before, now) {
+        (1.., 0) => {
+            let note = format!(
+                "{kind}: nobody has asked revision {revision} for long enough; it has no pods until somebody does"
+            );
+            Some(normal("Asleep", note))
+        }
+        (0, 1..) => {
+            Some(normal("Woken", format!("{kind}: requests wait for revision {revision}; it is to have {now} pods")))
+        }
+        _ => None,
+    }
+}
+
 fn normal(reason: &str, note: String) -> Event {
     Event { warning: false, reason: reason.to_owned(), note }
 }

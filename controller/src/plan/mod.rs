@@ -8,18 +8,22 @@ pub mod difference;
 pub mod events;
 pub mod extension;
 pub mod fault;
+pub mod graph;
+pub mod graph_services;
 pub mod health;
 pub mod network;
 pub mod placeholder;
 pub mod pod;
 pub mod retire;
 pub mod revision;
+pub mod router_pods;
 pub mod routing;
 pub mod runtime;
 pub mod scale;
 pub mod storage;
 pub mod traffic;
 pub mod validate;
+pub mod zero;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +37,7 @@ use self::network::{Backend, RouteState, Rule};
 use self::storage::Vault;
 use crate::api::keys;
 use crate::api::status::{Address, FailureInfo, ModelStates, ModelStatus, Status};
+use crate::demand::Demand;
 use crate::tree;
 
 /// The components, in the order in which they depend on each other.
@@ -59,6 +64,8 @@ pub struct Settings {
     pub storage_initializer: Option<String>,
     /// The image of routers: the controller's own.
     pub router_image: Option<String>,
+    /// Regular expressions of the headers that reach the steps of graphs.
+    pub graph_headers: Vec<String>,
 }
 
 impl Default for Settings {
@@ -74,6 +81,7 @@ impl Default for Settings {
             node_cache: None,
             storage_initializer: None,
             router_image: None,
+            graph_headers: Vec::new(),
         }
     }
 }
@@ -91,6 +99,8 @@ pub struct Snapshot<'a> {
     pub children: Vec<&'a Value>,
     /// Its pods.
     pub pods: Vec<&'a Value>,
+    /// What its routers tell of requests; none where one of them does not, and nobody is known to wait.
+    pub demand: Option<&'a Demand>,
     /// The time, RFC 3339.
     pub now: &'a str,
 }
@@ -113,6 +123,8 @@ pub struct Context<'a> {
     pub children: &'a [&'a Value],
     /// Its pods.
     pub pods: &'a [&'a Value],
+    /// What its routers tell of requests.
+    pub demand: Option<&'a Demand>,
     /// Its status until now.
     pub status: &'a Status,
     /// The time, RFC 3339.
@@ -144,6 +156,7 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
         vault: seen.vault,
         children: &seen.children,
         pods: &seen.pods,
+        demand: seen.demand,
         status: &old,
         now: seen.now,
     };
@@ -158,7 +171,7 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
     };
     plan.status.observed_generation = generation;
     plan.status.deployment_mode = "Standard".into();
-    plan.events = events::between(&old, &plan.status);
+    plan.events.extend(events::between(&old, &plan.status));
     plan
 }
 
@@ -195,7 +208,9 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
     };
     let mut conditions = Conditions::new(&cx.status.conditions, cx.now);
     let mut again_after: Option<i64> = None;
+    let mut events = Vec::new();
     for (kind, part) in parts {
+        events.extend(part.events);
         conditions.component(kind, &part.ready);
         if kind == "predictor" {
             status.model_status = Some(part.model);
@@ -221,7 +236,7 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
     conditions.ingress(&ingress);
     conditions.set("Stopped", "False", "", "", true);
     status.conditions = conditions.finish();
-    Plan { children: Some(children), status, events: Vec::new(), again_after }
+    Plan { children: Some(children), status, events, again_after }
 }
 
 /// The routes that there may be, and what the Gateway says of them.

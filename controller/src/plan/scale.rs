@@ -26,12 +26,14 @@ pub enum Scaler {
 /// The bounds of a component's replicas, and who decides between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The fewest, at least 1.
+    /// The fewest of a revision that is awake, at least 1.
     pub min: i64,
     /// The most, at least `min`.
     pub max: i64,
     /// Who decides.
     pub scaler: Scaler,
+    /// Without requests there may be none: `minReplicas` is 0.
+    pub zero: bool,
 }
 
 /// The bounds of a component.
@@ -39,7 +41,7 @@ pub struct Bounds {
 /// # Errors
 /// If they contradict each other, or ask for a class or metric that is not served.
 pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
-    // Nothing here wakes a service that has no pods, so 0 is taken as 1.
+    // Who is awake has at least one; that there may be none is the router's part.
     let min = i64::from(component.min_replicas.unwrap_or(1).max(1));
     let stated = i64::from(component.max_replicas.unwrap_or(0));
     if stated != 0 && stated < min {
@@ -75,7 +77,8 @@ pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
             return Err(Fault::invalid("autoScaling is not served by the tensorgate class; the hpa class takes it"));
         }
     }
-    Ok(Bounds { min, max, scaler })
+    let zero = component.min_replicas == Some(0) && scaler != Scaler::External;
+    Ok(Bounds { min, max, scaler, zero })
 }
 
 /// What our own autoscaler goes by, on the Deployment of a revision.

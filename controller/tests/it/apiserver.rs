@@ -21,8 +21,9 @@ use super::store::{Key, Refusal, Store, fits};
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Plural names by kind.
-const KINDS: [(&str, &str); 16] = [
+const KINDS: [(&str, &str); 17] = [
     ("inferenceservices", "InferenceService"),
+    ("inferencegraphs", "InferenceGraph"),
     ("servingruntimes", "ServingRuntime"),
     ("clusterservingruntimes", "ClusterServingRuntime"),
     ("deployments", "Deployment"),

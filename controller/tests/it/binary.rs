@@ -14,14 +14,14 @@ use super::store::{Key, Store};
 use super::world::documents;
 
 /// A controller; it ends with the test.
-pub(super) struct Controller {
+pub(crate) struct Controller {
     process: Child,
     address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Controller {
-    pub(super) async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
+    pub(crate) async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config: PathBuf = folder.path().join("kubeconfig");
         std::fs::write(&config, server.kubeconfig()).unwrap();
@@ -84,7 +84,7 @@ pub(super) fn write(server: &ApiServer, object: &Value) {
     server.with(|store| store.apply(&key, object, None, "kubectl", true).unwrap());
 }
 
-pub(super) async fn server() -> ApiServer {
+pub(crate) async fn server() -> ApiServer {
     let server = ApiServer::start().await;
     let runtime = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base/runtime.yaml")).unwrap();
     let key = ("ClusterServingRuntime".into(), String::new(), "tensorgate".into());

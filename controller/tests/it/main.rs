@@ -1,9 +1,12 @@
 //! The controller's tests: plans against files, properties, and the binary against an API server in memory.
 
+mod activator;
 mod apiserver;
 mod binary;
 mod crds;
 mod golden;
+mod graph_router;
+mod graphs;
 mod ownership;
 mod properties;
 mod router;

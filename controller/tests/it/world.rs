@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tensorgate_controller::api::MANAGER;
+use tensorgate_controller::demand::{Demand, RevisionDemand};
 use tensorgate_controller::plan::difference::{self, Changes};
 use tensorgate_controller::plan::storage::Vault;
 use tensorgate_controller::plan::{self, Plan, Settings, Snapshot};
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
     seconds: i64,
+    demand: Option<Demand>,
 }
 
 /// What the controller did until nothing was left to do.
@@ -43,7 +45,7 @@ pub(crate) fn key(kind: &str, name: &str) -> Key {
 
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
-        let mut world = Self { store: Store::default(), settings, seconds: START };
+        let mut world = Self { store: Store::default(), settings, seconds: START, demand: None };
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in ["../deploy/base/runtime.yaml", "tests/golden/runtimes.yaml"] {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
@@ -106,6 +108,7 @@ impl World {
             vault: Vault { account, secrets: &secrets },
             children: children.iter().collect(),
             pods: pods.iter().collect(),
+            demand: self.demand.as_ref(),
             now: &now,
         };
         let plan = plan::plan(&self.settings, &service, &seen);
@@ -129,7 +132,7 @@ impl World {
             self.apply(&changes, &mut done);
             let body = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "status": status});
             self.store.apply(&key("InferenceService", name), &body, Some("status"), MANAGER, true).unwrap();
-            for event in if rest { &[][..] } else { &plan.events } {
+            for event in &plan.events {
                 let kind = if event.warning { "Warning" } else { "Normal" };
                 done.events.push(format!("{kind} {}: {}", event.reason, event.note));
             }
@@ -195,6 +198,14 @@ impl World {
                 )
                 .unwrap();
         }
+        if let Some(told) = &seen.demand {
+            let revision = |(name, [waiting, running, idle_seconds]): (&String, &[usize; 3])| {
+                let idle_seconds = u64::try_from(*idle_seconds).unwrap();
+                (name.clone(), RevisionDemand { waiting: *waiting, running: *running, idle_seconds })
+            };
+            let revisions = told.iter().map(revision).collect();
+            self.demand = Some(Demand { sequence: 1, up_seconds: 0, revisions });
+        }
         for gone in &seen.deleted {
             let (kind, name) = gone.split_once(' ').unwrap();
             self.store.delete(&key(kind, name), None).unwrap();
@@ -249,6 +260,8 @@ pub(crate) struct Observation {
     pub(crate) routes: Option<String>,
     /// Replicas that an autoscaler set.
     pub(crate) scaled: std::collections::BTreeMap<String, i64>,
+    /// What the routers tell: requests that wait and run, and seconds without any, by revision.
+    pub(crate) demand: Option<std::collections::BTreeMap<String, [usize; 3]>>,
     /// Objects that somebody deleted, `Kind name`.
     pub(crate) deleted: Vec<String>,
 }
