@@ -1,6 +1,7 @@
 //! The controller at work: watches feed the index, changes the queue; the one that leads looks and writes.
 
 pub mod index;
+pub mod judge;
 pub mod kinds;
 pub mod lease;
 pub mod metrics;
@@ -99,6 +100,7 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
         index: index.clone(),
         kinds,
         recorder: Recorder::new(client.clone(), reporter),
+        judge: Arc::default(),
         metrics: metrics.clone(),
     });
     let mut election = Election::new(client, &args.lease_namespace, identity);
@@ -139,7 +141,11 @@ async fn lead(
         while !ready() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        work(concurrency, workers, &reconciler, &queue).await;
+        let (index, judge) = (&reconciler.index, &reconciler.judge);
+        tokio::select! {
+            () = work(concurrency, workers, &reconciler, &queue) => {}
+            () = judge.keep(index, &queue) => {}
+        }
     };
     tokio::select! {
         () = election.keep() => Err(RunError::LeaseLost),

@@ -9,6 +9,7 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 
 use super::index::Index;
+use super::judge::Judge;
 use super::kinds::Kind;
 use super::metrics::Metrics;
 use super::queue::Key;
@@ -53,6 +54,8 @@ pub struct Reconciler {
     pub kinds: Vec<Kind>,
     /// Writes Events.
     pub recorder: Recorder,
+    /// What is found of guarded rollouts.
+    pub judge: Arc<Judge>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -70,6 +73,7 @@ impl Reconciler {
             return Ok(None);
         };
         let (account, secrets) = self.vault(&key.0, service).await?;
+        let finding = self.judge.finding(key);
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let snapshot = Snapshot {
             runtimes: seen(&around.runtimes),
@@ -77,6 +81,7 @@ impl Reconciler {
             vault: Vault { account: account.as_ref(), secrets: &secrets },
             children: seen(&around.children),
             pods: seen(&around.pods),
+            finding: finding.as_ref(),
             now: &now,
         };
         let plan = plan::plan(&self.settings, service, &snapshot);
@@ -85,6 +90,12 @@ impl Reconciler {
     }
 
     async fn apply(&self, key: &Key, service: &Value, plan: &Plan, observed: &[&Value]) -> Result<(), ApplyError> {
+        if let Some(decided) = &plan.decided {
+            if let Some(event) = &decided.event {
+                self.publish(service, event).await;
+            }
+            self.write_status(key, &plan::render_status(&decided.status)).await?;
+        }
         if let Some(children) = &plan.children {
             let changes = difference::changes(service, children, observed);
             for child in &changes.hand_over {

@@ -2,10 +2,13 @@
 
 mod apiserver;
 mod binary;
+mod cluster;
 mod crds;
 mod golden;
 mod ownership;
 mod properties;
+mod readme;
+mod rollout;
 mod router;
 mod store;
 mod world;
