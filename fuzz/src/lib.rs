@@ -1,6 +1,10 @@
 //! What has to hold of any bytes that a decoder is given: one function for each target. The fuzz targets call them, and
 //! tests/corpus.rs replays the kept corpus through them.
 
+// The names that a decoder of the controller's looks for, at the root of the crate; in tests/corpus.rs that is another.
+#[allow(unused_imports)]
+pub use tensorgate::contract;
+
 mod binary;
 mod coding;
 mod curve;
@@ -12,6 +16,7 @@ mod proto;
 mod settings;
 mod storage;
 mod strings;
+mod tally;
 mod tensors;
 mod traffic;
 mod v1;
@@ -27,6 +32,7 @@ pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
 pub use storage::storage;
 pub use strings::strings;
+pub use tally::tally;
 pub use traffic::traffic;
 pub use v1::v1;
 
@@ -34,7 +40,7 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
@@ -47,6 +53,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("proto", proto),
     ("storage", storage),
     ("strings", strings),
+    ("tally", tally),
     ("traffic", traffic),
     ("v1", v1),
 ];
