@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use tensorgate::contract;
+
 // The bodies of the targets, which are a crate of their own where they are fuzzed.
 #[allow(missing_docs, unreachable_pub)]
 #[path = "../fuzz/src/lib.rs"]
@@ -61,6 +63,7 @@ corpora! {
     protobuf_requests_hold_what_they_should: "proto",
     places_and_digests_hold_what_they_should: "storage",
     byte_strings_hold_what_they_should: "strings",
+    pages_of_metrics_hold_what_they_should: "tally",
     traffic_bodies_hold_what_they_should: "traffic",
     v1_bodies_hold_what_they_should: "v1",
 }

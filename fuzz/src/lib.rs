@@ -1,6 +1,10 @@
 //! What has to hold of any bytes that a decoder is given: one function for each target. The fuzz targets call them, and
 //! tests/corpus.rs replays the kept corpus through them.
 
+// The names that a decoder of the controller's looks for, at the root of the crate; in tests/corpus.rs that is another.
+#[allow(unused_imports)]
+pub use tensorgate::contract;
+
 mod binary;
 mod coding;
 mod curve;
@@ -13,6 +17,7 @@ mod proto;
 mod settings;
 mod storage;
 mod strings;
+mod tally;
 mod tensors;
 mod traffic;
 mod v1;
@@ -29,6 +34,7 @@ pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
 pub use storage::storage;
 pub use strings::strings;
+pub use tally::tally;
 pub use traffic::traffic;
 pub use v1::v1;
 
@@ -50,6 +56,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("proto", proto),
     ("storage", storage),
     ("strings", strings),
+    ("tally", tally),
     ("traffic", traffic),
     ("v1", v1),
 ];

@@ -57,6 +57,8 @@ pub mod keys {
     pub const VISIBILITY: &str = "networking.kserve.io/visibility";
     /// `"true"` puts a router before the revisions, so that callers inside the cluster get the split too.
     pub const ROUTER: &str = "tensorgate.dev/router";
+    /// `"true"` or a JSON object guards rollouts: a new revision gets its share by steps, as long as it does as well as the old one.
+    pub const ROLLOUT: &str = "tensorgate.dev/rollout";
     /// The header by whose value the router chooses.
     pub const STICKY_HEADER: &str = "tensorgate.dev/sticky-header";
     /// Seconds without a request after which a component with `minReplicas: 0` has no pods.

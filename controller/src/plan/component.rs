@@ -11,10 +11,10 @@ use super::revision::{self, Revision};
 use super::scale::{self, Bounds, Scaler};
 use super::traffic::{self, Candidate, Split, Wanted};
 use super::zero::{self, Calls, Sleeper, Wish};
-use super::{Context, pod, retire, routing};
+use super::{Context, guard, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
-use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, TrafficTarget};
+use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, RolloutStatus, TrafficTarget};
 use crate::tree;
 
 /// Revisions that are kept beyond those in use, so that an older manifest finds its own again: as many as somebody may remember.
@@ -73,6 +73,12 @@ struct Scene<'a> {
     tracks: Vec<Track>,
     old: ComponentStatus,
     routed: bool,
+    /// The guarded rollout of the newest revision.
+    rollout: Option<RolloutStatus>,
+    /// Per cent that the newest revision is to get.
+    percent: Option<i32>,
+    /// Seconds after which the rollout may go on.
+    again_after: Option<i64>,
 }
 
 /// Plans the component `kind`, written as `written`, with the canaries of the spec.
@@ -96,7 +102,12 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
     let routed = routing::is_wanted(cx, bounds.zero)?;
-    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed };
+    let percent = view.canary_traffic_percent;
+    let (rollout, again_after) = (None, None);
+    let mut scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed, rollout, percent, again_after };
+    if kind == "predictor" {
+        scene.guard()?;
+    }
     Ok(scene.plan(runtime))
 }
 
@@ -123,11 +134,32 @@ fn canary_track(
 }
 
 impl Scene<'_> {
+    /// Has a guarded rollout say how much the newest revision gets.
+    fn guard(&mut self) -> Result<(), Fault> {
+        let latest = self.health(&self.latest.name);
+        let model = health::model_status(self.cx, &self.latest.name, &latest, false);
+        let rolled_out = &self.old.latest_rolledout_revision;
+        let is_kept = self.kept.iter().any(|own| own.name == *rolled_out);
+        let seen = guard::Seen {
+            old: &self.old,
+            latest: &self.latest.name,
+            rolled_out: if is_kept { rolled_out } else { "" },
+            available: latest.available,
+            failure: model.last_failure_info.as_ref().map(|own| own.message.as_str()),
+            by_hand: self.view.canary_traffic_percent.is_some() || !self.tracks.is_empty(),
+            recreates: self.recreates(),
+        };
+        let (rollout, again_after) = guard::next(self.cx, &seen)?;
+        self.percent = guard::percent(rollout.as_ref()).or(self.percent);
+        (self.rollout, self.again_after) = (rollout, again_after);
+        Ok(())
+    }
+
     fn plan(&self, runtime: Option<(String, bool)>) -> Planned {
         let split = self.split();
         let deployed = self.deployed(&split);
         let mut children = Vec::new();
-        let mut again_after: Option<i64> = None;
+        let mut again_after = self.again_after;
         let mut running: Vec<&Revision> = Vec::new();
         let mut told = Vec::new();
         for own in &deployed {
@@ -242,7 +274,7 @@ impl Scene<'_> {
 
     /// The replicas that a revision needs before it gets the share that it is to get.
     fn needed(&self, revision: &str) -> i64 {
-        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        let goal = self.percent.unwrap_or(100);
         if revision != self.latest.name || self.share_before(revision) >= goal {
             return 1;
         }
@@ -280,7 +312,7 @@ impl Scene<'_> {
             latest: self.candidate(&self.latest.name),
             rolled_out: known(&self.old.latest_rolledout_revision),
             previous: known(&self.old.previous_rolledout_revision),
-            percent: self.view.canary_traffic_percent,
+            percent: self.percent,
             canaries: self.tracks.iter().map(|own| (self.candidate(&own.revision.name), own.percent)).collect(),
         };
         if self.recreates()
@@ -413,8 +445,8 @@ impl Scene<'_> {
 
     fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
         let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
-        let rolled_back = self.view.canary_traffic_percent == Some(0) && split.share(&self.latest.name) == 0;
-        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        let rolled_back = self.percent == Some(0) && split.share(&self.latest.name) == 0;
+        let goal = self.percent.unwrap_or(100);
         let moved = split.rolled_out.as_ref() == Some(&self.latest.name) || split.share(&self.latest.name) >= goal;
         if without.is_none() && latest.available && !moved {
             let needed = self.needed(&self.latest.name);
@@ -422,7 +454,7 @@ impl Scene<'_> {
             return Err(NotReady { status: "Unknown", reason: "TrafficHeld", message });
         }
         if without.is_none() && (latest.available || rolled_back) {
-            return Ok(());
+            return self.rollout.as_ref().and_then(guard::not_ready).map_or(Ok(()), Err);
         }
         if let Some(failure) = model.last_failure_info.as_ref().filter(|_| !latest.available) {
             let message = format!("revision {} failed: {}", self.latest.name, failure.message);
@@ -464,6 +496,7 @@ impl Scene<'_> {
             latest_rolledout_revision: split.rolled_out.clone().unwrap_or_default(),
             previous_rolledout_revision: split.previous.clone().unwrap_or_default(),
             traffic: split.shares.iter().map(target).collect(),
+            rollout: self.rollout.clone(),
             ..ComponentStatus::default()
         }
     }

@@ -1,6 +1,6 @@
 //! What changed between two statuses, worded for the person who reads `kubectl describe`.
 
-use crate::api::status::{ComponentStatus, Status};
+use crate::api::status::{ComponentStatus, RolloutStatus, Status};
 
 /// A Kubernetes Event about the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub fn between(old: &Status, new: &Status) -> Vec<Event> {
         match now.as_str() {
             "True" => events.push(normal("Ready", "serves as the spec asks".into())),
             "False" if state(new, "Stopped").0 == "True" => events.push(normal("Stopped", message)),
+            // Told with the rollout.
+            "False" if reason == RolloutStatus::ROLLED_BACK => {}
             "False" => events.push(Event { warning: true, reason, note: message }),
             _ => {}
         }

@@ -10,6 +10,7 @@ pub mod extension;
 pub mod fault;
 pub mod graph;
 pub mod graph_services;
+pub mod guard;
 pub mod health;
 pub mod network;
 pub mod placeholder;
@@ -36,8 +37,9 @@ use self::fault::Fault;
 use self::network::{Backend, RouteState, Rule};
 use self::storage::Vault;
 use crate::api::keys;
-use crate::api::status::{Address, FailureInfo, ModelStates, ModelStatus, Status};
+use crate::api::status::{Address, FailureInfo, ModelStates, ModelStatus, RolloutStatus, Status};
 use crate::demand::Demand;
+use crate::rollout::Finding;
 use crate::tree;
 
 /// The components, in the order in which they depend on each other.
@@ -101,6 +103,8 @@ pub struct Snapshot<'a> {
     pub pods: Vec<&'a Value>,
     /// What its routers tell of requests; none where one of them does not, and nobody is known to wait.
     pub demand: Option<&'a Demand>,
+    /// What was found of its rollout.
+    pub finding: Option<&'a Finding>,
     /// The time, RFC 3339.
     pub now: &'a str,
 }
@@ -127,6 +131,8 @@ pub struct Context<'a> {
     pub demand: Option<&'a Demand>,
     /// Its status until now.
     pub status: &'a Status,
+    /// What was found of its rollout.
+    pub finding: Option<&'a Finding>,
     /// The time, RFC 3339.
     pub now: &'a str,
 }
@@ -138,10 +144,22 @@ pub struct Plan {
     pub children: Option<Vec<Value>>,
     /// The whole status.
     pub status: Status,
+    /// What is to be told and written before anything else.
+    pub decided: Option<Decided>,
     /// What changed, for the person who reads.
     pub events: Vec<events::Event>,
     /// Seconds after which to plan again without any event.
     pub again_after: Option<i64>,
+}
+
+/// A step of a rollout, decided: who takes over from a controller that ends in between must not give requests to what was found to be
+/// bad.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// To be told first: rather twice than never.
+    pub event: Option<events::Event>,
+    /// The status until now, with the rollout as it is from now on.
+    pub status: Status,
 }
 
 /// Plans one InferenceService.
@@ -158,6 +176,7 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
         pods: &seen.pods,
         demand: seen.demand,
         status: &old,
+        finding: seen.finding,
         now: seen.now,
     };
     let generation = tree::number(service, &["metadata", "generation"]).unwrap_or(0);
@@ -172,7 +191,20 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
     plan.status.observed_generation = generation;
     plan.status.deployment_mode = "Standard".into();
     plan.events.extend(events::between(&old, &plan.status));
+    let rollout = |status: &Status| status.components.get("predictor").and_then(|own| own.rollout.clone());
+    let (before, now) = (rollout(&old), rollout(&plan.status));
+    let event = guard::event("predictor", before.as_ref(), now.as_ref());
+    match before.is_some() && guard::has_moved(before.as_ref(), now.as_ref()) {
+        true => plan.decided = Some(decided(old, now, event)),
+        // One that has begun has nothing to lose yet.
+        false => plan.events.extend(event),
+    }
     plan
+}
+
+fn decided(mut status: Status, rollout: Option<RolloutStatus>, event: Option<events::Event>) -> Decided {
+    status.components.entry("predictor".into()).or_default().rollout = rollout;
+    Decided { event, status }
 }
 
 fn parts(cx: &Context<'_>) -> Result<BTreeMap<&'static str, Planned>, Fault> {
@@ -215,6 +247,7 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
         if kind == "predictor" {
             status.model_status = Some(part.model);
             conditions.canaries(&part.canaries);
+            guard::condition(&mut conditions, part.status.rollout.as_ref());
             status.canary_statuses = part.canaries;
             match part.runtime {
                 Some((runtime, true)) => status.cluster_serving_runtime_name = runtime,
@@ -236,7 +269,7 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
     conditions.ingress(&ingress);
     conditions.set("Stopped", "False", "", "", true);
     status.conditions = conditions.finish();
-    Plan { children: Some(children), status, events, again_after }
+    Plan { children: Some(children), status, decided: None, events, again_after }
 }
 
 /// The routes that there may be, and what the Gateway says of them.
@@ -300,7 +333,7 @@ fn stopped(cx: &Context<'_>) -> Plan {
         own.latest_ready_revision.clear();
         status.components.insert(kind.clone(), own);
     }
-    Plan { children: Some(children), status, events: Vec::new(), again_after: None }
+    Plan { children: Some(children), status, decided: None, events: Vec::new(), again_after: None }
 }
 
 /// The spec cannot be served as it is: what serves goes on, and the status says what to mend.
@@ -325,7 +358,7 @@ fn refused(cx: &Context<'_>, fault: &Fault) -> Plan {
         last_failure_info: Some(failure),
         copies: old.and_then(|old| old.copies.clone()),
     });
-    Plan { children: None, status, events: Vec::new(), again_after: None }
+    Plan { children: None, status, decided: None, events: Vec::new(), again_after: None }
 }
 
 /// The status as the API server takes it.

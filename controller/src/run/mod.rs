@@ -2,6 +2,7 @@
 
 pub mod demand;
 pub mod index;
+pub mod judge;
 pub mod kinds;
 pub mod lease;
 pub mod metrics;
@@ -103,6 +104,7 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
         kinds,
         demands: Arc::new(Demands::default()),
         recorder: Recorder::new(client.clone(), reporter),
+        judge: Arc::default(),
         metrics: metrics.clone(),
     });
     let mut election = Election::new(client, &args.lease_namespace, identity);
@@ -146,10 +148,12 @@ async fn lead(
         // Only who leads asks the routers: the others would do nothing with it.
         let asking = demand::follow(reconciler.index.clone(), reconciler.demands.clone(), queues.clone());
         let hold = Duration::from_secs(u64::from(args.scale_down_after));
+        let (index, judge) = (&reconciler.index, &reconciler.judge);
         tokio::select! {
             () = work(args.concurrency, workers, &reconciler, &queues) => {}
             () = asking => {}
             () = scaling::run(&reconciler, hold) => {}
+            () = judge.keep(index, &queues.services) => {}
         }
     };
     tokio::select! {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::demand::Demands;
 use super::index::Index;
+use super::judge::Judge;
 use super::kinds::Kind;
 use super::metrics::Metrics;
 use super::queue::Key;
@@ -57,6 +58,8 @@ pub struct Reconciler {
     pub demands: Arc<Demands>,
     /// Writes Events.
     pub recorder: Recorder,
+    /// What is found of guarded rollouts.
+    pub judge: Arc<Judge>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -74,6 +77,7 @@ impl Reconciler {
             return Ok(None);
         };
         let (account, secrets) = self.vault(&key.0, service).await?;
+        let finding = self.judge.finding(key);
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let demand = self.demands.of(key);
         let snapshot = Snapshot {
@@ -83,9 +87,13 @@ impl Reconciler {
             children: seen(&around.children),
             pods: seen(&around.pods),
             demand: demand.as_ref(),
+            finding: finding.as_ref(),
             now: &now,
         };
         let plan = plan::plan(&self.settings, service, &snapshot);
+        if let Some(decided) = &plan.decided {
+            self.decide(key, service, decided).await?;
+        }
         let status = plan::render_status(&plan.status);
         self.apply(key, service, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await?;
         Ok(plan.again_after.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs))
@@ -113,6 +121,14 @@ impl Reconciler {
         let status = graph::render_status(&plan.status);
         self.apply(key, graph, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await?;
         Ok(None)
+    }
+
+    /// Tells and writes what was decided before anything is done about it.
+    async fn decide(&self, key: &Key, owner: &Value, decided: &plan::Decided) -> Result<(), ApplyError> {
+        if let Some(event) = &decided.event {
+            self.publish(owner, event).await;
+        }
+        self.write_status(key, owner, &plan::render_status(&decided.status)).await
     }
 
     async fn apply(

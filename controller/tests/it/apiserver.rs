@@ -120,6 +120,16 @@ impl ApiServer {
         outcome
     }
 
+    /// Looks at the objects.
+    pub(crate) fn look<T>(&self, work: impl FnOnce(&Store) -> T) -> T {
+        work(&self.shared.store.lock().unwrap())
+    }
+
+    /// Tells each change of the objects.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
     /// Waits until `found` gives something.
     pub(crate) async fn wait<T>(&self, what: &str, found: impl Fn(&Store) -> Option<T>) -> T {
         let mut version = self.shared.version.subscribe();
@@ -217,7 +227,6 @@ impl ApiServer {
 
     async fn follow(&self, place: &Place, query: &Query, send: &mpsc::Sender<Value>) {
         let mut from: u64 = query.get("resourceVersion").and_then(|own| own.parse().ok()).unwrap_or(0);
-        let selector = query.get("labelSelector").unwrap_or_default();
         let mut version = self.shared.version.subscribe();
         let mut watches = self.shared.watches.subscribe();
         loop {
@@ -235,7 +244,7 @@ impl ApiServer {
                 return;
             };
             let mut sent = false;
-            for change in changes.iter().filter(|own| place.holds(&own.key) && fits(&own.object, &selector)) {
+            for change in changes.iter().filter(|own| place.holds(&own.key) && query.selects(&own.object)) {
                 sent = true;
                 if send.send(json!({"type": change.kind, "object": change.object})).await.is_err() {
                     return;
@@ -324,8 +333,8 @@ impl Place {
         };
         match (method, &self.name) {
             (&Method::GET, None) => {
-                let items =
-                    store.list(self.kind, self.namespace.as_deref(), &query.get("labelSelector").unwrap_or_default());
+                let mut items = store.list(self.kind, self.namespace.as_deref(), "");
+                items.retain(|item| query.selects(item));
                 let version = json!({"resourceVersion": store.version().to_string()});
                 Ok((
                     200,
@@ -382,6 +391,14 @@ fn scale(object: &Value) -> Value {
 struct Query(String);
 
 impl Query {
+    /// By labels, and by the one field that everything can be selected by.
+    fn selects(&self, object: &Value) -> bool {
+        let name = self.get("fieldSelector");
+        let named = name.as_deref().and_then(|own| own.strip_prefix("metadata.name="));
+        fits(object, &self.get("labelSelector").unwrap_or_default())
+            && named.is_none_or(|name| object["metadata"]["name"] == *name)
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         let found = self
             .0

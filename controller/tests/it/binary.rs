@@ -61,7 +61,11 @@ impl Controller {
         (code, answer)
     }
 
-    pub(super) async fn terminate(mut self) {
+    pub(crate) async fn kill(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    pub(crate) async fn terminate(mut self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         assert!(self.process.wait().await.unwrap().success());
@@ -271,16 +275,17 @@ async fn of_two_controllers_one_writes_and_the_other_takes_over_when_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_at_rest_cost_no_request_and_a_restart_writes_nothing() {
+async fn two_hundred_services_at_rest_cost_two_reads_each_when_they_are_looked_at_and_a_restart_writes_nothing() {
+    const SERVICES: usize = 200;
     let server = server().await;
     let first = Controller::start(&server, "one", &[]).await;
-    for number in 0..20 {
+    for number in 0..SERVICES {
         write(&server, &service(&format!("s{number}"), "s3://models/1"));
     }
-    for number in 0..20 {
+    for number in 0..SERVICES {
         make_ready(&server, &format!("s{number}-predictor-00001")).await;
     }
-    for number in 0..20 {
+    for number in 0..SERVICES {
         until_ready(&server, &format!("s{number}"), 1).await;
     }
     drop(first);
@@ -291,14 +296,18 @@ async fn services_at_rest_cost_no_request_and_a_restart_writes_nothing() {
         line.rsplit(' ').next()?.parse::<u64>().ok()
     };
     // The first may have been killed with a last event of its own to tell, which the second then does.
-    let mut written = Vec::new();
+    let (mut written, mut read) = (Vec::new(), Vec::new());
     for _ in 0..2 {
-        let before = server.writes();
+        let (before, calls) = (server.writes(), server.calls().len());
         let next = Controller::start(&server, "one", &[]).await;
-        while looked_at(&next.get("/metrics").await.1).unwrap_or(0) < 20 {
+        while looked_at(&next.get("/metrics").await.1).unwrap_or(0) < SERVICES as u64 {
             tokio::task::yield_now().await;
         }
         written.push(server.writes() - before);
+        read.push(server.calls()[calls..].iter().filter(|call| !call.contains("/leases")).count());
     }
+    // Each is looked at once, as it is once an hour: its service account is read, and `storage-config`. The rest are a list of each
+    // kind, which a watch follows.
+    assert!(read[1] <= 2 * SERVICES + 20, "{} requests", read[1]);
     assert_eq!(written[1], 0, "{written:?}: {:#?}", &server.calls()[server.calls().len() - 40..]);
 }

@@ -3,12 +3,15 @@
 mod activator;
 mod apiserver;
 mod binary;
+mod cluster;
 mod crds;
 mod golden;
 mod graph_router;
 mod graphs;
 mod ownership;
 mod properties;
+mod readme;
+mod rollout;
 mod router;
 mod scaling;
 mod store;
