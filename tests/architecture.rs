@@ -28,7 +28,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["src", "tests", "controller/src", "controller/tests", "loadtest/src", "fuzz/src", "benches"]
+    ["src", "tests", "controller/src", "controller/tests", "kernels/src", "loadtest/src", "fuzz/src", "benches"]
         .iter()
         .flat_map(|folder| rust_files(&root().join(folder)))
         .collect()

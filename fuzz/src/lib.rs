@@ -2,6 +2,7 @@
 //! tests/corpus.rs replays the kept corpus through them.
 
 mod binary;
+mod checkpoint;
 mod coding;
 mod curve;
 mod head;
@@ -17,6 +18,7 @@ mod traffic;
 mod v1;
 
 pub use binary::binary;
+pub use checkpoint::checkpoint;
 pub use coding::coding;
 pub use curve::curve;
 pub use head::head;
@@ -34,8 +36,9 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("binary", binary),
+    ("checkpoint", checkpoint),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
     ("curve", curve),
