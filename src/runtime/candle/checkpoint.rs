@@ -46,6 +46,12 @@ impl Checkpoint {
         Self { folder: folder.to_owned(), files: Vec::new(), tensors: BTreeMap::new() }
     }
 
+    /// How many numbers there are.
+    #[cfg(test)]
+    pub(super) fn parameters(&self) -> usize {
+        self.tensors.values().map(|(_, entry)| entry.shape.iter().product::<usize>()).sum()
+    }
+
     /// All tensors, by their whole names.
     pub(super) fn weights(&self) -> Weights<'_> {
         Weights { checkpoint: self, prefix: String::new() }

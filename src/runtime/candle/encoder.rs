@@ -12,6 +12,10 @@ pub(super) struct Dense {
 }
 
 impl Dense {
+    pub(super) fn bytes(&self) -> usize {
+        self.weight.bytes() + self.bias.as_deref().map_or(0, size_of_val)
+    }
+
     /// What becomes of `rows`.
     pub(super) fn apply(&self, rows: Rows<'_>, out: &mut RowsMut<'_>, finish: Finish) {
         multiply(rows, &self.weight, self.bias.as_deref(), out, finish);
@@ -44,6 +48,10 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn rows(&self) -> usize {
         self.values.len() / self.width
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.values)
     }
 
     pub(super) fn row(&self, index: usize) -> &[f32] {
@@ -129,6 +137,12 @@ pub(super) struct Layer {
     pub(super) feed_norm: Option<Norm>,
 }
 
+impl Layer {
+    fn bytes(&self) -> usize {
+        [&self.projection, &self.attended, &self.up, &self.down].map(Dense::bytes).iter().sum()
+    }
+}
+
 /// Cosines and sines of rotary embeddings by position (Su et al., 2021).
 pub(super) struct Rotation {
     pub(super) cosines: Table,
@@ -153,6 +167,22 @@ impl Rotation {
 }
 
 impl Encoder {
+    /// Bytes of its weights; norms are too few to count.
+    pub(super) fn bytes(&self) -> usize {
+        let input = match &self.input {
+            Input::Text(text) => {
+                let positions = match &text.positions {
+                    Positions::Rotated => 0,
+                    Positions::Counted(table) | Positions::CountedUnpadded(table) => table.bytes(),
+                };
+                text.words.bytes() + positions + text.types.as_ref().map_or(0, Table::bytes)
+            }
+            Input::Image(image) => image.projection.bytes() + image.positions.bytes(),
+        };
+        let layers = self.layers.iter().map(Layer::bytes).sum::<usize>();
+        input + layers + self.bias.as_deref().map_or(0, size_of_val)
+    }
+
     /// How the layer `layer` attends.
     pub(super) fn heads_of(&self, layer: &Layer) -> Heads<'_> {
         Heads { count: self.heads, width: self.width / self.heads, window: layer.window, bias: self.bias.as_deref() }

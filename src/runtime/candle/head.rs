@@ -49,6 +49,12 @@ impl Head {
         Self { select, steps, width }
     }
 
+    /// Bytes of its weights.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |step: &Step| if let Step::Dense(dense, _) = step { dense.bytes() } else { 0 };
+        self.steps.iter().map(of).sum()
+    }
+
     /// Whether it answers each token.
     pub(super) fn is_of_tokens(&self) -> bool {
         self.select.contains(&Select::Each)

@@ -111,6 +111,11 @@ impl LoadedModel for CandleModel {
         Ok(Box::new(CandleInstance { model, scratch: Vec::new(), interruption }))
     }
 
+    fn bytes(&self) -> Option<u64> {
+        let heads = self.0.outputs.iter().map(|output| if let Output::Head(head) = output { head.bytes() } else { 0 });
+        Some((self.0.encoder.bytes() + heads.sum::<usize>()) as u64)
+    }
+
     fn pads(&self) -> Vec<Option<Pad>> {
         let pad = |spec: &TensorSpec| {
             let Input::Text(text) = &self.0.encoder.input else { return None };

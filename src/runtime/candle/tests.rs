@@ -351,6 +351,17 @@ fn modules_that_are_not_served_are_refused_by_name() {
 }
 
 #[test]
+fn the_memory_of_a_model_is_at_least_that_of_its_weights_in_fp32() {
+    for name in ["bert", "bert_masked", "modernbert", "vit"] {
+        let model = loaded(name);
+        let parameters: usize = checkpoint::Checkpoint::open(&fixtures().join(name)).unwrap().parameters();
+        // Panels are of 32 columns, of which these have half as many or fewer; norms are not counted.
+        let bytes = model.bytes().unwrap() as usize;
+        assert!((parameters * 3..parameters * 10).contains(&bytes), "{name}: {bytes} for {parameters} parameters");
+    }
+}
+
+#[test]
 fn labels_and_padding_come_from_the_configuration() {
     let model = loaded("xlm_roberta_classifier");
     assert_eq!(model.labels(0), ["sad", "so so", "glad"]);

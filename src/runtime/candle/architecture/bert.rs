@@ -6,7 +6,7 @@ use super::super::checkpoint::Weights;
 use super::super::config::Config;
 use super::super::encoder::{Encoder, Input, Layer, Positions, TextInput};
 use super::super::head::{Select, Step};
-use super::{Built, Heads, Task, heads, pad};
+use super::{Built, Parts, Task, heads, pad};
 use crate::error::Result;
 
 pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Result<Built> {
@@ -25,7 +25,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
         pad: pad(config, 0, words)?,
         tokens_max,
     };
-    let parts = Heads { config, weights, width: sizes.width };
+    let parts = Parts { config, weights, width: sizes.width };
     let head = match task {
         Task::Encode => None,
         Task::Classify => {

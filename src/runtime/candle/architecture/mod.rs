@@ -50,7 +50,7 @@ pub(super) enum Task {
 }
 
 /// What the name of a model's class in the transformers package ends in.
-const TASKS: [(&str, Task); 7] = [
+const TASKS: [(&str, Task); 6] = [
     ("Model", Task::Encode),
     ("ForSequenceClassification", Task::Classify),
     ("ForImageClassification", Task::Classify),
@@ -58,7 +58,6 @@ const TASKS: [(&str, Task); 7] = [
     ("ForMaskedLM", Task::Fill),
     // A masked language model beside what is not served, the order of sentences.
     ("ForPreTraining", Task::Fill),
-    ("EncoderModel", Task::Encode),
 ];
 
 /// A model out of its parts.
@@ -96,14 +95,14 @@ fn task(config: &Config) -> Result<Task> {
     })
 }
 
-/// Heads that several families have alike.
-struct Heads<'a> {
+/// What heads are made of, from the tensors and classes of one model.
+struct Parts<'a> {
     config: &'a Config,
     weights: &'a Weights<'a>,
     width: usize,
 }
 
-impl Heads<'_> {
+impl Parts<'_> {
     /// A dense layer of `width`, activated.
     fn dense(&self, name: &str, activation: Activation) -> Result<Step> {
         Ok(Step::Dense(self.weights.dense(name, self.width, self.width)?, activation))

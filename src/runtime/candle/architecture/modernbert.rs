@@ -9,7 +9,7 @@ use super::super::checkpoint::Weights;
 use super::super::config::Config;
 use super::super::encoder::{Encoder, Input, Layer, Positions, Rotation, TextInput};
 use super::super::head::{Head, Select};
-use super::{Built, Heads, Task, heads, pad};
+use super::{Built, Parts, Task, heads, pad};
 use crate::error::Result;
 
 /// Positions that angles are made for: sixteen times what there are models for.
@@ -35,7 +35,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
         pad: pad(config, 0, words)?,
         tokens_max,
     };
-    let parts = Heads { config, weights, width };
+    let parts = Parts { config, weights, width };
     let head = head(&parts, &input, task, epsilon)?;
     let inner = config.size("intermediate_size")?;
     let activation = config.activation("hidden_activation", Activation::Gelu)?;
@@ -64,7 +64,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
     Ok(Built { encoder: Encoder { width, heads: count, input, layers, norms_first: true, last, bias: None }, head })
 }
 
-fn head(parts: &Heads<'_>, input: &TextInput, task: Task, epsilon: f32) -> Result<Option<Head>> {
+fn head(parts: &Parts<'_>, input: &TextInput, task: Task, epsilon: f32) -> Result<Option<Head>> {
     if task == Task::Encode {
         return Ok(None);
     }

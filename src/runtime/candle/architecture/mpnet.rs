@@ -6,7 +6,7 @@ use super::super::checkpoint::Weights;
 use super::super::config::Config;
 use super::super::encoder::Input;
 use super::bert::{self, Names, Sizes};
-use super::{Built, Heads, Task, roberta};
+use super::{Built, Parts, Task, roberta};
 use crate::error::Result;
 
 const NAMES: Names = Names {
@@ -23,7 +23,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
     let sizes = Sizes::read(config)?;
     let base = weights.below("mpnet", "embeddings.word_embeddings.weight");
     let input = roberta::input(config, &base, &sizes, None)?;
-    let parts = Heads { config, weights, width: sizes.width };
+    let parts = Parts { config, weights, width: sizes.width };
     let head = roberta::head(&parts, &sizes, &input.words, task, Activation::Gelu)?;
     let layers = bert::layers(&sizes, &base, &NAMES)?;
     let buckets = config.size_or("relative_attention_num_buckets", 32)?;

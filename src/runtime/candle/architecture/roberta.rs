@@ -7,7 +7,7 @@ use super::super::config::Config;
 use super::super::encoder::{Input, Positions, Table, TextInput};
 use super::super::head::{Head, Select};
 use super::bert::{self, Sizes};
-use super::{Built, Heads, Task, pad};
+use super::{Built, Parts, Task, pad};
 use crate::error::Result;
 
 /// The padding's token where `config.json` does not say.
@@ -19,7 +19,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
     let types = config.size_or("type_vocab_size", 1)?;
     let types = base.at("embeddings").table("token_type_embeddings", types, sizes.width)?;
     let input = input(config, &base, &sizes, Some(types))?;
-    let parts = Heads { config, weights, width: sizes.width };
+    let parts = Parts { config, weights, width: sizes.width };
     let head = head(&parts, &sizes, &input.words, task, Activation::Gelu)?;
     let layers = bert::layers(&sizes, &base, &bert::NAMES)?;
     Ok(Built { encoder: sizes.encoder(Input::Text(input), layers), head })
@@ -47,7 +47,7 @@ pub(super) fn input(config: &Config, base: &Weights<'_>, sizes: &Sizes, types: O
 
 /// The heads of RoBERTa, which MPNet has too; that for words with `activation`.
 pub(super) fn head(
-    parts: &Heads<'_>,
+    parts: &Parts<'_>,
     sizes: &Sizes,
     words: &Table,
     task: Task,

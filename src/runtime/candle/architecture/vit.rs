@@ -7,7 +7,7 @@ use super::super::checkpoint::Weights;
 use super::super::config::Config;
 use super::super::encoder::{Encoder, ImageInput, Input, Layer, Table};
 use super::super::head::Select;
-use super::{Built, Heads, Task, heads};
+use super::{Built, Parts, Task, heads};
 use crate::error::Result;
 
 /// Values of an image: so that those of a batch can be counted.
@@ -19,7 +19,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
     let epsilon = config.number_or("layer_norm_eps", 1e-12)?;
     let base = weights.below("vit", "embeddings.cls_token");
     let input = input(config, &base, width)?;
-    let parts = Heads { config, weights, width };
+    let parts = Parts { config, weights, width };
     let head = match task {
         Task::Encode => None,
         Task::Classify => parts.head(Select::First, vec![parts.classes("classifier")?]),
