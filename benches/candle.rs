@@ -16,10 +16,10 @@ use tensorgate::runtime::{
 use tensorgate::tensor::Tensor;
 use tokio::time::Instant;
 
-#[allow(dead_code)] // The load generator uses all of it.
+#[allow(dead_code, unused_imports)] // The load generator uses all of it.
 #[path = "../loadtest/src/onnx_file/mod.rs"]
 mod onnx_file;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 #[path = "../loadtest/src/random.rs"]
 mod random;
 
@@ -163,7 +163,9 @@ fn write_checkpoint(folder: &Path) {
         }
         add(name("intermediate.dense"), &[INNER, WIDTH]);
         add(name("output.dense"), &[WIDTH, INNER]);
-        ["attention.output.LayerNorm", "output.LayerNorm"].map(|part| add(name(part), &[WIDTH]));
+        for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
+            add(name(part), &[WIDTH]);
+        }
     }
     add("embeddings.LayerNorm".into(), &[WIDTH]);
     for (table, rows) in [("word", words), ("position", POSITIONS), ("token_type", 2)] {

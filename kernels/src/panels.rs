@@ -30,7 +30,7 @@ impl Panels {
         // Only the last panel may have columns that nobody writes.
         self.lines.resize(count, Line([0.0; 16]));
         let last = count - (inner * (PANEL / 16)).min(count);
-        if outer % PANEL != 0 {
+        if !outer.is_multiple_of(PANEL) {
             self.lines[last..].fill(Line([0.0; 16]));
         }
     }

@@ -70,7 +70,7 @@ pub(crate) unsafe fn activate_row<L: Lanes>(values: &mut [f32], activation: Acti
 /// # Panics
 /// Where rows have no two halves.
 pub fn gate(rows: &mut RowsMut<'_>, activation: Activation) {
-    assert!(rows.width % 2 == 0, "rows of {} have no halves", rows.width);
+    assert!(rows.width.is_multiple_of(2), "rows of {} have no halves", rows.width);
     let half = rows.width / 2;
     for row in 0..rows.count {
         let (gated, by) = rows.row_mut(row).split_at_mut(half);
@@ -140,7 +140,7 @@ unsafe fn normalise<L: Lanes>(rows: &mut RowsMut<'_>, weight: &[f32], bias: Opti
 /// Where `values` are no whole heads.
 pub fn rotate(values: &mut [f32], cosines: &[f32], sines: &[f32]) {
     let half = cosines.len();
-    assert!(sines.len() == half && half > 0 && values.len() % (2 * half) == 0, "whole heads of {}", 2 * half);
+    assert!(sines.len() == half && half > 0 && values.len().is_multiple_of(2 * half), "whole heads of {}", 2 * half);
     for head in values.chunks_exact_mut(2 * half) {
         let (first, second) = head.split_at_mut(half);
         for i in 0..half {

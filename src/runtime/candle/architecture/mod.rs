@@ -136,7 +136,7 @@ impl Parts<'_> {
 /// Heads of `config`, which have to divide its width.
 fn heads(config: &Config, key: &str, width: usize) -> Result<usize> {
     let heads = config.size(key)?;
-    if width % heads == 0 {
+    if width.is_multiple_of(heads) {
         return Ok(heads);
     }
     Err(config.wrong(format!("'{key}' is {heads}, which does not divide the width of {width}")))

@@ -21,7 +21,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
     let epsilon = config.number_or("norm_eps", 1e-5)?;
     let base = weights.below("model", "embeddings.tok_embeddings.weight");
     let (words, tokens_max) = (config.size("vocab_size")?, config.size_or("max_position_embeddings", 8192)?);
-    if tokens_max > TOKENS_MAX || width / count % 2 != 0 {
+    if tokens_max > TOKENS_MAX || !(width / count).is_multiple_of(2) {
         let why = "needs heads of an even width, and at most 131072 positions";
         return Err(
             config.wrong(format!("'max_position_embeddings' is {tokens_max}, a head's width {}: {why}", width / count))
@@ -106,7 +106,7 @@ fn rotations(config: &Config, positions: usize, width: usize) -> Result<[Arc<Rot
 fn is_global(config: &Config, number: usize) -> Result<bool> {
     let listed = config.list("layer_types")?;
     if listed.is_empty() {
-        return Ok(number % config.size_or("global_attn_every_n_layers", 3)? == 0);
+        return Ok(number.is_multiple_of(config.size_or("global_attn_every_n_layers", 3)?));
     }
     match listed.get(number).and_then(Value::as_str) {
         Some("full_attention") => Ok(true),

@@ -52,7 +52,7 @@ pub(super) fn build(config: &Config, weights: &Weights<'_>, task: Task) -> Resul
 fn input(config: &Config, base: &Weights<'_>, width: usize) -> Result<ImageInput> {
     let (image, patch) = (sides(config, "image_size", 224)?, sides(config, "patch_size", 16)?);
     let channels = config.size_or("num_channels", 3)?;
-    let divides = (0..2).all(|side| image[side] % patch[side] == 0);
+    let divides = (0..2).all(|side| image[side].is_multiple_of(patch[side]));
     let pixels = channels.checked_mul(image[0]).and_then(|pixels| pixels.checked_mul(image[1]));
     if !divides || pixels.is_none_or(|pixels| pixels > PIXELS_MAX) {
         let why = format!("expected whole patches, and at most {PIXELS_MAX} values");
