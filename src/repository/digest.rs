@@ -204,8 +204,8 @@ mod tests {
             fs::write(folder.path().join(name), bytes).unwrap();
         };
         let own = ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json"];
-        own.map(|name| write(name, "one"));
-        ["README.md", "pytorch_model.bin", "onnx/model.onnx", ".hidden.json"].map(|name| write(name, "one"));
+        let others = ["README.md", "pytorch_model.bin", "onnx/model.onnx", ".hidden.json"];
+        own.iter().chain(&others).for_each(|name| write(name, "one"));
         let of = || artifact(&folder.path().join("config.json"), folder.path(), &|_| None).unwrap();
         let first = of();
         assert_eq!(first.files.keys().collect::<Vec<_>>(), own);

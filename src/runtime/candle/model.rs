@@ -172,7 +172,8 @@ impl Instance for CandleInstance {
                 let work =
                     shares.into_iter().zip(scratch).map(|(share, scratch)| scope.spawn(|| run.rows(share, scratch)));
                 let threads: Vec<_> = work.collect();
-                threads.into_iter().map(|thread| thread.join()).fold(Ok(true), |all, one| Ok(all? & one?))
+                let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+                ended.into_iter().try_fold(true, |all, one| Ok(all & one?))
             })
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         };

@@ -217,9 +217,9 @@ fn copy(name: &str) -> TempDir {
         for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
             let to = to.join(entry.file_name());
             if entry.path().is_dir() {
-                pending.push((entry.path(), to))
+                pending.push((entry.path(), to));
             } else {
-                drop(fs::copy(entry.path(), to).unwrap())
+                fs::copy(entry.path(), to).unwrap();
             }
         }
     }
