@@ -46,7 +46,7 @@ lint: .lint/bin/cargo-deny
 bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
-	cargo bench --locked --bench codec --bench json --bench rows --bench allocations --bench fetch
+	cargo bench --locked --bench codec --bench json --bench rows --bench allocations --bench fetch --bench candle
 	cargo bench --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 
 ## The picture of the README: goodput and latency by load under three objectives. Needs a machine that does nothing else

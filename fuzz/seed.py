@@ -240,6 +240,11 @@ def settings():
         write("model_toml", f"line_{line}", text)
     for path in (ROOT / "models").glob("*/model.toml"):
         write("model_toml", path.parent.name, path.read_bytes())
+    for folder in (ROOT / "tests/fixtures/candle").glob("*/"):
+        write("checkpoint", folder.name, (folder / "config.json").read_bytes())
+        for path in folder.glob("*.safetensors"):
+            data = path.read_bytes()
+            write("checkpoint", f"{folder.name}_{path.stem}", data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
     for path in (ROOT / "models").glob("*/example.json"):
         write("json", path.parent.name, path.read_bytes())
 

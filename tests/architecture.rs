@@ -35,6 +35,7 @@ fn all_files() -> Vec<PathBuf> {
         "contract/src",
         "controller/src",
         "controller/tests",
+        "kernels/src",
         "loadtest/src",
         "fuzz/src",
         "benches",

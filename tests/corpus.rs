@@ -51,6 +51,7 @@ macro_rules! corpora {
 
 corpora! {
     binary_tensors_hold_what_they_should: "binary",
+    checkpoints_hold_what_they_should: "checkpoint",
     compressed_bodies_hold_what_they_should: "coding",
     config_pbtxt_holds_what_it_should: "config_pbtxt",
     kept_curves_hold_what_they_should: "curve",

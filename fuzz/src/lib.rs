@@ -6,6 +6,7 @@
 pub use tensorgate::contract;
 
 mod binary;
+mod checkpoint;
 mod coding;
 mod curve;
 mod exposition;
@@ -23,6 +24,7 @@ mod traffic;
 mod v1;
 
 pub use binary::binary;
+pub use checkpoint::checkpoint;
 pub use coding::coding;
 pub use curve::curve;
 pub use exposition::exposition;
@@ -44,6 +46,7 @@ pub type Target = fn(&[u8]);
 /// Every target with its name, which is its corpus' too.
 pub const TARGETS: [(&str, Target); 15] = [
     ("binary", binary),
+    ("checkpoint", checkpoint),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
     ("curve", curve),

@@ -6,20 +6,22 @@
 mod offer;
 
 use std::num::{NonZeroU16, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
-use super::layout::VersionFiles;
+use super::layout::{VersionFiles, is_folder_model};
 use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
-use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried};
+use crate::runtime::{
+    Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried,
+};
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
 use offer::Offer;
 
@@ -29,14 +31,15 @@ pub struct Runtimes {
     /// Opened by the first ONNX model: a server without one does not carry the library's memory.
     onnx: OnceLock<Option<OnnxRuntime>>,
     tract: TractRuntime,
+    candle: CandleRuntime,
     identity: IdentityRuntime,
 }
 
 impl Runtimes {
     /// All engines, with ONNX Runtime from `library`. Without one, or where it cannot be opened, ONNX models run on tract.
     pub fn new(library: Option<PathBuf>) -> Self {
-        let (tract, identity) = (TractRuntime::new(), IdentityRuntime::new());
-        Self { library, onnx: OnceLock::new(), tract, identity }
+        let (tract, candle, identity) = (TractRuntime::new(), CandleRuntime::new(), IdentityRuntime::new());
+        Self { library, onnx: OnceLock::new(), tract, candle, identity }
     }
 
     fn onnx(&self) -> Option<&OnnxRuntime> {
@@ -50,8 +53,11 @@ impl Runtimes {
         self.onnx.get_or_init(open).as_ref()
     }
 
-    fn choose(&self, choice: RuntimeChoice) -> Result<&dyn Runtime> {
+    /// The engine for the model file at `path`.
+    fn choose(&self, choice: RuntimeChoice, path: &Path) -> Result<&dyn Runtime> {
         match choice {
+            RuntimeChoice::Candle => Ok(&self.candle),
+            RuntimeChoice::Auto if is_folder_model(path) => Ok(&self.candle),
             RuntimeChoice::Identity => Ok(&self.identity),
             RuntimeChoice::Tract => Ok(&self.tract),
             RuntimeChoice::Auto => Ok(self.onnx().map_or(&self.tract as &dyn Runtime, |onnx| onnx)),
@@ -111,8 +117,8 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     }
     let settings = &listing.settings;
     // Before the model: a file that is missing is told at once.
-    let labels = labels::read(listing)?;
-    let runtime = surroundings.runtimes.choose(settings.runtime)?;
+    let declared = labels::read(listing)?;
+    let runtime = surroundings.runtimes.choose(settings.runtime, &files.path)?;
     let digest = match settings.runtime.needs_file() {
         true => Some(gently(surroundings.urgent, || verify(here))?),
         false => None,
@@ -126,7 +132,9 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
     let outputs = &attempt.model.signature().outputs;
-    let labels = outputs.iter().map(|spec| labels.get(&*spec.name).cloned().unwrap_or_default()).collect();
+    let own = |position| Labels::from_names(attempt.model.labels(position));
+    let labels = outputs.iter().enumerate();
+    let labels = labels.map(|(at, spec)| declared.get(&*spec.name).cloned().unwrap_or_else(|| own(at))).collect();
     Ok(Loaded {
         labels,
         model: attempt.model,
@@ -216,7 +224,10 @@ impl Source<'_> {
         let mut instance = model.instance()?;
         let rows_max = settings.max_batch_rows.unwrap_or_else(|| BatchLimits::default().rows_max);
         let warm_up = if settings.warm_up {
-            warm_up(instance.as_mut(), model.signature(), &settings.pads(model.signature()), rows_max)?
+            // What a person states holds over what the artifact tells.
+            let mut pads = settings.pads(model.signature());
+            pads.iter_mut().zip(model.pads()).for_each(|(stated, told)| *stated = stated.take().or(told));
+            warm_up(instance.as_mut(), model.signature(), &pads, rows_max)?
         } else {
             WarmUp::skipped(model.signature())
         };

@@ -4,6 +4,7 @@ mod attacks;
 mod auth;
 mod batching;
 mod bounds;
+mod checkpoints;
 mod config;
 mod deadline;
 mod drain;

@@ -234,7 +234,8 @@ impl Keeper {
                 };
                 let before = heap_bytes();
                 let loaded = loader::load(&surroundings, &here);
-                (loaded, heap_bytes().saturating_sub(before))
+                let counted = loaded.as_ref().ok().and_then(|loaded| loaded.model.bytes());
+                (loaded, counted.unwrap_or_else(|| heap_bytes().saturating_sub(before)))
             };
             let (loaded, bytes) = match blocking(load).await {
                 Ok((loaded, bytes)) => (loaded, bytes),

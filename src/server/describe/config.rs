@@ -43,6 +43,7 @@ pub(in super::super) fn config(model: &Model) -> ModelConfig {
         default_model_filename: match (&settings.model_file, settings.runtime) {
             (Some(file), _) => file.clone(),
             (None, RuntimeChoice::Identity) => String::new(),
+            (None, _) if model.runtime() == "candle" => "model.safetensors".into(),
             (None, _) => "model.onnx".into(),
         },
         scheduling_choice: batches.then(|| SchedulingChoice::DynamicBatching(dynamic_batching(model))),

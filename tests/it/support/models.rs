@@ -43,6 +43,24 @@ impl Models {
         self
     }
 
+    /// Adds the checkpoint `fixture` of tests/fixtures/candle as `model`, without a version.
+    pub(crate) fn with_checkpoint(self, model: &str, fixture: &str) -> Self {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/candle").join(fixture);
+        let mut pending = vec![(from, self.path().join(model))];
+        while let Some((from, to)) = pending.pop() {
+            fs::create_dir_all(&to).unwrap();
+            for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+                let to = to.join(entry.file_name().unwrap());
+                if entry.is_dir() {
+                    pending.push((entry, to));
+                } else {
+                    fs::copy(entry, to).unwrap();
+                }
+            }
+        }
+        self
+    }
+
     /// Adds a `model.toml`.
     pub(crate) fn with_toml(self, model: &str, text: &str) -> Self {
         self.write(model, "model.toml", text);
