@@ -20,4 +20,5 @@ pub mod shared_memory;
 pub mod storage;
 pub mod telemetry;
 pub mod tensor;
+pub mod text;
 pub mod verdict;

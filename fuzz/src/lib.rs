@@ -8,6 +8,7 @@ mod head;
 mod json;
 mod load;
 mod numbers;
+mod openai;
 mod proto;
 mod settings;
 mod storage;
@@ -23,6 +24,7 @@ pub use head::head;
 pub use json::json;
 pub use load::load;
 pub use numbers::numbers;
+pub use openai::openai;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
 pub use storage::storage;
@@ -34,7 +36,7 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("binary", binary),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
@@ -44,6 +46,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("load", load),
     ("model_toml", model_toml),
     ("numbers", numbers),
+    ("openai", openai),
     ("proto", proto),
     ("storage", storage),
     ("strings", strings),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::beside;
 use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
@@ -21,6 +22,7 @@ use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{RuntimeChoice, Signature, TensorSpec};
 use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried};
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
+use crate::text::{Beside, Pool, TextFace};
 use offer::Offer;
 
 /// The engines of this process.
@@ -76,6 +78,8 @@ pub(super) struct Loaded {
     pub(super) digest: Option<String>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
+    /// What it takes texts with, where it does.
+    pub(super) text: Option<TextFace>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) scheduler: SchedulerConfig,
@@ -98,6 +102,8 @@ pub(super) struct Surroundings {
     pub(super) cores: usize,
     /// The objective of settings that state none, where somebody stated one.
     pub(super) objective: Option<Duration>,
+    /// What tokenizes long texts.
+    pub(super) pool: Arc<Pool>,
 }
 
 /// Loads and warms up one version.
@@ -112,12 +118,13 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     let settings = &listing.settings;
     // Before the model: a file that is missing is told at once.
     let labels = labels::read(listing)?;
+    let beside = beside::read(here)?;
     let runtime = surroundings.runtimes.choose(settings.runtime)?;
     let digest = match settings.runtime.needs_file() {
         true => Some(gently(surroundings.urgent, || verify(here))?),
         false => None,
     };
-    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
+    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref(), beside: beside.as_ref() };
     let attempt = source.best()?;
     let mut made = vec![attempt.instance];
     while made.len() < attempt.instances {
@@ -125,10 +132,15 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     }
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
+    let text = attempt.text.and_then(|face| {
+        face.inspect_err(|why| tracing::warn!(model = %listing.name, version = %files.version, "takes no texts: {why}"))
+            .ok()
+    });
     let outputs = &attempt.model.signature().outputs;
     let labels = outputs.iter().map(|spec| labels.get(&*spec.name).cloned().unwrap_or_default()).collect();
     Ok(Loaded {
         labels,
+        text,
         model: attempt.model,
         instances: made,
         warm_up: attempt.warm_up,
@@ -157,12 +169,15 @@ struct Source<'a> {
     settings: &'a ModelSettings,
     files: &'a VersionFiles,
     digest: Option<&'a str>,
+    /// What lies beside it for texts.
+    beside: Option<&'a Beside>,
 }
 
 /// One load with a number of threads, and what its warm-up showed.
 struct Attempt {
     model: Arc<dyn LoadedModel>,
     instance: Box<dyn Instance>,
+    text: Option<Result<TextFace, String>>,
     warm_up: WarmUp,
     curve_file: Option<Arc<CurveFile>>,
     instances: usize,
@@ -214,9 +229,16 @@ impl Source<'_> {
         let model = runtime.load(&artifact)?;
         check_declared(settings, model.signature())?;
         let mut instance = model.instance()?;
+        let pool = &self.surroundings.pool;
+        let text = self.beside.map(|beside| TextFace::of(beside, model.signature(), pool));
+        let mut pads = settings.pads(model.signature());
+        if let Some(Ok(face)) = &text {
+            // What the settings say goes before what is usual.
+            pads.iter_mut().zip(face.form().pads()).for_each(|(own, usual)| *own = own.or(usual));
+        }
         let rows_max = settings.max_batch_rows.unwrap_or_else(|| BatchLimits::default().rows_max);
         let warm_up = if settings.warm_up {
-            warm_up(instance.as_mut(), model.signature(), &settings.pads(model.signature()), rows_max)?
+            warm_up(instance.as_mut(), model.signature(), &pads, rows_max)?
         } else {
             WarmUp::skipped(model.signature())
         };
@@ -227,7 +249,7 @@ impl Source<'_> {
         let Surroundings { cores, objective, .. } = *self.surroundings;
         let scheduler = SchedulerConfig { threads, ..scheduler_config(settings, &warm_up, cores, objective) };
         let instances = settings.instances.map_or(instances, NonZeroUsize::get);
-        Ok(Attempt { model, instance, warm_up, curve_file, instances, scheduler })
+        Ok(Attempt { model, instance, text, warm_up, curve_file, instances, scheduler })
     }
 
     /// Where what is learned of executions with `threads` threads is kept. Work is another where rows are padded.

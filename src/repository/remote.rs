@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::beside;
 use super::disk::Here;
 use super::layout::{self, Listed, ModelListing, OWN_SETTINGS, TRITON_SETTINGS, VersionFiles, relative};
 use crate::error::{Error, Result};
@@ -133,8 +134,8 @@ fn paths_of(root: &Path, listing: &ModelListing, files: &VersionFiles) -> (Strin
     (relative(root, &listing.directory).unwrap_or_default(), file)
 }
 
-/// What is to be fetched for a version: everything in its folder, and beside that the label files that the settings name and
-/// `SHA256SUMS`. A model without versions has one folder for all, where the settings are read already.
+/// What is to be fetched for a version: everything in its folder, and beside that the label files that the settings name,
+/// a tokenizer with its files and `SHA256SUMS`. A model without versions has one folder for all, where the settings are read already.
 fn wanted(snapshot: &Snapshot, root: &Path, listing: &ModelListing, files: &VersionFiles) -> Wanted {
     let (model, file) = paths_of(root, listing, files);
     if file.is_empty() && listing.settings.runtime.needs_file() {
@@ -147,7 +148,7 @@ fn wanted(snapshot: &Snapshot, root: &Path, listing: &ModelListing, files: &Vers
     let labels: Vec<&str> = listing.settings.outputs.iter().filter_map(|output| output.labels.as_deref()).collect();
     let is_hidden = |path: &str| path.split('/').any(|part| part.starts_with(['.', '_']));
     let is_wanted = |path: &str| {
-        let beside = labels.contains(&path) || path == SUMS_FILE;
+        let beside = labels.contains(&path) || path == SUMS_FILE || beside::is_shared(path);
         match (listing.settings.runtime.needs_file(), has_folder) {
             (false, _) => labels.contains(&path),
             (true, true) => beside || path.starts_with(&version) && !is_hidden(path),
@@ -218,6 +219,13 @@ mod tests {
         assert_eq!(wanted_of(&paths, "m", 1), ["1/model.onnx", "1/weights/a.bin", "SHA256SUMS"]);
         assert_eq!(wanted_of(&paths, "m", 10), ["10/model.onnx", "SHA256SUMS"]);
         assert_eq!(wanted_of(&paths, "flat", 1), ["model.onnx", "weights.bin"]);
+    }
+
+    #[test]
+    fn a_version_needs_the_tokenizer_that_all_versions_share_but_none_of_others() {
+        let paths =
+            ["m/1/model.onnx", "m/1_Pooling/config.json", "m/2/config.json", "m/2/model.onnx", "m/tokenizer.json"];
+        assert_eq!(wanted_of(&paths, "m", 1), ["1/model.onnx", "1_Pooling/config.json", "tokenizer.json"]);
     }
 
     #[test]

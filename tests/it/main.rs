@@ -24,6 +24,7 @@ mod support;
 mod surface;
 mod swap;
 mod telemetry;
+mod text;
 mod tls;
 mod traffic;
 mod v1;
