@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::disk::Here;
 use super::layout::ModelListing;
 use crate::error::Result;
+use crate::model::Version;
 use crate::text::{Beside, is_read};
 
 /// Reads what lies beside the model file, or above it up to the model's directory: versions may share a tokenizer. A model that was
@@ -31,7 +32,7 @@ pub(super) fn read(here: &Here) -> Result<Option<Beside>> {
 
 /// Whether a file of a model's directory, at `path` in it, is for all of its versions' text faces.
 pub(super) fn is_shared(path: &str) -> bool {
-    is_read(path) && !path.split_once('/').is_some_and(|(folder, _)| crate::model::Version::parse(folder).is_some())
+    is_read(path) && path.split_once('/').is_none_or(|(folder, _)| Version::parse(folder).is_none())
 }
 
 /// Lets a change of what versions share count as a change of the model.

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 use super::pooling::Pooling;
 use crate::error::{Error, Result};
@@ -95,36 +96,52 @@ pub enum Shorter {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenizerConfig {
+    #[serde(deserialize_with = "loosely")]
     model_max_length: Option<f64>,
+    #[serde(deserialize_with = "loosely")]
     truncation_side: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct SentenceConfig {
+    #[serde(deserialize_with = "loosely")]
     max_seq_length: Option<f64>,
+    #[serde(deserialize_with = "loosely")]
     do_lower_case: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ModelConfig {
+    #[serde(deserialize_with = "loosely")]
     architectures: Option<Vec<String>>,
+    #[serde(deserialize_with = "loosely")]
     model_type: Option<String>,
+    #[serde(deserialize_with = "loosely")]
     id2label: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "loosely")]
     problem_type: Option<String>,
+    #[serde(deserialize_with = "loosely")]
     max_position_embeddings: Option<f64>,
+    #[serde(deserialize_with = "loosely")]
     vocab_size: Option<usize>,
+    #[serde(deserialize_with = "loosely")]
     pad_token_id: Option<i64>,
+    #[serde(deserialize_with = "loosely")]
     is_matryoshka: Option<bool>,
+    #[serde(deserialize_with = "loosely")]
     matryoshka_dimensions: Option<Vec<usize>>,
+    #[serde(deserialize_with = "loosely")]
     sbert_ce_default_activation_function: Option<String>,
+    #[serde(deserialize_with = "loosely")]
     sentence_transformers: Option<CrossEncoder>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CrossEncoder {
+    #[serde(deserialize_with = "loosely")]
     activation_fn: Option<String>,
 }
 
@@ -147,10 +164,10 @@ impl Folder {
     }
 
     fn read(folder: &Path) -> Result<Self> {
-        let of_tokenizer: TokenizerConfig = read(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
-        let of_sentences: SentenceConfig = read(&folder.join(SENTENCE_CONFIG))?.unwrap_or_default();
-        let config: ModelConfig = read(&folder.join(CONFIG))?.unwrap_or_default();
-        let length = |length: f64| (length >= 1.0 && length < LENGTH_MAX).then_some(length as usize);
+        let of_tokenizer: TokenizerConfig = read(&folder.join(TOKENIZER_CONFIG), b'{')?.unwrap_or_default();
+        let of_sentences: SentenceConfig = read(&folder.join(SENTENCE_CONFIG), b'{')?.unwrap_or_default();
+        let config: ModelConfig = read(&folder.join(CONFIG), b'{')?.unwrap_or_default();
+        let length = |length: f64| (1.0..LENGTH_MAX).contains(&length).then_some(length as usize);
         let mut read = Self {
             tokenizer: folder.join(TOKENIZER),
             tokens_max: of_sentences.max_seq_length.or(of_tokenizer.model_max_length).and_then(length),
@@ -196,13 +213,18 @@ impl Folder {
 
     /// The steps of sentence-transformers, but for the first, which is the model.
     fn take_modules(&mut self, folder: &Path) -> Result<()> {
-        let Some(modules): Option<Vec<Module>> = read(&folder.join(MODULES))? else { return Ok(()) };
+        let Some(modules): Option<Vec<Module>> = read(&folder.join(MODULES), b'[')? else { return Ok(()) };
         for Module { path, kind } in modules {
             match kind.rsplit('.').next().unwrap_or_default() {
                 "Transformer" => {}
                 "Pooling" => {
+                    if !Path::new(&path).components().all(|part| matches!(part, Component::Normal(_))) {
+                        let file = folder.join(MODULES);
+                        let message = format!("{}: the module in '{path}' is outside of its folder", file.display());
+                        return Err(Error::unavailable(message));
+                    }
                     let file = folder.join(path).join(CONFIG);
-                    let settings: serde_json::Map<String, serde_json::Value> = read(&file)?.unwrap_or_default();
+                    let settings: Map<String, Value> = read(&file, b'{')?.unwrap_or_default();
                     let pooling = Pooling::of_settings(&settings);
                     self.pooling =
                         Some(pooling.map_err(|why| Error::unavailable(format!("{}: {why}", file.display())))?);
@@ -225,8 +247,13 @@ fn named_activation(name: &str) -> Option<Activation> {
     }
 }
 
-/// The content of a file in JSON; `None` where there is no such file.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+/// A value where it is of the type that it usually is; as if absent where not, since every architecture has members of its own.
+fn loosely<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+}
+
+/// The content of a file in JSON that starts with `opening`; `None` where there is no such file.
+fn read<T: DeserializeOwned>(path: &Path, opening: u8) -> Result<Option<T>> {
     let refused = |cause: &dyn std::fmt::Display| Error::unavailable(format!("{}: {cause}", path.display()));
     let file = match File::open(path) {
         Ok(file) => file,
@@ -239,6 +266,13 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         .map_err(|cause| refused(&format_args!("cannot be read: {cause}")))?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(refused(&format_args!("has more than {FILE_BYTES_MAX} bytes")));
+    }
+    // Derived readers of objects take lists of their values too.
+    if text.trim_ascii_start().first() != Some(&opening) {
+        return Err(refused(&format_args!(
+            "is not the JSON that Hugging Face writes: no '{}' to start it",
+            opening as char
+        )));
     }
     serde_json::from_slice(&text)
         .map(Some)

@@ -101,7 +101,13 @@ fn files_say_what_outputs_mean() {
         read(&[("modules.json", modules), ("p/config.json", json!({ "pooling_mode": ["cls", "mean"] }))]).unwrap();
     assert_eq!(read.pooling, Some(vec![Pooling::First, Pooling::Mean]));
     assert!(!read.normalize && read.unserved.as_deref() == Some("Dense"));
+    let outside = json!([{ "path": "../p", "type": "sentence_transformers.models.Pooling" }]);
+    assert!(Folder::find([written(&[("modules.json", outside)]).path()]).unwrap_err().message().contains("outside"));
     assert!(Folder::find([Path::new("/nowhere")]).unwrap().is_none());
+    // Members of other types than usual are as if they were not there.
+    let odd =
+        config(json!({ "pad_token_id": [1, 2], "id2label": ["a"], "vocab_size": "many", "architectures": "Bert" }));
+    assert_eq!((odd.pad_id, odd.labels.len(), odd.vocabulary, odd.architecture), (None, 0, None, None));
 }
 
 #[test]
