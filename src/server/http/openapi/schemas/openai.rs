@@ -46,7 +46,7 @@ fn embeddings() -> Schemas {
     let texts = json!({ "type": "array", "items": some_text(), "minItems": 1, "maxItems": 2048 });
     let tokens = json!({ "type": "array", "items": { "type": "integer", "minimum": 0 }, "minItems": 1 });
     let many = json!({ "type": "array", "items": tokens, "minItems": 1, "maxItems": 2048 });
-    let vector = json!({ "anyOf": [list(json!({ "type": ["number", "string"] })), text()] });
+    let vector = json!({ "type": ["array", "string"], "description": "numbers, or base64 of 32-bit floats" });
     named([
         (
             "EmbeddingsRequest",
