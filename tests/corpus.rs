@@ -61,6 +61,7 @@ corpora! {
     load_requests_hold_what_they_should: "load",
     model_toml_holds_what_it_should: "model_toml",
     numbers_hold_what_they_should: "numbers",
+    openai_bodies_hold_what_they_should: "openai",
     protobuf_requests_hold_what_they_should: "proto",
     places_and_digests_hold_what_they_should: "storage",
     byte_strings_hold_what_they_should: "strings",

@@ -14,6 +14,7 @@ mod head;
 mod json;
 mod load;
 mod numbers;
+mod openai;
 mod proto;
 mod settings;
 mod storage;
@@ -32,6 +33,7 @@ pub use head::head;
 pub use json::json;
 pub use load::load;
 pub use numbers::numbers;
+pub use openai::openai;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
 pub use storage::storage;
@@ -56,6 +58,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("load", load),
     ("model_toml", model_toml),
     ("numbers", numbers),
+    ("openai", openai),
     ("proto", proto),
     ("storage", storage),
     ("strings", strings),

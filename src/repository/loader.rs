@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::beside;
 use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
@@ -18,11 +19,12 @@ use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
-use crate::model::{RuntimeChoice, Signature, TensorSpec};
+use crate::model::{Pad, RuntimeChoice, Signature, TensorSpec};
 use crate::runtime::{
     Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried,
 };
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
+use crate::text::{Beside, Pool, TextFace};
 use offer::Offer;
 
 /// The engines of this process.
@@ -82,6 +84,8 @@ pub(super) struct Loaded {
     pub(super) digest: Option<String>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
+    /// What it takes texts with, where it does.
+    pub(super) text: Option<TextFace>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) scheduler: SchedulerConfig,
@@ -104,6 +108,8 @@ pub(super) struct Surroundings {
     pub(super) cores: usize,
     /// The objective of settings that state none, where somebody stated one.
     pub(super) objective: Option<Duration>,
+    /// What tokenizes long texts.
+    pub(super) pool: Arc<Pool>,
 }
 
 /// Loads and warms up one version.
@@ -118,12 +124,13 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     let settings = &listing.settings;
     // Before the model: a file that is missing is told at once.
     let declared = labels::read(listing)?;
+    let beside = beside::read(here)?;
     let runtime = surroundings.runtimes.choose(settings.runtime, &files.path)?;
     let digest = match settings.runtime.needs_file() {
         true => Some(gently(surroundings.urgent, || verify(here))?),
         false => None,
     };
-    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
+    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref(), beside: beside.as_ref() };
     let attempt = source.best()?;
     let mut made = vec![attempt.instance];
     while made.len() < attempt.instances {
@@ -131,12 +138,17 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     }
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
+    let text = attempt.text.and_then(|face| {
+        face.inspect_err(|why| tracing::warn!(model = %listing.name, version = %files.version, "takes no texts: {why}"))
+            .ok()
+    });
     let outputs = &attempt.model.signature().outputs;
     let own = |position| Labels::from_names(attempt.model.labels(position));
     let labels = outputs.iter().enumerate();
     let labels = labels.map(|(at, spec)| declared.get(&*spec.name).cloned().unwrap_or_else(|| own(at))).collect();
     Ok(Loaded {
         labels,
+        text,
         model: attempt.model,
         instances: made,
         warm_up: attempt.warm_up,
@@ -165,12 +177,15 @@ struct Source<'a> {
     settings: &'a ModelSettings,
     files: &'a VersionFiles,
     digest: Option<&'a str>,
+    /// What lies beside it for texts.
+    beside: Option<&'a Beside>,
 }
 
 /// One load with a number of threads, and what its warm-up showed.
 struct Attempt {
     model: Arc<dyn LoadedModel>,
     instance: Box<dyn Instance>,
+    text: Option<Result<TextFace, String>>,
     warm_up: WarmUp,
     curve_file: Option<Arc<CurveFile>>,
     instances: usize,
@@ -222,11 +237,18 @@ impl Source<'_> {
         let model = runtime.load(&artifact)?;
         check_declared(settings, model.signature())?;
         let mut instance = model.instance()?;
+        let pool = &self.surroundings.pool;
+        let text = self.beside.map(|beside| TextFace::of(beside, model.signature(), pool));
+        // What a person states holds over what the artifact tells, and that over what is usual for texts.
+        let mut pads = settings.pads(model.signature());
+        pads.iter_mut().zip(model.pads()).for_each(|(stated, told)| *stated = stated.take().or(told));
+        if let Some(Ok(face)) = &text {
+            let usual = face.form().pads().into_iter();
+            let usual = usual.map(|element| element.map(|element| Pad { element, is_needed: true }));
+            pads.iter_mut().zip(usual).for_each(|(own, usual)| *own = own.take().or(usual));
+        }
         let rows_max = settings.max_batch_rows.unwrap_or_else(|| BatchLimits::default().rows_max);
         let warm_up = if settings.warm_up {
-            // What a person states holds over what the artifact tells.
-            let mut pads = settings.pads(model.signature());
-            pads.iter_mut().zip(model.pads()).for_each(|(stated, told)| *stated = stated.take().or(told));
             warm_up(instance.as_mut(), model.signature(), &pads, rows_max)?
         } else {
             WarmUp::skipped(model.signature())
@@ -238,7 +260,7 @@ impl Source<'_> {
         let Surroundings { cores, objective, .. } = *self.surroundings;
         let scheduler = SchedulerConfig { threads, ..scheduler_config(settings, &warm_up, cores, objective) };
         let instances = settings.instances.map_or(instances, NonZeroUsize::get);
-        Ok(Attempt { model, instance, warm_up, curve_file, instances, scheduler })
+        Ok(Attempt { model, instance, text, warm_up, curve_file, instances, scheduler })
     }
 
     /// Where what is learned of executions with `threads` threads is kept. Work is another where rows are padded.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::beside;
 use super::disk::Here;
 use super::layout::{
     self, Listed, ModelListing, OWN_SETTINGS, TRITON_SETTINGS, VersionFiles, is_folder_model, is_of_model, relative,
@@ -136,7 +137,8 @@ fn paths_of(root: &Path, listing: &ModelListing, files: &VersionFiles) -> (Strin
 }
 
 /// What is to be fetched for a version: everything in its folder (of a Hugging Face folder what the model is loaded from, not the
-/// same weights for other engines), and beside that the label files that the settings name and `SHA256SUMS`. A model without versions has one folder for all, where the settings are read already.
+/// same weights for other engines), and beside that the label files that the settings name, a tokenizer with its files and
+/// `SHA256SUMS`. A model without versions has one folder for all, where the settings are read already.
 fn wanted(snapshot: &Snapshot, root: &Path, listing: &ModelListing, files: &VersionFiles) -> Wanted {
     let (model, file) = paths_of(root, listing, files);
     if file.is_empty() && listing.settings.runtime.needs_file() {
@@ -156,7 +158,7 @@ fn wanted(snapshot: &Snapshot, root: &Path, listing: &ModelListing, files: &Vers
     let own = below(&if has_folder { format!("{folder}{version}") } else { folder.clone() });
     let is_own = |path: &str| !is_folder_model(&files.path) || is_of_model(path, own.iter().copied());
     let is_wanted = |path: &str| {
-        let beside = labels.contains(&path) || path == SUMS_FILE;
+        let beside = labels.contains(&path) || path == SUMS_FILE || beside::is_shared(path);
         match (listing.settings.runtime.needs_file(), has_folder) {
             (false, _) => labels.contains(&path),
             (true, true) => beside || !is_hidden(path) && path.strip_prefix(&version).is_some_and(is_own),
@@ -249,6 +251,13 @@ mod tests {
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         assert_eq!(wanted_of(&paths, "flat", 1), own);
         assert_eq!(wanted_of(&paths, "m", 2), own.map(|file| format!("2/{file}")));
+    }
+
+    #[test]
+    fn a_version_needs_the_tokenizer_that_all_versions_share_but_none_of_others() {
+        let paths =
+            ["m/1/model.onnx", "m/1_Pooling/config.json", "m/2/config.json", "m/2/model.onnx", "m/tokenizer.json"];
+        assert_eq!(wanted_of(&paths, "m", 1), ["1/model.onnx", "1_Pooling/config.json", "tokenizer.json"]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod support;
 mod surface;
 mod swap;
 mod telemetry;
+mod text;
 mod tls;
 mod traffic;
 mod v1;
