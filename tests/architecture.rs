@@ -28,10 +28,21 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["src", "tests", "controller/src", "controller/tests", "loadtest/src", "fuzz/src", "benches"]
-        .iter()
-        .flat_map(|folder| rust_files(&root().join(folder)))
-        .collect()
+    [
+        "src",
+        "tests",
+        "autoscale/src",
+        "contract/src",
+        "controller/src",
+        "controller/tests",
+        "kernels/src",
+        "loadtest/src",
+        "fuzz/src",
+        "benches",
+    ]
+    .iter()
+    .flat_map(|folder| rust_files(&root().join(folder)))
+    .collect()
 }
 
 fn is_test(path: &Path) -> bool {
@@ -42,9 +53,11 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
 
-/// The room a file of src/, or of the controller's, is in; `None` for lib.rs.
+/// The room a file of src/, or of another package's, is in; `None` for lib.rs.
 fn room(path: &Path) -> Option<String> {
-    let inner = ["src", "controller/src"].iter().find_map(|house| path.strip_prefix(root().join(house)).ok())?;
+    let inner = ["src", "contract/src", "autoscale/src", "controller/src"]
+        .iter()
+        .find_map(|house| path.strip_prefix(root().join(house)).ok())?;
     let first = inner.components().next()?.as_os_str().to_str()?;
     let room = first.strip_suffix(".rs").unwrap_or(first);
     (room != "lib").then(|| room.to_owned())
@@ -100,6 +113,8 @@ fn rooms_named(code: &str) -> Vec<String> {
 #[test]
 fn rooms_import_only_what_the_table_allows() {
     check_imports("src", &table("imports"));
+    check_imports("contract/src", &table("contract imports"));
+    check_imports("autoscale/src", &table("autoscale imports"));
     check_imports("controller/src", &table("controller imports"));
 }
 
@@ -123,6 +138,8 @@ fn check_imports(house: &str, allowed: &BTreeMap<String, Vec<String>>) {
 #[test]
 fn the_import_tables_have_no_cycle() {
     check_floors(&table("imports"));
+    check_floors(&table("contract imports"));
+    check_floors(&table("autoscale imports"));
     check_floors(&table("controller imports"));
 }
 

@@ -49,17 +49,21 @@ macro_rules! corpora {
 
 corpora! {
     binary_tensors_hold_what_they_should: "binary",
+    checkpoints_hold_what_they_should: "checkpoint",
     compressed_bodies_hold_what_they_should: "coding",
     config_pbtxt_holds_what_it_should: "config_pbtxt",
     kept_curves_hold_what_they_should: "curve",
+    metrics_hold_what_they_should: "exposition",
     heads_hold_what_they_should: "head",
     json_requests_hold_what_they_should: "json",
     load_requests_hold_what_they_should: "load",
     model_toml_holds_what_it_should: "model_toml",
     numbers_hold_what_they_should: "numbers",
+    openai_bodies_hold_what_they_should: "openai",
     protobuf_requests_hold_what_they_should: "proto",
     places_and_digests_hold_what_they_should: "storage",
     byte_strings_hold_what_they_should: "strings",
+    pages_of_metrics_hold_what_they_should: "tally",
     traffic_bodies_hold_what_they_should: "traffic",
     v1_bodies_hold_what_they_should: "v1",
 }

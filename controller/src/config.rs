@@ -50,9 +50,13 @@ pub struct RunArgs {
     #[arg(long, env = "TENSORGATE_CONTROLLER_STORAGE_INITIALIZER_IMAGE")]
     pub storage_initializer_image: Option<String>,
 
-    /// The image of routers, this controller's own; services ask for one by the annotation tensorgate.dev/router
+    /// The image of routers, this controller's own; services ask for one by the annotation tensorgate.dev/router, and graphs need one
     #[arg(long, env = "TENSORGATE_CONTROLLER_ROUTER_IMAGE")]
     pub router_image: Option<String>,
+
+    /// Headers that reach every step of a graph, as regular expressions [default: none but those of tracing]
+    #[arg(long, env = "TENSORGATE_CONTROLLER_GRAPH_HEADERS", value_delimiter = ',')]
+    pub graph_headers: Vec<String>,
 
     /// Where health and metrics are served: /healthz, /readyz, /metrics
     #[arg(long, env = "TENSORGATE_CONTROLLER_LISTEN", default_value = "0.0.0.0:8080")]
@@ -65,6 +69,10 @@ pub struct RunArgs {
     /// This controller's name in the Lease [default: the host's name and the process id]
     #[arg(long, env = "TENSORGATE_CONTROLLER_IDENTITY")]
     pub identity: Option<String>,
+
+    /// Seconds for which the highest need counts before our own autoscaler lets replicas go, and at least as long as a pod's start
+    #[arg(long, env = "TENSORGATE_CONTROLLER_SCALE_DOWN_AFTER", default_value_t = 60)]
+    pub scale_down_after: u32,
 
     /// Services that are worked on at a time
     #[arg(long, env = "TENSORGATE_CONTROLLER_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -88,6 +96,7 @@ impl RunArgs {
             node_cache: self.node_cache.clone(),
             storage_initializer: self.storage_initializer_image.clone(),
             router_image: self.router_image.clone(),
+            graph_headers: self.graph_headers.clone(),
         }
     }
 }

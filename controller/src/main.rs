@@ -7,6 +7,7 @@ use tensorgate_controller::api::crd;
 use tensorgate_controller::config::RunArgs;
 use tensorgate_controller::router::{self, RouterArgs};
 use tensorgate_controller::run;
+use tensorgate_controller::simulate::{self, SimulateArgs};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +25,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Split requests between the revisions of a component, by weights in a file
     Router(RouterArgs),
+    /// Compare autoscalers on traces of requests, on a virtual clock
+    Simulate(SimulateArgs),
     /// Print the custom resource definitions as YAML
     Crds,
 }
@@ -35,6 +38,13 @@ fn main() -> ExitCode {
                 print!("{text}");
                 ExitCode::SUCCESS
             }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Simulate(args) => match simulate::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::FAILURE

@@ -2,31 +2,39 @@
 //! tests/corpus.rs replays the kept corpus through them.
 
 mod binary;
+mod checkpoint;
 mod coding;
 mod curve;
+mod exposition;
 mod head;
 mod json;
 mod load;
 mod numbers;
+mod openai;
 mod proto;
 mod settings;
 mod storage;
 mod strings;
+mod tally;
 mod tensors;
 mod traffic;
 mod v1;
 
 pub use binary::binary;
+pub use checkpoint::checkpoint;
 pub use coding::coding;
 pub use curve::curve;
+pub use exposition::exposition;
 pub use head::head;
 pub use json::json;
 pub use load::load;
 pub use numbers::numbers;
+pub use openai::openai;
 pub use proto::proto;
 pub use settings::{config_pbtxt, model_toml};
 pub use storage::storage;
 pub use strings::strings;
+pub use tally::tally;
 pub use traffic::traffic;
 pub use v1::v1;
 
@@ -34,19 +42,23 @@ pub use v1::v1;
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("binary", binary),
+    ("checkpoint", checkpoint),
     ("coding", coding),
     ("config_pbtxt", config_pbtxt),
     ("curve", curve),
+    ("exposition", exposition),
     ("head", head),
     ("json", json),
     ("load", load),
     ("model_toml", model_toml),
     ("numbers", numbers),
+    ("openai", openai),
     ("proto", proto),
     ("storage", storage),
     ("strings", strings),
+    ("tally", tally),
     ("traffic", traffic),
     ("v1", v1),
 ];

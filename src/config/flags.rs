@@ -15,8 +15,8 @@ pub use watch::WatchFlags;
 /// Flags of `tensorgate serve` and `tensorgate check`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Flags {
-    /// Directories that hold models, <REPOSITORY>/<model>/<version>/model.onnx, or places like them in a store: s3://, gs://,
-    /// az://, https:// or http://
+    /// Directories that hold models, <REPOSITORY>/<model>/<version>/model.onnx or Hugging Face folders, or places like them in a
+    /// store: s3://, gs://, az://, https:// or http://
     #[arg(value_name = "REPOSITORY", env = "TENSORGATE_REPOSITORIES", value_delimiter = ',')]
     pub repositories: Vec<PathBuf>,
 

@@ -27,6 +27,11 @@ impl Labels {
         Self(text.lines().map(|line| line.trim_end().into()).collect())
     }
 
+    /// These labels.
+    pub fn from_names(names: &[String]) -> Self {
+        Self(names.iter().map(|name| name.as_str().into()).collect())
+    }
+
     fn get(&self, index: usize) -> Option<&str> {
         self.0.get(index).map(AsRef::as_ref).filter(|label| !label.is_empty())
     }

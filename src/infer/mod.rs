@@ -6,6 +6,7 @@ mod parameters;
 mod place;
 mod request;
 mod response;
+pub mod texts;
 mod trail;
 mod validate;
 

@@ -13,6 +13,6 @@ pub mod traffic;
 pub use load::{FILE_PREFIX, LoadOverrides, LoadParameter};
 pub use name::{ModelName, Version};
 pub use settings::{ModelSettings, RuntimeChoice, VersionPolicy};
-pub use signature::{Dim, Signature, TensorSpec};
+pub use signature::{Dim, Pad, Signature, TensorSpec};
 pub use state::{ModelState, VersionStatus};
 pub use traffic::TrafficSettings;

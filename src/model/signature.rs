@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::tensor::{DataType, Shape};
+use crate::tensor::{DataType, ElementBytes, Shape};
 
 /// One dimension of a [`TensorSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +88,16 @@ impl fmt::Display for TensorSpec {
         }
         f.write_str("]")
     }
+}
+
+/// What may stand behind a request's own values in the dynamic dimensions of an input but the first, and leaves the answers as
+/// they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pad {
+    /// The value.
+    pub element: ElementBytes,
+    /// Whether only requests that bring this input can be padded. So it is with a mask, which tells padding from the rest.
+    pub is_needed: bool,
 }
 
 /// All inputs and outputs, in the artifact's order.

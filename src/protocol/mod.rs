@@ -3,6 +3,7 @@
 //! Pure conversion. This room opens no socket and looks up no model; both doors use it, and neither decides anything here.
 
 pub mod json;
+pub mod openai;
 pub mod proto;
 pub mod status;
 pub mod v1;

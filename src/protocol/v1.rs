@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::infer::texts::TEXT;
 use crate::infer::{InferRequest, NamedTensor};
 use crate::model::{Signature, TensorSpec};
 use crate::protocol::json::Limits;
@@ -67,6 +68,26 @@ pub fn decode_predict(body: &[u8], signature: &Signature, limits: &Limits) -> Re
         (Some(_), Some(_)) => return Err(Error::invalid("the body has both 'instances' and 'inputs', expected one")),
     };
     Ok((InferRequest { inputs: inputs.into(), ..InferRequest::default() }, form))
+}
+
+/// The signature to read a body with that gives texts, out of `signature`, that of a model's text face; `None` for one that
+/// gives tensors. Texts are strings, or objects with one under the name of the text input.
+pub fn of_texts(body: &[u8], signature: &Signature) -> Option<Signature> {
+    let body: Body<'_> = serde_json::from_slice(body).ok()?;
+    let values = body.instances.or(body.inputs)?.get();
+    let first = values.trim_start_matches(|opening: char| opening == '[' || opening.is_ascii_whitespace());
+    let has_text = || serde_json::from_str::<Fields<'_>>(values).is_ok_and(|fields| fields.contains_key(TEXT));
+    let rows_have_text = || {
+        let rows: Vec<Fields<'_>> = serde_json::from_str(values).unwrap_or_default();
+        rows.first().is_some_and(|fields| fields.contains_key(TEXT))
+    };
+    let inputs: Vec<TensorSpec> = match first.as_bytes().first()? {
+        // The only input goes without its name.
+        b'"' => signature.inputs.iter().filter(|spec| &*spec.name == TEXT).cloned().collect(),
+        b'{' if has_text() || rows_have_text() => signature.inputs.clone(),
+        _ => return None,
+    };
+    Some(Signature { inputs, outputs: signature.outputs.clone() })
 }
 
 fn rows(instances: &RawValue, signature: &Signature, limits: &Limits) -> Result<(Vec<NamedTensor>, Form)> {

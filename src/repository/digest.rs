@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 
 use ring::digest::{Context, SHA256};
 
+use super::layout::{is_folder_model, is_of_model};
 use crate::error::{Error, Result};
 use crate::storage::SUMS_FILE;
 
@@ -20,7 +21,7 @@ const NAME_BYTES_MAX: usize = 127;
 /// Small enough to stay in a core's cache, and to leave nothing behind in the allocator of a thread that ends.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A model file and the files beside it in which it keeps tensors, each with its SHA-256 as lowercase hexadecimal digits. Paths
+/// A model file and the files beside it in which it keeps tensors, or which make up a Hugging Face folder, each with its SHA-256 as lowercase hexadecimal digits. Paths
 /// are relative to the folder of the model file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Artifact {
@@ -41,7 +42,7 @@ impl Artifact {
     }
 }
 
-/// Reads the artifact of the model file at `path`, of a model in `model`. Digests that are `known` are not worked out again.
+/// Reads the artifact of the model file at `path`, of a model in `model`. A Hugging Face folder's is every file that is the model's. Digests that are `known` are not worked out again.
 ///
 /// # Errors
 /// `ModelUnavailable` where a file cannot be read, or the model keeps tensors outside of its folder: in a path that leads out of
@@ -52,14 +53,21 @@ pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Optio
     let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut locations = BTreeSet::new();
+    let is_folder = is_folder_model(path);
     let own = match known(path) {
         // Nothing is beside it that it could name.
-        Some(digest) if is_alone(path) => digest,
+        Some(digest) if is_folder || is_alone(path) => digest,
+        _ if is_folder => hash(path, None).map_err(|cause| unreadable(path, cause))?,
         _ => hash(path, Some(&mut locations)).map_err(|cause| unreadable(path, cause))?,
     };
+    if is_folder {
+        locations = files_of(folder).map_err(|cause| unreadable(folder, cause))?;
+        locations.remove(&name_of(path));
+    }
     let mut files = BTreeMap::from([(name_of(path), own)]);
     for location in locations {
-        let shown = || format!("{}: keeps tensors in '{}', which", path.display(), location.escape_debug());
+        let kept = if is_folder { "is loaded with" } else { "keeps tensors in" };
+        let shown = || format!("{}: {kept} '{}', which", path.display(), location.escape_debug());
         let inside =
             Path::new(&location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         if !inside {
@@ -87,6 +95,24 @@ pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Optio
         files.insert(location, digest);
     }
     Ok(Artifact { files })
+}
+
+/// The files of a Hugging Face folder that are the model's, in it and in the folders in it.
+fn files_of(folder: &Path) -> io::Result<BTreeSet<String>> {
+    let names = |folder: &Path| -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(folder)?.flatten();
+        Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    };
+    let direct = names(folder)?;
+    let mut paths = direct.clone();
+    for name in direct.iter().filter(|name| folder.join(name).is_dir()) {
+        paths.extend(names(&folder.join(name))?.into_iter().map(|inner| format!("{name}/{inner}")));
+    }
+    let is_ours = |path: &String| {
+        let is_hidden = path.split('/').any(|part| part.starts_with(['.', '_']));
+        !is_hidden && is_of_model(path, direct.iter().map(String::as_str)) && folder.join(path).is_file()
+    };
+    Ok(paths.into_iter().filter(is_ours).collect())
 }
 
 /// The SHA-256 of a file.
@@ -168,6 +194,32 @@ mod tests {
         write("model.onnx", &[&naming("weights.bin")[..], b"more"].concat());
         assert_ne!(of(&folder).unwrap().digest(), second);
         assert!(artifact(&folder.path().join("none.onnx"), folder.path(), &|_| None).is_err());
+    }
+
+    #[test]
+    fn the_digest_of_a_hugging_face_folder_is_of_every_file_that_is_the_models() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let write = |name: &str, bytes: &str| {
+            fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
+            fs::write(folder.path().join(name), bytes).unwrap();
+        };
+        let own = ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json"];
+        let others = ["README.md", "pytorch_model.bin", "onnx/model.onnx", ".hidden.json"];
+        own.iter().chain(&others).for_each(|name| write(name, "one"));
+        let of = || artifact(&folder.path().join("config.json"), folder.path(), &|_| None).unwrap();
+        let first = of();
+        assert_eq!(first.files.keys().collect::<Vec<_>>(), own);
+        write("README.md", "two");
+        assert_eq!(of(), first);
+        for name in own {
+            write(name, "two");
+            assert_ne!(of().digest(), first.digest(), "{name}");
+            write(name, "one");
+        }
+        fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", folder.path().join("tokenizer.json")).unwrap();
+        let error = artifact(&folder.path().join("config.json"), folder.path(), &|_| None).unwrap_err();
+        assert!(error.message().contains("'tokenizer.json', which is a link to"), "{error}");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What is on disk, or listed of a store: models, their versions, their settings and files, read without loading anything.
 //!
 //! The layout is Triton's: `<repository>/<model>/<version>/model.onnx` with an optional `model.toml` or `config.pbtxt`
-//! in the model's directory; beside it, `<repository>/<model>/model.onnx` is version 1. Whatever is found on the way
+//! in the model's directory; beside it, `<repository>/<model>/model.onnx` is version 1. Where there is no ONNX file, a Hugging
+//! Face folder (`config.json` and `*.safetensors`) is one in the same places. Whatever is found on the way
 //! (no permission, broken links, odd names, broken settings) becomes a fault of the model or version it belongs to, so
 //! that the others are served and `tensorgate check` can list everything at once.
 
 mod files;
+mod folder;
 mod settings;
 mod sight;
 #[cfg(test)]
@@ -21,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::model::settings::Parsed;
 use crate::model::{ModelName, ModelSettings, Version};
 use files::{Extent, extent, is_onnx, model_file};
+pub(super) use folder::{is_folder_model, is_of_model};
 pub(super) use settings::{OWN_SETTINGS, TRITON_SETTINGS};
 use settings::{check_choice, check_traffic, read_settings};
 use sight::is_hidden;
@@ -51,7 +54,7 @@ pub struct ModelListing {
 pub struct VersionFiles {
     /// The version.
     pub version: Version,
-    /// The model file; for a model that needs none, the model's directory.
+    /// The model file, of a Hugging Face folder its `config.json`; for a model that needs none, the model's directory.
     pub path: PathBuf,
     /// Of the model file and everything beside it, which is where ONNX keeps external weights.
     pub bytes: u64,
@@ -159,7 +162,8 @@ fn unreadable(repository: &Path, error: io::Error) -> Error {
 /// Why `repository` looks like the directory of one model, which a person gave in place of its parent: what to say to
 /// them. Its versions would otherwise be taken for models called "1" and "2".
 pub fn mistaken_for_model(sight: &dyn Sight, repository: &Path) -> Option<String> {
-    let mut usual = [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx"].into_iter();
+    let mut usual =
+        [OWN_SETTINGS, TRITON_SETTINGS, "model.onnx", "model.safetensors", "model.safetensors.index.json"].into_iter();
     let inside = usual.find(|name| sight.stat(&repository.join(name)).is_ok())?;
     let shown = repository.display();
     Some(format!(
@@ -251,8 +255,8 @@ fn scan_directory(sight: &dyn Sight, mut listing: ModelListing, settings: Option
         scan_flat(sight, &mut listing);
     } else {
         listing.versions = versions.into_iter().map(|version| scan_version(sight, &listing, version)).collect();
-        let ignored = directory.join("model.onnx");
-        if sight.stat(&ignored).is_ok() {
+        let ignored = ["model.onnx", "model.safetensors"].map(|name| directory.join(name));
+        for ignored in ignored.iter().filter(|path| sight.stat(path).is_ok()) {
             let message = "is not served, because there are version directories beside it";
             listing.warnings.push(format!("{}: {message}", ignored.display()));
         }
@@ -264,9 +268,9 @@ fn scan_directory(sight: &dyn Sight, mut listing: ModelListing, settings: Option
 
 /// A model directory without versions: its own file is version 1.
 fn scan_flat(sight: &dyn Sight, listing: &mut ModelListing) {
-    match model_file(sight, &listing.directory, listing.settings.model_file.as_deref()) {
+    match model_file(sight, &listing.directory, &listing.settings) {
         Ok(path) => {
-            let extent = extent(sight, path.parent().unwrap_or(&listing.directory));
+            let extent = extent(sight, &path, path.parent().unwrap_or(&listing.directory));
             listing.versions.push(version_files(Version::ONE, path, extent));
         }
         Err(fault) => listing.faults.push(format!("{fault}; nor is there a version directory such as 1/")),
@@ -275,9 +279,9 @@ fn scan_flat(sight: &dyn Sight, listing: &mut ModelListing) {
 
 fn scan_version(sight: &dyn Sight, listing: &ModelListing, version: Version) -> VersionFiles {
     let directory = listing.directory.join(version.to_string());
-    match model_file(sight, &directory, listing.settings.model_file.as_deref()) {
+    match model_file(sight, &directory, &listing.settings) {
         Ok(path) => {
-            let extent = extent(sight, &directory);
+            let extent = extent(sight, &path, &directory);
             version_files(version, path, extent)
         }
         Err(fault) => VersionFiles { fault: Some(fault), ..version_files(version, directory, Extent::default()) },

@@ -29,6 +29,7 @@ use crate::model::{LoadOverrides, ModelName, ModelState};
 use crate::runtime::release_free_memory;
 use crate::scheduler::{Cores, Stopped};
 use crate::telemetry::Telemetry;
+use crate::text::Pool;
 
 use paging::{Paging, Summons};
 use poller::{Change, Poller};
@@ -70,7 +71,8 @@ impl Lifecycle {
             tokio::spawn(keep_curves(Arc::downgrade(&catalog), config.curves_kept_every));
         }
         let (cores_given, objective) = (config.cores, config.objective);
-        let surroundings = Surroundings { runtimes, curves, urgent: false, cores: cores_given, objective };
+        let pool = Arc::new(Pool::new(cores_given));
+        let surroundings = Surroundings { runtimes, curves, urgent: false, cores: cores_given, objective, pool };
         let paging = Paging::new(config.memory_bytes_max);
         let mut keeper = Keeper {
             config,

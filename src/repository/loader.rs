@@ -6,21 +6,25 @@
 mod offer;
 
 use std::num::{NonZeroU16, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::beside;
 use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
-use super::layout::VersionFiles;
+use super::layout::{VersionFiles, is_folder_model};
 use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
-use crate::model::{RuntimeChoice, Signature, TensorSpec};
-use crate::runtime::{Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried};
+use crate::model::{Pad, RuntimeChoice, Signature, TensorSpec};
+use crate::runtime::{
+    Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried,
+};
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
+use crate::text::{Beside, Pool, TextFace};
 use offer::Offer;
 
 /// The engines of this process.
@@ -29,14 +33,15 @@ pub struct Runtimes {
     /// Opened by the first ONNX model: a server without one does not carry the library's memory.
     onnx: OnceLock<Option<OnnxRuntime>>,
     tract: TractRuntime,
+    candle: CandleRuntime,
     identity: IdentityRuntime,
 }
 
 impl Runtimes {
     /// All engines, with ONNX Runtime from `library`. Without one, or where it cannot be opened, ONNX models run on tract.
     pub fn new(library: Option<PathBuf>) -> Self {
-        let (tract, identity) = (TractRuntime::new(), IdentityRuntime::new());
-        Self { library, onnx: OnceLock::new(), tract, identity }
+        let (tract, candle, identity) = (TractRuntime::new(), CandleRuntime::new(), IdentityRuntime::new());
+        Self { library, onnx: OnceLock::new(), tract, candle, identity }
     }
 
     fn onnx(&self) -> Option<&OnnxRuntime> {
@@ -50,8 +55,11 @@ impl Runtimes {
         self.onnx.get_or_init(open).as_ref()
     }
 
-    fn choose(&self, choice: RuntimeChoice) -> Result<&dyn Runtime> {
+    /// The engine for the model file at `path`.
+    fn choose(&self, choice: RuntimeChoice, path: &Path) -> Result<&dyn Runtime> {
         match choice {
+            RuntimeChoice::Candle => Ok(&self.candle),
+            RuntimeChoice::Auto if is_folder_model(path) => Ok(&self.candle),
             RuntimeChoice::Identity => Ok(&self.identity),
             RuntimeChoice::Tract => Ok(&self.tract),
             RuntimeChoice::Auto => Ok(self.onnx().map_or(&self.tract as &dyn Runtime, |onnx| onnx)),
@@ -76,6 +84,8 @@ pub(super) struct Loaded {
     pub(super) digest: Option<String>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
+    /// What it takes texts with, where it does.
+    pub(super) text: Option<TextFace>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) scheduler: SchedulerConfig,
@@ -98,6 +108,8 @@ pub(super) struct Surroundings {
     pub(super) cores: usize,
     /// The objective of settings that state none, where somebody stated one.
     pub(super) objective: Option<Duration>,
+    /// What tokenizes long texts.
+    pub(super) pool: Arc<Pool>,
 }
 
 /// Loads and warms up one version.
@@ -111,13 +123,14 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     }
     let settings = &listing.settings;
     // Before the model: a file that is missing is told at once.
-    let labels = labels::read(listing)?;
-    let runtime = surroundings.runtimes.choose(settings.runtime)?;
+    let declared = labels::read(listing)?;
+    let beside = beside::read(here)?;
+    let runtime = surroundings.runtimes.choose(settings.runtime, &files.path)?;
     let digest = match settings.runtime.needs_file() {
         true => Some(gently(surroundings.urgent, || verify(here))?),
         false => None,
     };
-    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref() };
+    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref(), beside: beside.as_ref() };
     let attempt = source.best()?;
     let mut made = vec![attempt.instance];
     while made.len() < attempt.instances {
@@ -125,10 +138,17 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     }
     let batches = attempt.warm_up.batching == Batching::Verified;
     let request_rows_max = settings.max_batch_rows.filter(|&rows| batches && rows > 1);
+    let text = attempt.text.and_then(|face| {
+        face.inspect_err(|why| tracing::warn!(model = %listing.name, version = %files.version, "takes no texts: {why}"))
+            .ok()
+    });
     let outputs = &attempt.model.signature().outputs;
-    let labels = outputs.iter().map(|spec| labels.get(&*spec.name).cloned().unwrap_or_default()).collect();
+    let own = |position| Labels::from_names(attempt.model.labels(position));
+    let labels = outputs.iter().enumerate();
+    let labels = labels.map(|(at, spec)| declared.get(&*spec.name).cloned().unwrap_or_else(|| own(at))).collect();
     Ok(Loaded {
         labels,
+        text,
         model: attempt.model,
         instances: made,
         warm_up: attempt.warm_up,
@@ -157,12 +177,15 @@ struct Source<'a> {
     settings: &'a ModelSettings,
     files: &'a VersionFiles,
     digest: Option<&'a str>,
+    /// What lies beside it for texts.
+    beside: Option<&'a Beside>,
 }
 
 /// One load with a number of threads, and what its warm-up showed.
 struct Attempt {
     model: Arc<dyn LoadedModel>,
     instance: Box<dyn Instance>,
+    text: Option<Result<TextFace, String>>,
     warm_up: WarmUp,
     curve_file: Option<Arc<CurveFile>>,
     instances: usize,
@@ -214,9 +237,19 @@ impl Source<'_> {
         let model = runtime.load(&artifact)?;
         check_declared(settings, model.signature())?;
         let mut instance = model.instance()?;
+        let pool = &self.surroundings.pool;
+        let text = self.beside.map(|beside| TextFace::of(beside, model.signature(), pool));
+        // What a person states holds over what the artifact tells, and that over what is usual for texts.
+        let mut pads = settings.pads(model.signature());
+        pads.iter_mut().zip(model.pads()).for_each(|(stated, told)| *stated = stated.take().or(told));
+        if let Some(Ok(face)) = &text {
+            let usual = face.form().pads().into_iter();
+            let usual = usual.map(|element| element.map(|element| Pad { element, is_needed: true }));
+            pads.iter_mut().zip(usual).for_each(|(own, usual)| *own = own.take().or(usual));
+        }
         let rows_max = settings.max_batch_rows.unwrap_or_else(|| BatchLimits::default().rows_max);
         let warm_up = if settings.warm_up {
-            warm_up(instance.as_mut(), model.signature(), &settings.pads(model.signature()), rows_max)?
+            warm_up(instance.as_mut(), model.signature(), &pads, rows_max)?
         } else {
             WarmUp::skipped(model.signature())
         };
@@ -227,7 +260,7 @@ impl Source<'_> {
         let Surroundings { cores, objective, .. } = *self.surroundings;
         let scheduler = SchedulerConfig { threads, ..scheduler_config(settings, &warm_up, cores, objective) };
         let instances = settings.instances.map_or(instances, NonZeroUsize::get);
-        Ok(Attempt { model, instance, warm_up, curve_file, instances, scheduler })
+        Ok(Attempt { model, instance, text, warm_up, curve_file, instances, scheduler })
     }
 
     /// Where what is learned of executions with `threads` threads is kept. Work is another where rows are padded.

@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::beside;
 use super::labels;
 use super::layout::{ModelListing, VersionFiles};
 use super::policy::Fingerprint;
@@ -74,6 +75,7 @@ fn settings(listing: &ModelListing) -> u64 {
     format!("{:?}", listing.settings).hash(&mut hasher);
     (&listing.directory, &listing.faults).hash(&mut hasher);
     labels::fingerprint(listing, &mut hasher);
+    beside::fingerprint(listing, &mut hasher);
     hasher.finish()
 }
 

@@ -4,6 +4,7 @@
 //! load and unload next. [`lifecycle`] does it, off the request path. [`Repository::resolve`] is the request path: one
 //! look-up, no lock held while a model runs.
 
+mod beside;
 mod budget;
 mod catalog;
 mod curves;

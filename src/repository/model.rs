@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use super::curves::CurveFile;
 use crate::error::{Error, Result};
 use crate::infer::{Labels, ParameterValue, Parameters, ValidRequest};
-use crate::model::{ModelName, ModelSettings, Signature, Version};
+use crate::model::{ModelName, ModelSettings, Signature, TensorSpec, Version};
 use crate::scheduler::curve::Point;
 use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
 use crate::telemetry::{Known, KnownPoint, ModelMetrics};
+use crate::text::TextFace;
 
 /// One load of a version, for whoever keeps something that goes with it.
 pub struct Life {
@@ -52,6 +53,8 @@ pub struct Model {
     pub(super) signature: Signature,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
+    /// What it takes texts with, where it does.
+    pub(super) text: Option<TextFace>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
     pub(super) request_rows_max: Option<usize>,
@@ -79,6 +82,7 @@ impl Model {
             name: self.name.clone(),
             signature: self.signature.clone(),
             labels: self.labels.clone(),
+            text: self.text.as_ref().map(TextFace::paged_out),
             settings: self.settings.clone(),
             scheduling: self.scheduling.clone(),
             batching: self.batching.clone(),
@@ -109,6 +113,23 @@ impl Model {
     /// Its inputs and outputs.
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// What it takes texts with: its other face, where a tokenizer lies beside it.
+    pub fn text(&self) -> Option<&TextFace> {
+        self.text.as_ref()
+    }
+
+    /// The inputs of both faces, as metadata tell them.
+    pub fn inputs_told(&self) -> impl Iterator<Item = &TensorSpec> {
+        let texts = self.text.iter().flat_map(|face| face.form().inputs_told());
+        self.signature.inputs.iter().chain(texts)
+    }
+
+    /// The outputs of both faces, as metadata tell them; what both have stands there once.
+    pub fn outputs_told(&self) -> impl Iterator<Item = &TensorSpec> {
+        let texts = self.text.iter().flat_map(|face| &face.form().signature().outputs);
+        self.signature.outputs.iter().chain(texts.filter(|spec| self.signature.output(&spec.name).is_none()))
     }
 
     /// The names of the classes of the output at `position`; none where the settings name no file of them.
@@ -218,6 +239,10 @@ impl Model {
             capacity: capacity.rows_per_second,
             batch: capacity.batch,
             arrivals: learned.rows_per_second,
+            offered_and_late: self.metrics.statistics.offered_and_late(),
+            instances: self.instances,
+            rows_max: limits.rows_max,
+            unit: learned.unit.max(1),
             latency: curve.points().map(point).collect(),
         }
     }
@@ -244,15 +269,30 @@ impl Model {
     pub fn submit(
         &self,
         request: ValidRequest,
+        parameters: Parameters,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Executed>> + Send {
+        let whole = request.rows;
+        self.submit_part(request, parameters, deadline, whole)
+    }
+
+    /// The same for a part of what is one request of `whole` rows to its caller: see [`Scheduler::submit_part`].
+    ///
+    /// # Errors
+    /// Those of [`Model::submit`].
+    pub fn submit_part(
+        &self,
+        request: ValidRequest,
         mut parameters: Parameters,
         deadline: Option<Instant>,
+        whole: usize,
     ) -> impl Future<Output = Result<Executed>> + Send {
         // Taken out, so that requests which differ in nothing else may share a batch.
         let asked = parameters.remove(PRIORITY);
         let scheduler = self.scheduler.as_ref().ok_or_else(|| Error::unavailable("it is not in memory"));
         let queued = scheduler.and_then(|scheduler| {
             let priority = priority(&self.settings, asked.as_ref())?;
-            Ok(scheduler.submit(request, parameters, deadline, priority))
+            Ok(scheduler.submit_part(request, parameters, deadline, priority, whole))
         });
         // Without the request, which is in the queue by now.
         async move { queued?.await }

@@ -13,6 +13,7 @@ use crate::capacity::{self, Capacity, Conditions, Point};
 use crate::error::{Error, Result};
 use crate::model::Version;
 use crate::scheduler::{Batching, Curve, profile as measure};
+use crate::text::Pool;
 
 /// How long the runs of one size take together: enough for a steady median of what takes milliseconds.
 const EACH: Duration = Duration::from_millis(300);
@@ -76,7 +77,8 @@ pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_m
     let files = newest(listing)?;
     let curves = config.state_directory.as_deref().and_then(CurveStore::open);
     let (cores, objective) = (config.cores, config.objective);
-    let surroundings = Surroundings { runtimes: Arc::new(runtimes), curves, urgent: false, cores, objective };
+    let (runtimes, pool) = (Arc::new(runtimes), Arc::new(Pool::new(1)));
+    let surroundings = Surroundings { runtimes, curves, urgent: false, cores, objective, pool };
     let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } = disk
         .materialize(listing, files, false)
         .and_then(|here| loader::load(&surroundings, &here))

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::beside;
 use super::disk::Here;
-use super::layout::{self, Listed, ModelListing, OWN_SETTINGS, TRITON_SETTINGS, VersionFiles, relative};
+use super::layout::{
+    self, Listed, ModelListing, OWN_SETTINGS, TRITON_SETTINGS, VersionFiles, is_folder_model, is_of_model, relative,
+};
 use crate::error::{Error, Result};
 use crate::model::ModelName;
 use crate::model::settings::Parsed;
@@ -133,7 +136,8 @@ fn paths_of(root: &Path, listing: &ModelListing, files: &VersionFiles) -> (Strin
     (relative(root, &listing.directory).unwrap_or_default(), file)
 }
 
-/// What is to be fetched for a version: everything in its folder, and beside that the label files that the settings name and
+/// What is to be fetched for a version: everything in its folder (of a Hugging Face folder what the model is loaded from, not the
+/// same weights for other engines), and beside that the label files that the settings name, a tokenizer with its files and
 /// `SHA256SUMS`. A model without versions has one folder for all, where the settings are read already.
 fn wanted(snapshot: &Snapshot, root: &Path, listing: &ModelListing, files: &VersionFiles) -> Wanted {
     let (model, file) = paths_of(root, listing, files);
@@ -146,12 +150,21 @@ fn wanted(snapshot: &Snapshot, root: &Path, listing: &ModelListing, files: &Vers
     let has_folder = file.strip_prefix(&folder).is_some_and(|path| path.starts_with(&version));
     let labels: Vec<&str> = listing.settings.outputs.iter().filter_map(|output| output.labels.as_deref()).collect();
     let is_hidden = |path: &str| path.split('/').any(|part| part.starts_with(['.', '_']));
+    let below = |prefix: &str| {
+        let paths = snapshot.objects.range(prefix.to_owned()..).map(|(path, _)| path.as_str());
+        let prefix = prefix.to_owned();
+        paths.map_while(move |path| path.strip_prefix(&prefix)).collect::<Vec<_>>()
+    };
+    let own = below(&if has_folder { format!("{folder}{version}") } else { folder.clone() });
+    let is_own = |path: &str| !is_folder_model(&files.path) || is_of_model(path, own.iter().copied());
     let is_wanted = |path: &str| {
-        let beside = labels.contains(&path) || path == SUMS_FILE;
+        let beside = labels.contains(&path) || path == SUMS_FILE || beside::is_shared(path);
         match (listing.settings.runtime.needs_file(), has_folder) {
             (false, _) => labels.contains(&path),
-            (true, true) => beside || path.starts_with(&version) && !is_hidden(path),
-            (true, false) => beside || ![OWN_SETTINGS, TRITON_SETTINGS].contains(&path) && !is_hidden(path),
+            (true, true) => beside || !is_hidden(path) && path.strip_prefix(&version).is_some_and(is_own),
+            (true, false) => {
+                beside || ![OWN_SETTINGS, TRITON_SETTINGS].contains(&path) && !is_hidden(path) && is_own(path)
+            }
         }
     };
     let below = snapshot
@@ -218,6 +231,33 @@ mod tests {
         assert_eq!(wanted_of(&paths, "m", 1), ["1/model.onnx", "1/weights/a.bin", "SHA256SUMS"]);
         assert_eq!(wanted_of(&paths, "m", 10), ["10/model.onnx", "SHA256SUMS"]);
         assert_eq!(wanted_of(&paths, "flat", 1), ["model.onnx", "weights.bin"]);
+    }
+
+    #[test]
+    fn of_a_hugging_face_folder_only_what_the_model_is_loaded_from_is_fetched() {
+        let files = [
+            "config.json",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "onnx/model.onnx",
+            "tokenizer.json",
+            "modules.json",
+            "1_Pooling/config.json",
+            "README.md",
+        ];
+        let own = ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json", "tokenizer.json"];
+        let paths: Vec<String> =
+            ["flat", "m/2"].iter().flat_map(|model| files.map(|file| format!("{model}/{file}"))).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        assert_eq!(wanted_of(&paths, "flat", 1), own);
+        assert_eq!(wanted_of(&paths, "m", 2), own.map(|file| format!("2/{file}")));
+    }
+
+    #[test]
+    fn a_version_needs_the_tokenizer_that_all_versions_share_but_none_of_others() {
+        let paths =
+            ["m/1/model.onnx", "m/1_Pooling/config.json", "m/2/config.json", "m/2/model.onnx", "m/tokenizer.json"];
+        assert_eq!(wanted_of(&paths, "m", 1), ["1/model.onnx", "1_Pooling/config.json", "tokenizer.json"]);
     }
 
     #[test]

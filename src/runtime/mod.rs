@@ -4,6 +4,7 @@
 //! A runtime does not know where files come from, what a request is, or how a batch was formed. One file or folder per
 //! engine; each engine's crate is named nowhere else.
 
+pub mod candle;
 mod identity;
 mod memory;
 mod onnx;
@@ -15,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::model::{Signature, TensorSpec};
+use crate::model::{Pad, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
+pub use candle::CandleRuntime;
 pub use identity::IdentityRuntime;
 pub use memory::{heap_bytes, release_free_memory, resident_bytes};
 pub use onnx::{OnnxRuntime, find_library};
@@ -27,7 +29,8 @@ pub use unhurried::{unhurried, waited_for_a_core};
 /// What to load, and how.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The model's file; for a runtime that needs none (identity), the model's directory.
+    /// The model's file (of a Hugging Face folder, its `config.json`); for a runtime that needs none (identity), the model's
+    /// directory.
     pub path: PathBuf,
     /// Threads that one execution may use, at least 1. No runtime takes more, and none spins while idle.
     pub threads: usize,
@@ -75,6 +78,22 @@ pub trait LoadedModel: Send + Sync {
     /// # Errors
     /// [`crate::error::Kind::ModelUnavailable`] where the engine cannot make another.
     fn instance(&self) -> Result<Box<dyn Instance>>;
+
+    /// Bytes of memory that it takes, where the engine counts them itself: they are not malloc's.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// What each input may be padded with, where the artifact tells; empty where it tells of none.
+    fn pads(&self) -> Vec<Option<Pad>> {
+        Vec::new()
+    }
+
+    /// The names of the classes that the output at `position` has a value for each of, where the artifact tells.
+    fn labels(&self, position: usize) -> &[String] {
+        let _ = position;
+        &[]
+    }
 }
 
 /// One executable copy of a model, owned by one thread at a time.

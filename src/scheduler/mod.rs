@@ -180,6 +180,7 @@ impl Scheduler {
         metrics: Arc<ModelMetrics>,
     ) -> (Self, Stopped) {
         let (now, count) = (Instant::now(), instances.len());
+        metrics.statistics.set_objective(config.limits.objective);
         let planner = Planner::new(now, config.limits, count, curve);
         let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();
@@ -265,8 +266,22 @@ impl Scheduler {
         deadline: Option<Instant>,
         priority: Priority,
     ) -> impl Future<Output = Result<Executed>> + Send {
+        let whole = request.rows;
+        self.submit_part(request, parameters, deadline, priority, whole)
+    }
+
+    /// The same for a part of what is one request of `whole` rows to its caller, where the parts before are not of more work a
+    /// row: within the objective is when all of it would be there.
+    pub fn submit_part(
+        &self,
+        request: ValidRequest,
+        parameters: Parameters,
+        deadline: Option<Instant>,
+        priority: Priority,
+        whole: usize,
+    ) -> impl Future<Output = Result<Executed>> + Send {
         // At once: a future that held the request, and then waits without it, would be moved and kept at that size.
-        let queued = self.queue(request, parameters, deadline, priority);
+        let queued = self.queue(request, parameters, deadline, priority, whole);
         async move {
             let (mut waiting, answer) = queued?;
             let outcome = answer.await;
@@ -281,6 +296,7 @@ impl Scheduler {
         parameters: Parameters,
         deadline: Option<Instant>,
         priority: Priority,
+        whole: usize,
     ) -> Result<(Waiting<'_>, oneshot::Receiver<Result<Executed>>)> {
         if self.metrics.queue_depth.get() >= self.queue_max as i64 {
             return Err(Error::overloaded(format!("the queue is full: {} requests wait already", self.queue_max))
@@ -290,7 +306,7 @@ impl Scheduler {
         let now = Instant::now();
         let fit = self.padding.as_ref().map(|padding| Fit::of(padding, &request));
         let unit = fit.as_ref().map(Fit::unit);
-        let (due, slack) = self.due(now, request.rows.max(1), unit, deadline, priority);
+        let (due, slack) = self.due(now, request.rows.max(whole).max(1), unit, deadline, priority);
         let (reply, answer) = oneshot::channel();
         let job = Job::new(request, fit, parameters, now, due, priority, reply);
         self.metrics.queue_depth.inc();

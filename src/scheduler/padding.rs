@@ -1,7 +1,7 @@
 //! How requests that differ in a dynamic dimension share a batch: padded behind their own elements to the longest of them.
 //!
 //! The model's owner states for an input which value may stand behind a request's own in every dynamic dimension but the
-//! first, and leave its answers as they are: the padding token of token ids, 0 of their mask. Dimensions of one name have one
+//! first, and leave its answers as they are: the padding token of token ids, 0 of their mask; or a runtime does that knows it. Dimensions of one name have one
 //! length within a request; they are one *axis*. Which dimensions of the outputs are as long as an axis, and so have to be cut
 //! back, is seen from the warm-up's runs, which also verify the owner's statement ([`super::warm_up`]).
 //!
@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::infer::ValidRequest;
-use crate::model::{Dim, Signature};
+use crate::model::{Dim, Pad, Signature};
 use crate::tensor::{ElementBytes, Shape, Tensor, leading_part};
 
 /// The length of each axis.
@@ -33,7 +33,7 @@ pub struct Padding {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PaddedInput {
-    element: ElementBytes,
+    pad: Pad,
     /// Its dimensions that are padded, with the axis of each.
     dims: SmallVec<[(usize, usize); 2]>,
 }
@@ -41,7 +41,7 @@ struct PaddedInput {
 impl Padding {
     /// What `pads`, one entry for each input of `signature`, declare. `None` where nothing is padded. What the outputs have
     /// of it is not known yet.
-    pub(super) fn declared(signature: &Signature, pads: &[Option<ElementBytes>]) -> Option<Self> {
+    pub(super) fn declared(signature: &Signature, pads: &[Option<Pad>]) -> Option<Self> {
         let mut names = Vec::new();
         let mut axis_of = |dim: &Dim| match dim {
             Dim::Fixed(_) => None,
@@ -57,11 +57,11 @@ impl Padding {
             .inputs
             .iter()
             .zip(pads)
-            .map(|(spec, element)| {
+            .map(|(spec, pad)| {
                 let dims = spec.shape.as_deref().unwrap_or_default().iter().enumerate().skip(1);
-                let element = (*element)?;
+                let pad = pad.clone()?;
                 let dims: SmallVec<_> = dims.filter_map(|(position, dim)| Some((position, axis_of(dim)?))).collect();
-                (!dims.is_empty()).then_some(PaddedInput { element, dims })
+                (!dims.is_empty()).then_some(PaddedInput { pad, dims })
             })
             .collect();
         let outputs = vec![SmallVec::new(); signature.outputs.len()];
@@ -83,7 +83,7 @@ impl Padding {
 
     /// What the input at `position` is padded with, if it is.
     pub(super) fn element(&self, position: usize) -> Option<&ElementBytes> {
-        self.inputs[position].as_ref().map(|input| &input.element)
+        self.inputs[position].as_ref().map(|input| &input.pad.element)
     }
 
     /// The axis of dimension `dim` of the input at `position`, if it is padded.
@@ -102,14 +102,20 @@ impl Padding {
         !self.outputs[position].is_empty()
     }
 
-    /// The lengths of `request`; `None` where it lacks a padded input, or its dimensions of one axis differ: such a request
-    /// shares batches only with those of the same shapes.
+    /// The lengths of `request`; `None` where it lacks an input that is needed for padding, or its dimensions of one axis differ:
+    /// such a request shares batches only with those of the same shapes.
     pub(super) fn lengths(&self, request: &ValidRequest) -> Option<Lengths> {
         let mut lengths: SmallVec<[Option<usize>; 2]> = SmallVec::from_elem(None, self.axes);
         for (input, tensor) in self.inputs.iter().zip(&request.inputs) {
             let Some(input) = input else { continue };
+            let Some(tensor) = tensor else {
+                if input.pad.is_needed {
+                    return None;
+                }
+                continue;
+            };
             for &(dim, axis) in &input.dims {
-                let own = *tensor.as_ref()?.shape().get(dim)?;
+                let own = *tensor.shape().get(dim)?;
                 if *lengths[axis].get_or_insert(own) != own {
                     return None;
                 }

@@ -263,6 +263,34 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_leaves_makes_room() {
 }
 
 #[tokio::test]
+async fn parts_of_a_large_request_have_the_time_that_the_whole_would_have() {
+    const PARTS: usize = 600;
+    for whole in [1, PARTS] {
+        let fixture = start(SchedulerConfig::default(), 1, slow());
+        let gate = Arc::clone(&fixture.gate);
+        let closed = gate.lock().unwrap();
+        let part = |value| {
+            let scheduler = Arc::clone(&fixture.scheduler);
+            let submitted = async move {
+                let request = rows(&[value], 1);
+                scheduler.submit_part(request, Parameters::new(), None, Priority::NORMAL, whole).await.map(drop)
+            };
+            tokio::spawn(submitted)
+        };
+        let parts: Vec<_> = (0..PARTS as i64).map(part).collect();
+        settle().await;
+        // At a millisecond each, the last of as many requests would be answered long after the objective.
+        let refused = parts.iter().filter(|part| part.is_finished()).count();
+        assert_eq!(refused > 0, whole == 1, "{refused} parts of {whole} were refused");
+        drop(closed);
+        for part in parts {
+            let outcome = part.await.unwrap();
+            assert!(outcome.is_ok() || whole == 1, "{outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_nobody_waits_for_is_not_run() {
     let fixture = start(SchedulerConfig::default(), 1, slow());
     let gate = Arc::clone(&fixture.gate);

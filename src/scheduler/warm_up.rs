@@ -12,9 +12,9 @@ use super::curve::Curve;
 use super::padding::Padding;
 use crate::error::{Error, Result};
 use crate::infer::ValidRequest;
-use crate::model::{Dim, Signature, TensorSpec};
+use crate::model::{Dim, Pad, Signature, TensorSpec};
 use crate::runtime::{Instance, waited_for_a_core};
-use crate::tensor::{DataType, ElementBytes, Shape, Tensor};
+use crate::tensor::{DataType, Shape, Tensor};
 
 mod lengths;
 mod profile;
@@ -91,7 +91,7 @@ impl WarmUp {
 pub fn warm_up(
     instance: &mut dyn Instance,
     signature: &Signature,
-    pads: &[Option<ElementBytes>],
+    pads: &[Option<Pad>],
     rows_max: usize,
 ) -> Result<WarmUp> {
     let mut curve = Curve::default();

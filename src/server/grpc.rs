@@ -231,8 +231,8 @@ impl GrpcInferenceService for GrpcDoor {
         Ok(GrpcResponse::new(proto::ModelMetadataResponse {
             versions: repository.ready_versions(&request.name).iter().map(ToString::to_string).collect(),
             platform: model.platform().into(),
-            inputs: model.signature().inputs.iter().map(proto::encode_spec).collect(),
-            outputs: model.signature().outputs.iter().map(proto::encode_spec).collect(),
+            inputs: model.inputs_told().map(proto::encode_spec).collect(),
+            outputs: model.outputs_told().map(proto::encode_spec).collect(),
             properties: model.properties().collect(),
             name: request.name,
         }))

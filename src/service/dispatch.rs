@@ -1,4 +1,4 @@
-//! Checks a request against the signature of its version and runs it.
+//! Checks a request against the signature of its version and runs it; one of texts by its text face ([`texts`]).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 
 use tower::Service;
 
-use super::placed;
 use super::route::Routed;
+use super::{placed, texts};
 use crate::error::{Error, Kind, Result};
 use crate::infer::{InferRequest, InferResponse, Parameters, classes_wanted, validate};
 use crate::repository::Model;
 use crate::shared_memory::Regions;
+use crate::tensor::Tensor;
 
 /// The innermost service.
 #[derive(Clone, Default)]
@@ -57,6 +58,14 @@ async fn run(model: &Model, request: &mut InferRequest, regions: Option<&Regions
         true => Some(Box::pin(placed::take(regions, request)).await.map_err(of_model)?),
         false => None,
     };
+    if let Some(face) = model.text().filter(|face| face.is_for(request)) {
+        let mut answered = Box::pin(texts::run(model, face, request)).await?;
+        if let Some(room) = room {
+            let outputs: Vec<Tensor> = answered.outputs.iter().map(|(_, tensor)| tensor.clone()).collect();
+            answered.places = Box::pin(room.put(&outputs)).await.map_err(of_model)?;
+        }
+        return Ok(answered);
+    }
     let valid = validate(name, model.signature(), request)?;
     if let Some(rows_max) = model.request_rows_max().filter(|&rows_max| valid.rows > rows_max) {
         return Err(Error::invalid(format!(

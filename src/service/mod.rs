@@ -12,6 +12,7 @@ mod observe;
 mod placed;
 mod route;
 pub mod router;
+mod texts;
 mod watched;
 
 use std::sync::Arc;

@@ -20,6 +20,14 @@ pub struct Known {
     pub batch: usize,
     /// Rows that arrive per second, refused ones included.
     pub arrivals: f64,
+    /// Rows that arrived since the load, and requests that were answered after the objective.
+    pub offered_and_late: (u64, u64),
+    /// Batches that may run at once.
+    pub instances: usize,
+    /// The most rows of a batch, as they are set or found.
+    pub rows_max: usize,
+    /// Work of a typical row, in the curve's units.
+    pub unit: usize,
     /// The latency curve, by ascending work: two points to an octave, so that there are never many.
     pub latency: Vec<KnownPoint>,
 }
@@ -42,13 +50,24 @@ pub(super) fn write(known: &[Known], text: &mut Text) {
         return;
     }
     type Value = fn(&Known) -> f64;
-    let single: [(&str, &str, Value); 3] = [
+    let single: [(&str, &str, Value); 7] = [
         (names::MODEL_CAPACITY, "Rows per second that can be served within the objective", |known| known.capacity),
         (names::MODEL_ARRIVALS, "Rows per second that arrive", |known| known.arrivals),
         (names::MODEL_OBJECTIVE, "The latency objective", |known| known.objective.as_secs_f64()),
+        (names::MODEL_INSTANCES, "Batches that may run at once", |known| known.instances as f64),
+        (names::MODEL_ROWS_MAX, "Rows that a batch may have", |known| known.rows_max as f64),
+        (names::MODEL_ROW_WORK, "Work of a typical row", |known| known.unit as f64),
+        (names::MODEL_EXECUTIONS, "Executions that the learned latency comes from", |known| {
+            known.latency.iter().map(|point| f64::from(point.seen)).sum()
+        }),
     ];
-    for (name, help, value) in single {
-        text.family(name, "gauge", help);
+    let counted: [(&str, &str, Value); 2] = [
+        (names::ARRIVED_ROWS, "Rows that arrived", |known| known.offered_and_late.0 as f64),
+        (names::LATE, "Requests answered after the objective", |known| known.offered_and_late.1 as f64),
+    ];
+    let told = single.map(|family| ("gauge", family)).into_iter().chain(counted.map(|family| ("counter", family)));
+    for (kind, (name, help, value)) in told {
+        text.family(name, kind, help);
         for version in known {
             text.sample(name, &[("model", &version.model), ("version", &version.version)], value(version));
         }

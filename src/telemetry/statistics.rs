@@ -151,6 +151,11 @@ pub struct Statistics {
     input: AtomicU64,
     infer: AtomicU64,
     output: AtomicU64,
+    /// Rows that arrived, refused ones included.
+    offered: AtomicU64,
+    /// The objective in nanoseconds, 0 where none is known, and the requests answered after it.
+    objective: AtomicU64,
+    late: AtomicU64,
     sizes: Box<[Size]>,
 }
 
@@ -170,6 +175,9 @@ impl Default for Statistics {
             input: AtomicU64::default(),
             infer: AtomicU64::default(),
             output: AtomicU64::default(),
+            offered: AtomicU64::default(),
+            objective: AtomicU64::default(),
+            late: AtomicU64::default(),
             sizes: (0..SIZES_MAX).map(|_| Size::default()).collect(),
         }
     }
@@ -186,8 +194,27 @@ impl Statistics {
         if hit { &self.cache_hit } else { &self.cache_miss }.add(took);
     }
 
+    /// Says after which time answers count as late.
+    pub fn set_objective(&self, objective: Duration) {
+        self.objective.store(nanoseconds(objective), Ordering::Relaxed);
+    }
+
+    /// Counts rows that arrived, whatever comes of them.
+    pub fn note_offered(&self, rows: u64) {
+        self.offered.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows that arrived, and requests that were answered after the objective.
+    pub fn offered_and_late(&self) -> (u64, u64) {
+        (self.offered.load(Ordering::Relaxed), self.late.load(Ordering::Relaxed))
+    }
+
     /// Counts a request that took `took` from arrival to its end, answered or not.
     pub fn note_request(&self, answered: bool, took: Duration) {
+        let objective = self.objective.load(Ordering::Relaxed);
+        if answered && objective > 0 && nanoseconds(took) > objective {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
         if answered { &self.success } else { &self.fail }.add(took);
     }
 
@@ -274,6 +301,18 @@ mod tests {
         assert_eq!(summary.output, Counted { count: 4, ns: 12 });
         let counted = |ns| Counted { count: 2, ns };
         assert_eq!(summary.sizes, [BatchSize { rows: 5, input: counted(2), infer: counted(40), output: counted(6) }]);
+    }
+
+    #[test]
+    fn answers_after_the_objective_are_late_and_failures_are_not() {
+        let (statistics, millis) = (Statistics::default(), Duration::from_millis);
+        statistics.note_request(true, millis(500));
+        statistics.set_objective(millis(100));
+        statistics.note_offered(3);
+        for (answered, took) in [(true, 99), (true, 101), (false, 500)] {
+            statistics.note_request(answered, millis(took));
+        }
+        assert_eq!(statistics.offered_and_late(), (3, 1));
     }
 
     #[tokio::test(start_paused = true)]

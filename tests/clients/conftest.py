@@ -1,12 +1,14 @@
 """The servers that all tests share, each started on first use and stopped at the end."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import samples
-from server import Server
+from server import ROOT, Server
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +35,18 @@ def tract_server(repository: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def readme_server() -> Iterator[Server]:
+def fetched_models() -> Path:
+    """What `make run` fetches, and keeps, since it is 90 MB."""
+    kept = ROOT / ".models"
+    if not (kept / "minilm/1").is_dir():
+        subprocess.run([sys.executable, samples.MODELS / "_train/minilm.py", kept], check=True)
+    return kept
+
+
+@pytest.fixture(scope="session")
+def readme_server(fetched_models: Path) -> Iterator[Server]:
     """What `make run` serves."""
-    yield from running(Server(samples.MODELS))
+    yield from running(Server(samples.MODELS, fetched_models))
 
 
 def running(server: Server) -> Iterator[Server]:

@@ -8,7 +8,7 @@ export TENSORGATE_BIN=${TENSORGATE_BIN:-target/debug/tensorgate}
 export PYTHONDONTWRITEBYTECODE=  # its bytecode makes importing kserve four times faster
 venv=${CLIENTS_VENV:-.venv}
 stamp=$venv/clients-requirements.sha256
-requirements=(tests/clients/requirements.txt tests/clients/with_{schemathesis,kubernetes,stores}/requirements.txt)
+requirements=(tests/clients/requirements.txt tests/clients/with_{schemathesis,kubernetes,stores,sentences}/requirements.txt)
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 if ! sha256sum --check --status "$stamp" 2>/dev/null; then

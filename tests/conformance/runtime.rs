@@ -1,4 +1,4 @@
-//! The runtime suite. Cases and signatures are tables over the files in `tests/fixtures`; `behaviour` holds what a table
+//! The runtime suite. Cases and signatures are tables over the files in `tests/fixtures`, for candle the folders in its `candle/`; `behaviour` holds what a table
 //! cannot say. What an engine is known not to do stands in `gaps`: an entry that no longer fails, fails the suite.
 
 mod behaviour;
@@ -33,8 +33,11 @@ macro_rules! suite {
             behaviour::outputs_come_as_asked_for_in_subset_and_order,
             behaviour::inputs_are_left_as_they_were,
             behaviour::an_instance_takes_batches_of_changing_size,
+            behaviour::an_instance_takes_rows_of_changing_length,
             behaviour::an_instance_stays_usable_after_an_error,
+            behaviour::an_instance_stays_usable_after_a_refusal,
             behaviour::instances_answer_rightly_on_several_threads_at_once,
+            behaviour::instances_of_shared_weights_do_not_disturb_each_other,
             behaviour::outputs_outlive_their_instance_and_model,
             behaviour::a_missing_file_is_an_error_that_names_it,
             behaviour::loading_and_unloading_does_not_grow_the_process,
@@ -42,4 +45,4 @@ macro_rules! suite {
     )*};
 }
 
-suite!(onnx, tract, identity);
+suite!(onnx, tract, candle, identity);

@@ -68,6 +68,10 @@ async fn the_curve_and_what_follows_from_it_are_told_over_both_doors_and_in_metr
     assert_eq!(metrics.sum(names::MODEL_CAPACITY, &of(&[])), over_grpc.capacity_rows_per_second);
     assert_eq!(metrics.sum(names::MODEL_OBJECTIVE, &of(&[])), 0.05);
     assert!(metrics.has(names::MODEL_ARRIVALS, &of(&[])));
+    let text = String::from_utf8(server.http().await.get("/metrics").await.body.to_vec()).unwrap();
+    let signals = tensorgate::contract::signals::read(&text).unwrap().remove(&(MODEL.into(), "1".into())).unwrap();
+    assert_eq!((signals.arrived, signals.ended, signals.executions, signals.instances), (5.0, 5.0, 5, 1));
+    assert_eq!((signals.objective, signals.points.len()), (Duration::from_millis(50), 1));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tensorgate::server::{Door, Scope};
 
 use crate::support::http::request;
@@ -18,7 +18,9 @@ async fn the_document_is_served_and_its_plain_paths_answer() {
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() > 25, "{}", paths.len());
     for (path, operations) in paths.iter().filter(|(path, _)| !path.contains('{')) {
-        for method in operations.as_object().unwrap().keys() {
+        // A body that has to be there is not nothing.
+        let plain = |operation: &Value| operation["requestBody"]["required"] != json!(true);
+        for (method, _) in operations.as_object().unwrap().iter().filter(|(_, operation)| plain(operation)) {
             let method: Method = method.to_uppercase().parse().unwrap();
             let answer = http.send(request(method.clone(), path, &[], "")).await;
             assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");

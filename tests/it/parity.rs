@@ -21,7 +21,8 @@ async fn serve() -> Server {
         let name = format!("identity_{datatype}");
         models.with(&name, &name)
     });
-    Server::start(&models.with("pinned", "identity_fp32").with_pbtxt("pinned", "max_batch_size: 2")).await
+    let models = models.with("pinned", "identity_fp32").with_pbtxt("pinned", "max_batch_size: 2");
+    Server::start(&models.with_texts("encoder")).await
 }
 
 /// What is wrong with how the HTTP door took it.

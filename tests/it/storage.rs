@@ -92,6 +92,28 @@ async fn one_model_is_a_folder_a_file_or_versions_in_a_store() {
 }
 
 #[tokio::test]
+async fn a_hugging_face_folder_is_fetched_without_what_is_for_other_engines() {
+    for (folder, place, name) in [("hub/mood", "hub/mood", Some("m")), ("models/m/4", "models", None)] {
+        let (bucket, cache) = (Bucket::start(), TempDir::new().unwrap());
+        let checkpoint = Models::new().with_checkpoint("m", "sentences_first");
+        for file in ["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json"] {
+            bucket.put(&format!("{folder}/{file}"), fs::read(checkpoint.path().join("m").join(file)).unwrap());
+        }
+        for other in ["pytorch_model.bin", "onnx/model.onnx", "README.md"] {
+            bucket.put(&format!("{folder}/{other}"), "large");
+        }
+        let server = Server::with(&Models::new(), serving(&bucket.uri(place), name, &cache)).await;
+        let ids = named([("input_ids", tensor([1, 3], [4_i64, 5, 6]))]);
+        let answer = server.http().await.infer("m", &json_body(&ids)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(outputs_of(&answer)[1].1.shape().to_vec(), [1, 16], "the embedding");
+        for other in ["pytorch_model.bin", "onnx/model.onnx", "README.md"] {
+            assert_eq!(bucket.asked(other).len(), 0, "{other}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn callers_load_what_came_into_the_store_since() {
     let (bucket, cache) = (with_model("models/m/1/model.onnx", MODEL), TempDir::new().unwrap());
     let serving = serving(&bucket.uri("models"), None, &cache);

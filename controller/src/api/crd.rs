@@ -53,7 +53,7 @@ pub fn all() -> Vec<Value> {
                 age
             ]),
             spec: schema_of::<inference_graph::Spec>(),
-            status: Some(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})),
+            status: Some(schema_of::<inference_graph::GraphStatus>()),
         },
     ];
     definitions.into_iter().map(render).collect()

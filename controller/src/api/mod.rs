@@ -21,6 +21,8 @@ pub const CONTAINER: &str = "kserve-container";
 pub mod keys {
     /// The InferenceService that a pod or child belongs to.
     pub const SERVICE: &str = "serving.kserve.io/inferenceservice";
+    /// The InferenceGraph that a child belongs to.
+    pub const GRAPH: &str = "serving.kserve.io/inferencegraph";
     /// predictor, transformer or explainer.
     pub const COMPONENT: &str = "component";
     /// What Deployments select their pods by, as KServe names it: `isvc.` and the Deployment's name.
@@ -37,8 +39,12 @@ pub mod keys {
     pub const STOP: &str = "serving.kserve.io/stop";
     /// Standard, Knative or ModelMesh.
     pub const DEPLOYMENT_MODE: &str = "serving.kserve.io/deploymentMode";
-    /// hpa, external or none.
+    /// tensorgate, hpa, external or none.
     pub const AUTOSCALER: &str = "serving.kserve.io/autoscalerClass";
+    /// On a Deployment: within what our own autoscaler keeps its replicas, as JSON.
+    pub const SCALE: &str = "tensorgate.dev/scale";
+    /// On a Deployment: how many replicas our own autoscaler set last, and why.
+    pub const SCALED: &str = "tensorgate.dev/scaled";
     /// cpu or memory, for the hpa class.
     pub const METRIC: &str = "serving.kserve.io/metrics";
     /// Per cent of the request, for the hpa class.
@@ -51,8 +57,14 @@ pub mod keys {
     pub const VISIBILITY: &str = "networking.kserve.io/visibility";
     /// `"true"` puts a router before the revisions, so that callers inside the cluster get the split too.
     pub const ROUTER: &str = "tensorgate.dev/router";
+    /// `"true"` or a JSON object guards rollouts: a new revision gets its share by steps, as long as it does as well as the old one.
+    pub const ROLLOUT: &str = "tensorgate.dev/rollout";
     /// The header by whose value the router chooses.
     pub const STICKY_HEADER: &str = "tensorgate.dev/sticky-header";
+    /// Seconds without a request after which a component with `minReplicas: 0` has no pods.
+    pub const IDLE_SECONDS: &str = "tensorgate.dev/idle-seconds";
+    /// On the pods of a router: `"true"` where requests wait there, which the controller asks for.
+    pub const HOLDS: &str = "tensorgate.dev/holds";
     /// On a service account: the IAM role of EKS.
     pub const IRSA: &str = "eks.amazonaws.com/role-arn";
     /// Scraping, as KServe's users switch it on.

@@ -102,6 +102,42 @@ pub struct ComponentStatus {
     /// Inside the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
+    /// The guarded rollout of the newest revision, and the last one that ended well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// Where a guarded rollout is: all that it goes on from when the controller is started again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    /// The revision that takes over.
+    pub revision: String,
+    /// The one that it takes over from.
+    pub stable: String,
+    /// Digest of the settings that it was begun with: others begin it anew.
+    pub settings: String,
+    /// Running, Promoted or RolledBack.
+    pub phase: String,
+    /// From 1.
+    pub step: i32,
+    /// Per cent that the new revision gets at this step.
+    pub percent: i32,
+    /// Whether it has been given requests.
+    pub served: bool,
+    /// When the step or the phase began, RFC 3339.
+    pub since: String,
+    /// Why it is where it is, for the person who reads it.
+    pub message: String,
+}
+
+impl RolloutStatus {
+    /// On its way.
+    pub const RUNNING: &str = "Running";
+    /// The new revision has taken over.
+    pub const PROMOTED: &str = "Promoted";
+    /// The new revision gets nothing any more.
+    pub const ROLLED_BACK: &str = "RolledBack";
 }
 
 /// A share of the traffic.

@@ -3,16 +3,18 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::events::{self, Event};
 use super::fault::Fault;
 use super::health::{self, Health};
 use super::network::{self, Backend};
 use super::revision::{self, Revision};
 use super::scale::{self, Bounds, Scaler};
 use super::traffic::{self, Candidate, Split, Wanted};
-use super::{Context, pod, retire, routing};
+use super::zero::{self, Calls, Sleeper, Wish};
+use super::{Context, guard, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
-use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, TrafficTarget};
+use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, RolloutStatus, TrafficTarget};
 use crate::tree;
 
 /// Revisions that are kept beyond those in use, so that an older manifest finds its own again: as many as somebody may remember.
@@ -38,6 +40,8 @@ pub struct Planned {
     pub runtime: Option<(String, bool)>,
     /// Seconds after which something is to be done without any event.
     pub again_after: Option<i64>,
+    /// What its status does not tell.
+    pub events: Vec<Event>,
 }
 
 /// Why a component does not serve as the spec asks.
@@ -69,6 +73,12 @@ struct Scene<'a> {
     tracks: Vec<Track>,
     old: ComponentStatus,
     routed: bool,
+    /// The guarded rollout of the newest revision.
+    rollout: Option<RolloutStatus>,
+    /// Per cent that the newest revision is to get.
+    percent: Option<i32>,
+    /// Seconds after which the rollout may go on.
+    again_after: Option<i64>,
 }
 
 /// Plans the component `kind`, written as `written`, with the canaries of the spec.
@@ -77,7 +87,9 @@ struct Scene<'a> {
 /// If the spec contradicts itself or nothing can serve it; then nothing of the component should change.
 pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -> Result<Planned, Fault> {
     let view = Component::deserialize(written).map_err(|error| Fault::invalid(format!("{kind}: {error}")))?;
-    let bounds = scale::bounds(cx.service, &view)?;
+    let mut bounds = scale::bounds(cx.service, &view)?;
+    // Without a router nothing would wake it: then 0 is taken as 1, as KServe's Standard mode does.
+    bounds.zero &= cx.settings.router_image.is_some();
     let mut kept = revision::kept(cx.children, kind);
     let service = tree::name(cx.service);
     let stable = pod::build(cx, kind, written)?;
@@ -89,8 +101,13 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
         tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
-    let routed = routing::is_wanted(cx)?;
-    let scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed };
+    let routed = routing::is_wanted(cx, bounds.zero)?;
+    let percent = view.canary_traffic_percent;
+    let (rollout, again_after) = (None, None);
+    let mut scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed, rollout, percent, again_after };
+    if kind == "predictor" {
+        scene.guard()?;
+    }
     Ok(scene.plan(runtime))
 }
 
@@ -117,21 +134,49 @@ fn canary_track(
 }
 
 impl Scene<'_> {
+    /// Has a guarded rollout say how much the newest revision gets.
+    fn guard(&mut self) -> Result<(), Fault> {
+        let latest = self.health(&self.latest.name);
+        let model = health::model_status(self.cx, &self.latest.name, &latest, false);
+        let rolled_out = &self.old.latest_rolledout_revision;
+        let is_kept = self.kept.iter().any(|own| own.name == *rolled_out);
+        let seen = guard::Seen {
+            old: &self.old,
+            latest: &self.latest.name,
+            rolled_out: if is_kept { rolled_out } else { "" },
+            available: latest.available,
+            failure: model.last_failure_info.as_ref().map(|own| own.message.as_str()),
+            by_hand: self.view.canary_traffic_percent.is_some() || !self.tracks.is_empty(),
+            recreates: self.recreates(),
+        };
+        let (rollout, again_after) = guard::next(self.cx, &seen)?;
+        self.percent = guard::percent(rollout.as_ref()).or(self.percent);
+        (self.rollout, self.again_after) = (rollout, again_after);
+        Ok(())
+    }
+
     fn plan(&self, runtime: Option<(String, bool)>) -> Planned {
         let split = self.split();
         let deployed = self.deployed(&split);
         let mut children = Vec::new();
-        let mut again_after: Option<i64> = None;
+        let mut again_after = self.again_after;
         let mut running: Vec<&Revision> = Vec::new();
+        let mut told = Vec::new();
         for own in &deployed {
-            children.extend(self.deployment(own, &split));
+            let replicas = self.asleep_or_awake(&own.name);
+            children.extend(self.deployment(own, &split, replicas.map(|(replicas, _)| replicas)));
+            again_after = soonest(again_after, replicas.and_then(|(_, left)| i64::try_from(left?).ok()));
+            let before = health::health(self.cx, &own.name, 0);
+            if let Some((replicas, _)) = replicas.filter(|_| before.exists) {
+                told.extend(events::sleep(self.kind, &own.name, before.replicas, replicas));
+            }
             running.push(own);
         }
         for own in self.kept.iter().filter(|own| deployed.iter().all(|other| other.name != own.name)) {
             if let Some((rest, seconds)) = retire::linger(self.cx, own, self.retire_after()) {
                 children.push(rest);
                 running.push(own);
-                again_after = Some(again_after.map_or(seconds, |soonest| soonest.min(seconds)));
+                again_after = soonest(again_after, Some(seconds));
             }
         }
         for own in &running {
@@ -140,7 +185,8 @@ impl Scene<'_> {
         children.extend(self.named_services(&split));
         if self.routed {
             let primary = &self.primary(&split).name;
-            children.extend(routing::children(self.cx, self.kind, &self.backends(&split), primary));
+            let backends = self.backends(&split);
+            children.extend(routing::children(self.cx, self.kind, &backends, primary, self.bounds.zero));
         }
         if self.bounds.max > 1 {
             children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
@@ -152,13 +198,14 @@ impl Scene<'_> {
         Planned {
             ready: self.ready(&split, &latest, &model),
             status: self.status(&split, &latest),
-            backends: self.backends(&split),
+            backends: self.reached(&split),
             has_served: split.rolled_out.is_some(),
             canaries: self.canary_statuses(&split),
             children,
             model,
             runtime,
             again_after,
+            events: told,
         }
     }
 
@@ -167,7 +214,51 @@ impl Scene<'_> {
     }
 
     fn health(&self, revision: &str) -> Health {
-        health::health(self.cx, revision, self.share_before(revision))
+        let health = health::health(self.cx, revision, self.share_before(revision));
+        // Its requests wait at the router, and wake it: as good as there, unless it fails at that.
+        let asleep = self.bounds.zero
+            && self.is_proven(revision)
+            && health.exists
+            && health.pods == 0
+            && health.stuck.is_none()
+            && health::model_status(self.cx, revision, &health, true).last_failure_info.is_none();
+        Health { available: health.available || asleep, ..health }
+    }
+
+    /// Was ready once.
+    fn is_proven(&self, revision: &str) -> bool {
+        self.old.latest_ready_revision == revision
+            || self.old.latest_rolledout_revision == revision
+            || self.old.previous_rolledout_revision == revision
+    }
+
+    /// The replicas of a revision that may have none, and the seconds after which to look again.
+    fn asleep_or_awake(&self, revision: &str) -> Option<(i64, Option<u64>)> {
+        if !self.bounds.zero {
+            return None;
+        }
+        let calls = self.cx.demand.map(|demand| {
+            let own = demand.revisions.get(revision).cloned().unwrap_or_default();
+            let known = demand.revisions.contains_key(revision);
+            let idle_seconds = if known { own.idle_seconds } else { demand.up_seconds };
+            Calls { waiting: own.waiting, running: own.running, idle_seconds }
+        });
+        let found = health::health(self.cx, revision, 0);
+        let sleeper = Sleeper {
+            replicas: found.exists.then_some(found.replicas),
+            proven: self.is_proven(revision),
+            held: routing::is_up(self.cx, self.kind),
+            demand: calls,
+        };
+        let stated = tree::annotation(self.cx.service, keys::IDLE_SECONDS).and_then(|own| own.parse().ok());
+        let of_target = self.view.scale_target.filter(|_| self.view.scale_metric.as_deref() == Some("concurrency"));
+        let wish = Wish {
+            min: self.bounds.min,
+            max: self.bounds.max,
+            concurrency: of_target.map(i64::from).or(self.view.container_concurrency),
+            idle_seconds: stated.unwrap_or(zero::IDLE_SECONDS),
+        };
+        Some(zero::replicas(&sleeper, &wish))
     }
 
     fn candidate(&self, revision: &str) -> Candidate {
@@ -183,7 +274,7 @@ impl Scene<'_> {
 
     /// The replicas that a revision needs before it gets the share that it is to get.
     fn needed(&self, revision: &str) -> i64 {
-        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        let goal = self.percent.unwrap_or(100);
         if revision != self.latest.name || self.share_before(revision) >= goal {
             return 1;
         }
@@ -221,7 +312,7 @@ impl Scene<'_> {
             latest: self.candidate(&self.latest.name),
             rolled_out: known(&self.old.latest_rolledout_revision),
             previous: known(&self.old.previous_rolledout_revision),
-            percent: self.view.canary_traffic_percent,
+            percent: self.percent,
             canaries: self.tracks.iter().map(|own| (self.candidate(&own.revision.name), own.percent)).collect(),
         };
         if self.recreates()
@@ -262,23 +353,35 @@ impl Scene<'_> {
     }
 
     /// The Deployment of a revision, and its autoscaler.
-    fn deployment(&self, own: &Revision, split: &Split) -> Vec<Value> {
+    fn deployment(&self, own: &Revision, split: &Split, awake: Option<i64>) -> Vec<Value> {
         let strategy = self.view.deployment_strategy.as_ref().map(|own| Value::Object(own.fields.clone()));
         let mut deployment = render_deployment(own, strategy.unwrap_or_default());
         if let Some(replicas) = self.canary_replicas(&own.name, split) {
-            deployment["spec"]["replicas"] = json!(replicas);
+            deployment["spec"]["replicas"] = json!(if awake == Some(0) { 0 } else { replicas });
             return vec![deployment];
         }
         let mut min = self.stable_min(split);
         match self.bounds.scaler {
             Scaler::External => vec![deployment],
+            Scaler::Learned => {
+                // One that is about to get more is first made as large as that takes.
+                let orders = scale::orders(&self.view, min.max(self.needed(&own.name)), self.bounds.max);
+                let orders = serde_json::to_string(&orders).unwrap_or_default();
+                deployment["metadata"]["annotations"] = json!({keys::SCALE: orders});
+                vec![deployment]
+            }
             Scaler::Fixed => {
-                deployment["spec"]["replicas"] = json!(min);
+                deployment["spec"]["replicas"] = json!(awake.unwrap_or(min));
                 vec![deployment]
             }
             Scaler::Horizontal => {
                 // One that is about to get more is first made as large as that takes.
                 min = min.max(self.needed(&own.name));
+                // An autoscaler lets those alone that have none, so the step from none, and to it, is ours.
+                let now = health::health(self.cx, &own.name, 0).replicas;
+                if let Some(replicas) = awake.filter(|replicas| *replicas == 0 || now == 0) {
+                    deployment["spec"]["replicas"] = json!(replicas);
+                }
                 let autoscaler = scale::autoscaler(self.cx.service, &self.view, &own.name, min, self.bounds.max);
                 vec![deployment, autoscaler]
             }
@@ -312,6 +415,15 @@ impl Scene<'_> {
         services
     }
 
+    /// Whom the Gateway sends requests to: the router, where there may be no pods behind it.
+    fn reached(&self, split: &Split) -> Vec<Backend> {
+        if !self.bounds.zero {
+            return self.backends(split);
+        }
+        let service = format!("{}-{}", tree::name(self.cx.service), self.kind);
+        vec![Backend { service, weight: 100, ports: network::ports(&self.primary(split).template) }]
+    }
+
     fn backends(&self, split: &Split) -> Vec<Backend> {
         let find = |name: &str| self.kept.iter().find(|own| own.name == name);
         let shares = split.shares.iter().filter(|(_, share)| *share > 0);
@@ -333,8 +445,8 @@ impl Scene<'_> {
 
     fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
         let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
-        let rolled_back = self.view.canary_traffic_percent == Some(0) && split.share(&self.latest.name) == 0;
-        let goal = self.view.canary_traffic_percent.unwrap_or(100);
+        let rolled_back = self.percent == Some(0) && split.share(&self.latest.name) == 0;
+        let goal = self.percent.unwrap_or(100);
         let moved = split.rolled_out.as_ref() == Some(&self.latest.name) || split.share(&self.latest.name) >= goal;
         if without.is_none() && latest.available && !moved {
             let needed = self.needed(&self.latest.name);
@@ -342,7 +454,7 @@ impl Scene<'_> {
             return Err(NotReady { status: "Unknown", reason: "TrafficHeld", message });
         }
         if without.is_none() && (latest.available || rolled_back) {
-            return Ok(());
+            return self.rollout.as_ref().and_then(guard::not_ready).map_or(Ok(()), Err);
         }
         if let Some(failure) = model.last_failure_info.as_ref().filter(|_| !latest.available) {
             let message = format!("revision {} failed: {}", self.latest.name, failure.message);
@@ -384,6 +496,7 @@ impl Scene<'_> {
             latest_rolledout_revision: split.rolled_out.clone().unwrap_or_default(),
             previous_rolledout_revision: split.previous.clone().unwrap_or_default(),
             traffic: split.shares.iter().map(target).collect(),
+            rollout: self.rollout.clone(),
             ..ComponentStatus::default()
         }
     }
@@ -400,6 +513,10 @@ impl Scene<'_> {
         };
         self.tracks.iter().map(status).collect()
     }
+}
+
+fn soonest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// The Deployment of a revision, without its replicas.

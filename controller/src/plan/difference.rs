@@ -31,11 +31,24 @@ impl Changes {
 
 /// Gives a child what all children have: namespace, owner, labels, digest.
 pub fn finish(cx: &Context<'_>, component: Option<&str>, mut child: Value) -> Value {
+    if let Some(component) = component {
+        tree::object_mut(tree::field(&mut child, "metadata"), "labels")
+            .insert(keys::COMPONENT.into(), json!(component));
+    }
+    finish_as(cx, ("v1beta1", "InferenceService", keys::SERVICE), child)
+}
+
+/// The same for a child of an InferenceGraph.
+pub fn finish_graphs(cx: &Context<'_>, child: Value) -> Value {
+    finish_as(cx, ("v1alpha1", "InferenceGraph", keys::GRAPH), child)
+}
+
+fn finish_as(cx: &Context<'_>, (version, kind, label): (&str, &str, &str), mut child: Value) -> Value {
     let metadata = tree::field(&mut child, "metadata");
     metadata["namespace"] = json!(cx.namespace);
     metadata["ownerReferences"] = json!([{
-        "apiVersion": format!("{GROUP}/v1beta1"),
-        "kind": "InferenceService",
+        "apiVersion": format!("{GROUP}/{version}"),
+        "kind": kind,
         "name": tree::name(cx.service),
         "uid": tree::text(cx.service, &["metadata", "uid"]).unwrap_or(""),
         "controller": true,
@@ -43,10 +56,7 @@ pub fn finish(cx: &Context<'_>, component: Option<&str>, mut child: Value) -> Va
     }]);
     let labels = tree::object_mut(metadata, "labels");
     labels.insert(MANAGED_BY.into(), json!(MANAGER));
-    labels.insert(keys::SERVICE.into(), json!(tree::name(cx.service)));
-    if let Some(component) = component {
-        labels.insert(keys::COMPONENT.into(), json!(component));
-    }
+    labels.insert(label.into(), json!(tree::name(cx.service)));
     tree::prune(&mut child);
     let digest = revision::digest(&child);
     tree::object_mut(tree::field(&mut child, "metadata"), "annotations").insert(APPLIED.into(), json!(digest));

@@ -1,6 +1,6 @@
 //! What changed between two statuses, worded for the person who reads `kubectl describe`.
 
-use crate::api::status::{ComponentStatus, Status};
+use crate::api::status::{ComponentStatus, RolloutStatus, Status};
 
 /// A Kubernetes Event about the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub fn between(old: &Status, new: &Status) -> Vec<Event> {
         match now.as_str() {
             "True" => events.push(normal("Ready", "serves as the spec asks".into())),
             "False" if state(new, "Stopped").0 == "True" => events.push(normal("Stopped", message)),
+            // Told with the rollout.
+            "False" if reason == RolloutStatus::ROLLED_BACK => {}
             "False" => events.push(Event { warning: true, reason, note: message }),
             _ => {}
         }
@@ -65,6 +67,22 @@ fn component(kind: &str, old: &ComponentStatus, new: &ComponentStatus, events: &
         events.push(normal(reason, format!("{kind}: the traffic goes to {now}")));
     } else if moved && new.traffic.iter().any(|target| target.revision_name == *rolled && target.percent == 100) {
         events.push(normal("RolledOut", format!("{kind}: revision {rolled} is ready and has all the traffic")));
+    }
+}
+
+/// That a revision goes from some pods to none, or back.
+pub fn sleep(kind: &str, revision: &str, before: i64, now: i64) -> Option<Event> {
+    match (before, now) {
+        (1.., 0) => {
+            let note = format!(
+                "{kind}: nobody has asked revision {revision} for long enough; it has no pods until somebody does"
+            );
+            Some(normal("Asleep", note))
+        }
+        (0, 1..) => {
+            Some(normal("Woken", format!("{kind}: requests wait for revision {revision}; it is to have {now} pods")))
+        }
+        _ => None,
     }
 }
 

@@ -8,18 +8,23 @@ pub mod difference;
 pub mod events;
 pub mod extension;
 pub mod fault;
+pub mod graph;
+pub mod graph_services;
+pub mod guard;
 pub mod health;
 pub mod network;
 pub mod placeholder;
 pub mod pod;
 pub mod retire;
 pub mod revision;
+pub mod router_pods;
 pub mod routing;
 pub mod runtime;
 pub mod scale;
 pub mod storage;
 pub mod traffic;
 pub mod validate;
+pub mod zero;
 
 use std::collections::BTreeMap;
 
@@ -32,7 +37,9 @@ use self::fault::Fault;
 use self::network::{Backend, RouteState, Rule};
 use self::storage::Vault;
 use crate::api::keys;
-use crate::api::status::{Address, FailureInfo, ModelStates, ModelStatus, Status};
+use crate::api::status::{Address, FailureInfo, ModelStates, ModelStatus, RolloutStatus, Status};
+use crate::demand::Demand;
+use crate::rollout::Finding;
 use crate::tree;
 
 /// The components, in the order in which they depend on each other.
@@ -59,6 +66,8 @@ pub struct Settings {
     pub storage_initializer: Option<String>,
     /// The image of routers: the controller's own.
     pub router_image: Option<String>,
+    /// Regular expressions of the headers that reach the steps of graphs.
+    pub graph_headers: Vec<String>,
 }
 
 impl Default for Settings {
@@ -74,6 +83,7 @@ impl Default for Settings {
             node_cache: None,
             storage_initializer: None,
             router_image: None,
+            graph_headers: Vec::new(),
         }
     }
 }
@@ -91,6 +101,10 @@ pub struct Snapshot<'a> {
     pub children: Vec<&'a Value>,
     /// Its pods.
     pub pods: Vec<&'a Value>,
+    /// What its routers tell of requests; none where one of them does not, and nobody is known to wait.
+    pub demand: Option<&'a Demand>,
+    /// What was found of its rollout.
+    pub finding: Option<&'a Finding>,
     /// The time, RFC 3339.
     pub now: &'a str,
 }
@@ -113,8 +127,12 @@ pub struct Context<'a> {
     pub children: &'a [&'a Value],
     /// Its pods.
     pub pods: &'a [&'a Value],
+    /// What its routers tell of requests.
+    pub demand: Option<&'a Demand>,
     /// Its status until now.
     pub status: &'a Status,
+    /// What was found of its rollout.
+    pub finding: Option<&'a Finding>,
     /// The time, RFC 3339.
     pub now: &'a str,
 }
@@ -126,10 +144,22 @@ pub struct Plan {
     pub children: Option<Vec<Value>>,
     /// The whole status.
     pub status: Status,
+    /// What is to be told and written before anything else.
+    pub decided: Option<Decided>,
     /// What changed, for the person who reads.
     pub events: Vec<events::Event>,
     /// Seconds after which to plan again without any event.
     pub again_after: Option<i64>,
+}
+
+/// A step of a rollout, decided: who takes over from a controller that ends in between must not give requests to what was found to be
+/// bad.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// To be told first: rather twice than never.
+    pub event: Option<events::Event>,
+    /// The status until now, with the rollout as it is from now on.
+    pub status: Status,
 }
 
 /// Plans one InferenceService.
@@ -144,7 +174,9 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
         vault: seen.vault,
         children: &seen.children,
         pods: &seen.pods,
+        demand: seen.demand,
         status: &old,
+        finding: seen.finding,
         now: seen.now,
     };
     let generation = tree::number(service, &["metadata", "generation"]).unwrap_or(0);
@@ -158,8 +190,21 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
     };
     plan.status.observed_generation = generation;
     plan.status.deployment_mode = "Standard".into();
-    plan.events = events::between(&old, &plan.status);
+    plan.events.extend(events::between(&old, &plan.status));
+    let rollout = |status: &Status| status.components.get("predictor").and_then(|own| own.rollout.clone());
+    let (before, now) = (rollout(&old), rollout(&plan.status));
+    let event = guard::event("predictor", before.as_ref(), now.as_ref());
+    match before.is_some() && guard::has_moved(before.as_ref(), now.as_ref()) {
+        true => plan.decided = Some(decided(old, now, event)),
+        // One that has begun has nothing to lose yet.
+        false => plan.events.extend(event),
+    }
     plan
+}
+
+fn decided(mut status: Status, rollout: Option<RolloutStatus>, event: Option<events::Event>) -> Decided {
+    status.components.entry("predictor".into()).or_default().rollout = rollout;
+    Decided { event, status }
 }
 
 fn parts(cx: &Context<'_>) -> Result<BTreeMap<&'static str, Planned>, Fault> {
@@ -195,11 +240,14 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
     };
     let mut conditions = Conditions::new(&cx.status.conditions, cx.now);
     let mut again_after: Option<i64> = None;
+    let mut events = Vec::new();
     for (kind, part) in parts {
+        events.extend(part.events);
         conditions.component(kind, &part.ready);
         if kind == "predictor" {
             status.model_status = Some(part.model);
             conditions.canaries(&part.canaries);
+            guard::condition(&mut conditions, part.status.rollout.as_ref());
             status.canary_statuses = part.canaries;
             match part.runtime {
                 Some((runtime, true)) => status.cluster_serving_runtime_name = runtime,
@@ -215,10 +263,13 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
         status.components.insert(kind.to_owned(), own);
         again_after = [again_after, part.again_after].into_iter().flatten().min();
     }
+    if let Some(scaled) = scale::told(cx) {
+        conditions.set("Scaled", "True", "", &scaled, true);
+    }
     conditions.ingress(&ingress);
     conditions.set("Stopped", "False", "", "", true);
     status.conditions = conditions.finish();
-    Plan { children: Some(children), status, events: Vec::new(), again_after }
+    Plan { children: Some(children), status, decided: None, events, again_after }
 }
 
 /// The routes that there may be, and what the Gateway says of them.
@@ -282,7 +333,7 @@ fn stopped(cx: &Context<'_>) -> Plan {
         own.latest_ready_revision.clear();
         status.components.insert(kind.clone(), own);
     }
-    Plan { children: Some(children), status, events: Vec::new(), again_after: None }
+    Plan { children: Some(children), status, decided: None, events: Vec::new(), again_after: None }
 }
 
 /// The spec cannot be served as it is: what serves goes on, and the status says what to mend.
@@ -307,7 +358,7 @@ fn refused(cx: &Context<'_>, fault: &Fault) -> Plan {
         last_failure_info: Some(failure),
         copies: old.and_then(|old| old.copies.clone()),
     });
-    Plan { children: None, status, events: Vec::new(), again_after: None }
+    Plan { children: None, status, decided: None, events: Vec::new(), again_after: None }
 }
 
 /// The status as the API server takes it.

@@ -6,8 +6,8 @@ use super::{Context, pod, revision};
 use crate::api::keys;
 use crate::tree;
 
-/// Seconds that the Gateway gives a request where the component states none: KServe's default.
-const TIMEOUT: i64 = 60;
+/// Seconds that a request has where the component states none: KServe's default for its Gateway.
+pub const TIMEOUT: i64 = 60;
 /// The port of every Service that the container's first port is behind.
 const SERVICE_PORT: i64 = 80;
 

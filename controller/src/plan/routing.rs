@@ -4,23 +4,20 @@ use serde_json::{Value, json};
 
 use super::fault::Fault;
 use super::network::{self, Backend};
+use super::router_pods::{self, PORT, RouterPods};
 use super::{Context, health};
 use crate::api::keys;
 use crate::tree;
 
-/// Where the router listens, for HTTP and gRPC alike.
-const PORT: i64 = 8080;
-/// Where its health and metrics are.
-const ADMIN_PORT: i64 = 8081;
 /// The fewest seconds that a revision stays after its last share: the kubelet brings new weights within a minute or so.
 pub const RETIRE_AFTER_MIN: i64 = 120;
 
-/// Whether the service asks for a router.
+/// Whether the service asks for a router, or a component of it does that may have no pods.
 ///
 /// # Errors
 /// If it does, and the controller does not know its image.
-pub fn is_wanted(cx: &Context<'_>) -> Result<bool, Fault> {
-    if tree::annotation(cx.service, keys::ROUTER) != Some("true") {
+pub fn is_wanted(cx: &Context<'_>, zero: bool) -> Result<bool, Fault> {
+    if tree::annotation(cx.service, keys::ROUTER) != Some("true") && !zero {
         return Ok(false);
     }
     if cx.settings.router_image.is_none() {
@@ -44,19 +41,19 @@ pub fn is_up(cx: &Context<'_>, component: &str) -> bool {
 }
 
 /// The router's children: its weights and its pods.
-pub fn children(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str) -> Vec<Value> {
+pub fn children(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str, zero: bool) -> Vec<Value> {
     let name = name(cx, component);
     let routes = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name},
-        "data": {"routes.json": routes(cx, backends, primary)},
+        "data": {"routes.json": routes(cx, component, backends, primary, zero)},
     });
-    vec![routes, deployment(cx, &name, component), budget(&name)]
+    vec![routes, deployment(cx, &name, component, zero), router_pods::budget(&name, &name)]
 }
 
 /// The file of routes. The primary revision goes last, so that who is with a canary stays with it while its weight grows.
-fn routes(cx: &Context<'_>, backends: &[Backend], primary: &str) -> String {
+fn routes(cx: &Context<'_>, component: &str, backends: &[Backend], primary: &str, zero: bool) -> String {
     let address = |backend: &Backend, port: i64| format!("{}:{port}", network::local_host(cx, &backend.service));
     let mut sorted: Vec<&Backend> = backends.iter().collect();
     sorted.sort_by_key(|backend| backend.service == primary);
@@ -73,56 +70,29 @@ fn routes(cx: &Context<'_>, backends: &[Backend], primary: &str) -> String {
     if let Some(header) = tree::annotation(cx.service, keys::STICKY_HEADER) {
         table["stickyHeader"] = json!(header.to_ascii_lowercase());
     }
+    if zero {
+        let timeout = tree::number(cx.service, &["spec", component, "timeout"]).filter(|own| *own > 0);
+        table["hold"] = json!({"timeoutSeconds": timeout.unwrap_or(network::TIMEOUT)});
+    }
     table.to_string()
 }
 
-fn deployment(cx: &Context<'_>, name: &str, component: &str) -> Value {
-    let labels =
-        json!({keys::APP: name, keys::SERVICE: tree::name(cx.service), keys::COMPONENT: format!("{component}-router")});
-    let container = json!({
-        "name": "router",
-        "image": cx.settings.router_image,
-        "command": ["/tensorgate-controller", "router"],
-        "args": ["--routes=/etc/tensorgate/routes.json", "--log-format=json"],
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}, {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": ADMIN_PORT}, "periodSeconds": 2},
-        "volumeMounts": [{"name": "routes", "mountPath": "/etc/tensorgate", "readOnly": true}],
-        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true, "runAsUser": 65532,
-            "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    });
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {
-            // One may end, or its node, without anybody noticing.
-            "replicas": 2,
-            "selector": {"matchLabels": {keys::APP: name}},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": false,
-                    // The router's own delay and time-out, and a reserve.
-                    "terminationGracePeriodSeconds": 40,
-                    "containers": [container],
-                    "volumes": [{"name": "routes", "configMap": {"name": name}}],
-                },
-            },
-        },
-    })
-}
-
-fn budget(name: &str) -> Value {
-    json!({
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": name},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {keys::APP: name}}},
-    })
+fn deployment(cx: &Context<'_>, name: &str, component: &str, zero: bool) -> Value {
+    let mut pods = RouterPods {
+        name,
+        labels: json!({
+            keys::APP: name, keys::SERVICE: tree::name(cx.service), keys::COMPONENT: format!("{component}-router"),
+        }),
+        arguments: vec!["--routes=/etc/tensorgate/routes.json".into()],
+        config: name,
+        // One may end, or its node, without anybody noticing.
+        replicas: Some(2),
+        grace: 40,
+    };
+    if zero {
+        pods.labels[keys::HOLDS] = json!("true");
+    }
+    router_pods::deployment(cx.settings.router_image.as_deref(), &pods)
 }
 
 /// The component's Service, led to the router: the ports that callers know, all to the router's one.

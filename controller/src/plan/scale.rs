@@ -1,7 +1,10 @@
-//! How many pods a revision has: fixed, by a HorizontalPodAutoscaler, or as somebody else says. And the disruption budget.
+//! How many pods a revision has: fixed, by what its servers learned, by a HorizontalPodAutoscaler, or as somebody else says. And the
+//! disruption budget.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::Context;
 use super::fault::Fault;
 use crate::api::inference_service::Component;
 use crate::api::keys;
@@ -12,6 +15,8 @@ use crate::tree;
 pub enum Scaler {
     /// Nobody: `min` of them.
     Fixed,
+    /// Our own, from what the servers learned, between `min` and `max`.
+    Learned,
     /// A HorizontalPodAutoscaler, between `min` and `max`.
     Horizontal,
     /// Somebody else: we state no number.
@@ -21,12 +26,14 @@ pub enum Scaler {
 /// The bounds of a component's replicas, and who decides between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The fewest, at least 1.
+    /// The fewest of a revision that is awake, at least 1.
     pub min: i64,
     /// The most, at least `min`.
     pub max: i64,
     /// Who decides.
     pub scaler: Scaler,
+    /// Without requests there may be none: `minReplicas` is 0.
+    pub zero: bool,
 }
 
 /// The bounds of a component.
@@ -34,7 +41,7 @@ pub struct Bounds {
 /// # Errors
 /// If they contradict each other, or ask for a class or metric that is not served.
 pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
-    // Nothing here wakes a service that has no pods, so 0 is taken as 1.
+    // Who is awake has at least one; that there may be none is the router's part.
     let min = i64::from(component.min_replicas.unwrap_or(1).max(1));
     let stated = i64::from(component.max_replicas.unwrap_or(0));
     if stated != 0 && stated < min {
@@ -43,10 +50,13 @@ pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
     let max = stated.max(min);
     let scaler = match tree::annotation(service, keys::AUTOSCALER) {
         None | Some("hpa") if max > min => Scaler::Horizontal,
-        None | Some("hpa" | "none") => Scaler::Fixed,
+        Some("tensorgate") if max > min => Scaler::Learned,
+        None | Some("hpa" | "none" | "tensorgate") => Scaler::Fixed,
         Some("external") => Scaler::External,
         Some(other) => {
-            return Err(Fault::invalid(format!("autoscalerClass '{other}' is not served; hpa, external and none are")));
+            return Err(Fault::invalid(format!(
+                "autoscalerClass '{other}' is not served; tensorgate, hpa, external and none are"
+            )));
         }
     };
     if scaler == Scaler::Horizontal
@@ -57,7 +67,68 @@ pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
             "scaleMetric '{metric}' is not served by the hpa class; cpu and memory are"
         )));
     }
-    Ok(Bounds { min, max, scaler })
+    if scaler == Scaler::Learned {
+        if let Some(metric @ ("cpu" | "memory")) = component.scale_metric.as_deref() {
+            return Err(Fault::invalid(format!(
+                "scaleMetric '{metric}' is not served by the tensorgate class; concurrency and rps are, and neither is needed"
+            )));
+        }
+        if component.auto_scaling.is_some() {
+            return Err(Fault::invalid("autoScaling is not served by the tensorgate class; the hpa class takes it"));
+        }
+    }
+    let zero = component.min_replicas == Some(0) && scaler != Scaler::External;
+    Ok(Bounds { min, max, scaler, zero })
+}
+
+/// What our own autoscaler goes by, on the Deployment of a revision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Orders {
+    /// The fewest replicas.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+    /// What a replica is loaded to, where somebody set it: requests in flight (concurrency) or per second (rps).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<(Metric, f64)>,
+}
+
+/// What a target is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Requests in flight.
+    Concurrency,
+    /// Requests per second.
+    Rps,
+}
+
+/// The orders for a revision that needs `min` replicas at least; `scaleMetric` without a target, and a target without a metric, as
+/// KServe has them: concurrency, and as many as a replica works on at a time.
+pub fn orders(component: &Component, min: i64, max: i64) -> Orders {
+    let bounded = |replicas: i64| u32::try_from(replicas.max(0)).unwrap_or(u32::MAX);
+    let metric = match component.scale_metric.as_deref() {
+        Some("rps") => Some(Metric::Rps),
+        Some("concurrency") => Some(Metric::Concurrency),
+        _ => component.scale_target.map(|_| Metric::Concurrency),
+    };
+    let stated = component.scale_target.map(f64::from);
+    let limit = component.container_concurrency.filter(|limit| *limit > 0).map(|limit| limit as f64);
+    let target = metric.zip(stated.or(limit)).filter(|(_, target)| *target > 0.0);
+    Orders { min: bounded(min), max: bounded(max.max(min)), target }
+}
+
+/// What our own autoscaler last said of each revision that it scales, joined.
+pub fn told(cx: &Context<'_>) -> Option<String> {
+    let own = cx
+        .children
+        .iter()
+        .filter(|child| child["kind"] == "Deployment" && tree::annotation(child, keys::SCALE).is_some());
+    let mut told: Vec<String> = own
+        .filter_map(|child| Some(format!("{}: {}", tree::name(child), tree::annotation(child, keys::SCALED)?)))
+        .collect();
+    told.sort();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// The replicas of a canary that gets `percent` of the traffic where `stable` replicas would take it all: at least one, so that it

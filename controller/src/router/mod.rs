@@ -1,6 +1,12 @@
 //! A router before the revisions of a component, for callers inside the cluster and clusters without a Gateway: HTTP and gRPC on one
-//! port, each request by weight or by a header, bodies passed through as they come.
+//! port, each request by weight or by a header, bodies passed through as they come. Or before the services of an inference graph.
 
+pub mod answer;
+pub mod body;
+pub mod deadline;
+pub mod graph_door;
+pub mod hold;
+pub mod metrics;
 pub mod proxy;
 pub mod table;
 pub mod upstream;
@@ -11,16 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::body::Incoming;
+use hyper::{Request, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use prometheus::{Encoder, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use self::proxy::Proxy;
+use self::answer::Answer;
+use self::graph_door::GraphDoor;
+use self::hold::gate::Limits;
+use self::hold::{BYTES_MAX, Holder, REQUESTS_MAX};
+use self::metrics::Metrics;
+use self::proxy::{Proxy, READ_AHEAD};
 use self::table::Table;
-use crate::admin;
+use self::upstream::Sockets;
+use crate::admin::{self, Told};
+use crate::demand;
+use crate::graph::Graph;
 
 /// How often the file of routes is looked at. A ConfigMap's volume changes at most once in a minute or so.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -30,13 +45,19 @@ const CONNECTIONS_MAX: usize = 20_000;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The server's own bound, so that whoever dawdles over a head is refused here as there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// KServe's default of `routerTimeouts.serverIdle`.
+const GRAPH_IDLE: u64 = 180;
 
 /// Flags of `tensorgate-controller router`.
 #[derive(Debug, Clone, Args)]
 pub struct RouterArgs {
     /// The file of routes, JSON; read again when it changes
-    #[arg(long, env = "TENSORGATE_ROUTER_ROUTES")]
-    pub routes: PathBuf,
+    #[arg(long, env = "TENSORGATE_ROUTER_ROUTES", required_unless_present = "graph", conflicts_with = "graph")]
+    pub routes: Option<PathBuf>,
+
+    /// Serve the inference graph of this file in place of routes; JSON, as the controller writes it
+    #[arg(long, env = "TENSORGATE_ROUTER_GRAPH")]
+    pub graph: Option<PathBuf>,
 
     /// Where requests come in, HTTP/1.1 and HTTP/2
     #[arg(long, env = "TENSORGATE_ROUTER_LISTEN", default_value = "0.0.0.0:8080")]
@@ -62,8 +83,8 @@ pub struct RouterArgs {
 /// Why the router could not start.
 #[derive(Debug)]
 pub enum RouterError {
-    /// The file of routes cannot be read or used.
-    Routes(PathBuf, String),
+    /// The file of routes or of a graph cannot be read or used.
+    File(&'static str, PathBuf, String),
     /// An address is taken, or not ours.
     Listen(SocketAddr, std::io::Error),
     /// Metrics could not be made.
@@ -73,7 +94,7 @@ pub enum RouterError {
 impl std::fmt::Display for RouterError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Routes(path, error) => write!(f, "--routes {}: {error}", path.display()),
+            Self::File(flag, path, error) => write!(f, "{flag} {}: {error}", path.display()),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::Metrics(error) => write!(f, "metrics: {error}"),
         }
@@ -82,40 +103,19 @@ impl std::fmt::Display for RouterError {
 
 impl std::error::Error for RouterError {}
 
-/// Counts of the router.
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    registry: Registry,
-    /// Requests by `revision` and `outcome`: answered, failed.
-    pub requests: IntCounterVec,
-    /// Connections that went to another revision than the one chosen, which did not take any.
-    pub diverted: IntCounter,
+/// What answers requests.
+#[derive(Clone)]
+enum Door {
+    Routes(Arc<Proxy>),
+    Graph(Arc<GraphDoor>),
 }
 
-impl Metrics {
-    /// A registry with all of them.
-    ///
-    /// # Errors
-    /// If two have one name, which would be a bug.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let requests = Opts::new("tensorgate_router_requests_total", "Requests by the revision that was chosen.");
-        let requests = IntCounterVec::new(requests, &["revision", "outcome"])?;
-        let diverted = IntCounter::new(
-            "tensorgate_router_diverted_total",
-            "Connections made to another revision, since the chosen one took none.",
-        )?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(diverted.clone()))?;
-        Ok(Self { registry, requests, diverted })
-    }
-
-    fn text(&self) -> Vec<u8> {
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "metrics could not be written");
+impl Door {
+    async fn handle(&self, request: Request<Incoming>) -> Answer {
+        match self {
+            Self::Routes(proxy) => proxy.handle(request).await,
+            Self::Graph(graph) => graph.handle(request).await,
         }
-        text
     }
 }
 
@@ -124,21 +124,19 @@ impl Metrics {
 /// # Errors
 /// If it cannot start.
 pub async fn run(args: RouterArgs, stop: impl Future<Output = ()>) -> Result<(), RouterError> {
-    let unusable = |error| RouterError::Routes(args.routes.clone(), error);
-    let text = std::fs::read_to_string(&args.routes).map_err(|error| unusable(error.to_string()))?;
-    let table = Table::parse(&text).map_err(unusable)?;
     let metrics = Metrics::new().map_err(RouterError::Metrics)?;
-    let routes = watch::Sender::new(Arc::new(table));
-    let proxy = Arc::new(Proxy::new(routes.subscribe(), metrics.clone()));
     let draining = watch::Sender::new(false);
     let ready = draining.subscribe();
-    let served = admin::serve(args.admin, move || metrics.text(), move || !*ready.borrow()).await;
+    let holder = Holder::new(Sockets, Limits { requests_max: REQUESTS_MAX, bytes_max: BYTES_MAX });
+    let opened = open(&args, &metrics, &holder)?;
+    let text = told_metrics(metrics, holder.clone());
+    let told = move |uri: &Uri| told_demand(&holder, uri);
+    let served = admin::serve_with(args.admin, text, move || !*ready.borrow(), told).await;
     let (admin_address, admin) = served.map_err(|error| RouterError::Listen(args.admin, error))?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| RouterError::Listen(args.listen, error))?;
     let address = listener.local_addr().map_err(|error| RouterError::Listen(args.listen, error))?;
     tracing::info!(%address, %admin_address, "routing");
 
-    let reloading = tokio::spawn(reload(args.routes.clone(), text, routes));
     let graceful = GracefulShutdown::new();
     let ended = async {
         stop.await;
@@ -146,22 +144,88 @@ pub async fn run(args: RouterArgs, stop: impl Future<Output = ()>) -> Result<(),
         tokio::time::sleep(Duration::from_secs(args.drain_delay)).await;
     };
     tokio::select! {
-        () = accept(listener, &proxy, &graceful) => {}
+        () = accept(listener, &opened, &graceful) => {}
         () = ended => {}
     }
     if tokio::time::timeout(Duration::from_secs(args.drain_timeout), graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way after --drain-timeout");
     }
-    reloading.abort();
+    if let Some(reloading) = opened.reloading {
+        reloading.abort();
+    }
     admin.abort();
     Ok(())
 }
 
-async fn accept(listener: TcpListener, proxy: &Arc<Proxy>, graceful: &GracefulShutdown) {
+/// The metrics with what is held just then.
+fn told_metrics(metrics: Metrics, holder: Arc<Holder<Sockets>>) -> impl Fn() -> Vec<u8> + Clone + Send + 'static {
+    move || {
+        let (requests, bytes) = holder.held();
+        metrics.held.set(i64::try_from(requests).unwrap_or(i64::MAX));
+        metrics.held_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        metrics.text()
+    }
+}
+
+/// The demand, as [`demand`] has it; none for another path.
+fn told_demand(holder: &Arc<Holder<Sockets>>, uri: &Uri) -> Option<Told> {
+    if uri.path() != demand::PATH {
+        return None;
+    }
+    let seen = uri.query().and_then(|query| query.strip_prefix("seen=")).map(str::parse);
+    let (seen, patience) = match seen {
+        Some(Ok(seen)) => (Some(seen), demand::PATIENCE),
+        // Whoever has seen nothing is told at once.
+        _ => (None, Duration::ZERO),
+    };
+    let holder = holder.clone();
+    Some(Box::pin(async move {
+        let demand = holder.next_demand(seen, patience).await;
+        serde_json::to_vec(&demand).unwrap_or_default()
+    }))
+}
+
+/// What was made from the file that the flags name.
+struct Opened {
+    door: Door,
+    /// How long a connection may do nothing, or take for a head.
+    idle: Duration,
+    reloading: Option<tokio::task::JoinHandle<()>>,
+    /// Requests wait here: little is read of those that nobody can answer yet.
+    holds: bool,
+}
+
+fn open(args: &RouterArgs, metrics: &Metrics, holder: &Arc<Holder<Sockets>>) -> Result<Opened, RouterError> {
+    let (flag, path) = match (&args.graph, &args.routes) {
+        (Some(path), _) => ("--graph", path),
+        (None, Some(path)) => ("--routes", path),
+        (None, None) => return Err(RouterError::File("--routes", PathBuf::new(), "a file is wanted".into())),
+    };
+    let unusable = |error| RouterError::File(flag, path.clone(), error);
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    if args.graph.is_some() {
+        let (program, graph) = Graph::parse(&text).map_err(unusable)?;
+        let door = GraphDoor::new(&program, graph, metrics.clone()).map_err(unusable)?;
+        let idle = Duration::from_secs(program.timeouts.idle.unwrap_or(GRAPH_IDLE));
+        return Ok(Opened { door: Door::Graph(Arc::new(door)), idle, reloading: None, holds: false });
+    }
+    let table = Table::parse(&text).map_err(unusable)?;
+    let holds = table.hold.is_some();
+    let routes = watch::Sender::new(Arc::new(table));
+    let proxy = Proxy::new(routes.subscribe(), holder.clone(), metrics.clone());
+    let reloading = tokio::spawn(reload(path.clone(), text, routes, holder.clone()));
+    Ok(Opened { door: Door::Routes(Arc::new(proxy)), idle: HEAD_TIMEOUT, reloading: Some(reloading), holds })
+}
+
+async fn accept(listener: TcpListener, opened: &Opened, graceful: &GracefulShutdown) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(opened.idle);
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(200);
+    if opened.holds {
+        server.http1().max_buf_size(READ_AHEAD as usize);
+        server.http2().initial_stream_window_size(READ_AHEAD);
+    }
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         // Out of descriptors, for one: those that end make room.
@@ -170,10 +234,10 @@ async fn accept(listener: TcpListener, proxy: &Arc<Proxy>, graceful: &GracefulSh
             continue;
         };
         let _without_it_slower = socket.set_nodelay(true);
-        let proxy = proxy.clone();
+        let door = opened.door.clone();
         let service = hyper::service::service_fn(move |request| {
-            let proxy = proxy.clone();
-            async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
+            let door = door.clone();
+            async move { Ok::<_, std::convert::Infallible>(door.handle(request).await) }
         });
         let connection = graceful.watch(server.serve_connection(TokioIo::new(socket), service).into_owned());
         tokio::spawn(async move {
@@ -185,7 +249,7 @@ async fn accept(listener: TcpListener, proxy: &Arc<Proxy>, graceful: &GracefulSh
 }
 
 /// Takes over what the file says when it changes; what cannot be used changes nothing.
-async fn reload(path: PathBuf, mut text: String, routes: watch::Sender<Arc<Table>>) {
+async fn reload(path: PathBuf, mut text: String, routes: watch::Sender<Arc<Table>>, holder: Arc<Holder<Sockets>>) {
     let mut look = tokio::time::interval(RELOAD);
     loop {
         look.tick().await;
@@ -193,6 +257,7 @@ async fn reload(path: PathBuf, mut text: String, routes: watch::Sender<Arc<Table
         match Table::parse(&new) {
             Ok(table) => {
                 tracing::info!(routes = %table, "new routes");
+                holder.keep(|revision| table.backends.iter().any(|own| own.revision == revision));
                 routes.send_replace(Arc::new(table));
             }
             Err(error) => {

@@ -14,8 +14,19 @@ pub struct Table {
     /// Requests with the same value of this header go to the same revision, as long as the weights stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky_header: Option<String>,
+    /// Requests wait for a revision's pods, where it may have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// In the order in which their shares lie: who was with one of the first stays with it while its weight grows.
     pub backends: Vec<Backend>,
+}
+
+/// How requests wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hold {
+    /// Seconds, for requests that state no deadline of their own.
+    pub timeout_seconds: u32,
 }
 
 /// A revision.
@@ -143,7 +154,7 @@ mod tests {
             http: "localhost:1".into(),
             grpc: None,
         };
-        Table { sticky_header: None, backends: weights.iter().enumerate().map(backend).collect() }
+        Table { sticky_header: None, hold: None, backends: weights.iter().enumerate().map(backend).collect() }
     }
 
     #[test]

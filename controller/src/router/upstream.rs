@@ -1,4 +1,4 @@
-//! Connections to revisions. A connection that cannot be made to the chosen revision is made to another: nothing of the request has
+//! Connections to revisions. Where requests wait for pods, one that cannot be made is tried until it can. Elsewhere a connection that cannot be made to the chosen revision is made to another: nothing of the request has
 //! been read then, so nothing is lost; such a connection is for one request only, since the chosen one may be back for the next.
 
 use std::io;
@@ -15,6 +15,7 @@ use prometheus::IntCounter;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::hold::{Holder, Reach};
 use super::table::Table;
 
 /// A Service without pods refuses at once; a node that is gone does not answer at all.
@@ -26,12 +27,28 @@ pub struct Connector {
     routes: watch::Receiver<Arc<Table>>,
     grpc: bool,
     diverted: IntCounter,
+    holder: Arc<Holder<Sockets>>,
+}
+
+/// Reaches revisions by their sockets.
+#[derive(Debug, Clone, Copy)]
+pub struct Sockets;
+
+impl Reach for Sockets {
+    async fn reach(&self, address: &str) -> bool {
+        connect(address).await.is_ok()
+    }
 }
 
 impl Connector {
     /// For the revisions of `routes`.
-    pub fn new(routes: watch::Receiver<Arc<Table>>, grpc: bool, diverted: IntCounter) -> Self {
-        Self { routes, grpc, diverted }
+    pub fn new(
+        routes: watch::Receiver<Arc<Table>>,
+        grpc: bool,
+        diverted: IntCounter,
+        holder: Arc<Holder<Sockets>>,
+    ) -> Self {
+        Self { routes, grpc, diverted, holder }
     }
 }
 
@@ -47,8 +64,12 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let table = self.routes.borrow().clone();
         let (grpc, diverted) = (self.grpc, self.diverted.clone());
+        let patient = table.hold.is_some().then(|| self.clone());
         Box::pin(async move {
             let revision = uri.host().unwrap_or("");
+            if let Some(connector) = patient {
+                return connector.until_there(revision).await;
+            }
             let chosen = table.backends.iter().find(|own| own.revision == revision);
             let mut failure =
                 io::Error::new(io::ErrorKind::NotFound, format!("revision '{revision}' is no longer routed to"));
@@ -66,6 +87,32 @@ impl tower_service::Service<Uri> for Connector {
             }
             Err(failure)
         })
+    }
+}
+
+impl Connector {
+    /// A connection to a revision that may have no pods just now: nothing of the request has been read, so it loses nothing by waiting.
+    async fn until_there(&self, revision: &str) -> io::Result<Upstream> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let table = self.routes.borrow().clone();
+            let Some(backend) = table.backends.iter().find(|own| own.revision == revision) else {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "it is no longer routed to"));
+            };
+            let address = backend.address(self.grpc);
+            let failure = match connect(address).await {
+                Ok(socket) => {
+                    self.holder.found(revision);
+                    return Ok(Upstream { socket: TokioIo::new(socket), stand_in: false });
+                }
+                Err(error) => error,
+            };
+            self.holder.lost(revision, address);
+            let patience = Duration::from_secs(table.hold.as_ref().map_or(0, |hold| hold.timeout_seconds).into());
+            if tokio::time::timeout_at(began + patience, self.holder.until_found(revision)).await.is_err() {
+                return Err(failure);
+            }
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
+use super::demand::ROUTERS;
 use super::kinds::{Kind, Touches};
-use super::queue::{Key, Queue};
+use super::queue::{Key, Queues};
 use crate::api::keys;
 use crate::tree;
 
@@ -41,9 +42,24 @@ pub struct Around {
     pub pods: Vec<Arc<Value>>,
 }
 
+/// What there is around a graph.
+#[derive(Debug, Default)]
+pub struct AroundGraph {
+    /// The graph.
+    pub graph: Option<Arc<Value>>,
+    /// The services of its namespace.
+    pub services: Vec<Arc<Value>>,
+    /// The runtimes of its namespace.
+    pub runtimes: Vec<Arc<Value>>,
+    /// The runtimes of the cluster.
+    pub cluster_runtimes: Vec<Arc<Value>>,
+    /// What carries its label.
+    pub children: Vec<Arc<Value>>,
+}
+
 impl Index {
     /// Takes in an event of a kind's watch, and has those looked at whom it concerns.
-    pub fn take(&self, kind: &Kind, event: Event<DynamicObject>, queue: &Queue) {
+    pub fn take(&self, kind: &Kind, event: Event<DynamicObject>, queues: &Queues) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let mut touched = Vec::new();
         {
@@ -67,20 +83,28 @@ impl Index {
                 }
             }
         }
-        let services = kinds.get("InferenceService").map(|table| &table.objects);
+        let all = |kind| kinds.get(kind).into_iter().flat_map(|table| table.objects.keys());
         for object in touched {
             let (namespace, name) = key(&object);
+            let graphs_around = || all("InferenceGraph").filter(|own| own.0 == namespace).cloned();
             match kind.touches {
-                Touches::Itself => queue.touch((namespace, name)),
+                Touches::Itself => {
+                    graphs_around().for_each(|own| queues.graphs.touch(own));
+                    queues.services.touch((namespace, name));
+                }
+                Touches::Nobody => {}
+                Touches::Graph => queues.graphs.touch((namespace, name)),
                 Touches::Owner => {
-                    if let Some(owner) = tree::label(&object, keys::SERVICE) {
-                        queue.touch((namespace, owner.to_owned()));
+                    for (label, queue) in [(keys::SERVICE, &queues.services), (keys::GRAPH, &queues.graphs)] {
+                        if let Some(owner) = tree::label(&object, label) {
+                            queue.touch((namespace.clone(), owner.to_owned()));
+                        }
                     }
                 }
                 Touches::Namespace | Touches::Cluster => {
-                    let all = services.into_iter().flat_map(BTreeMap::keys);
-                    all.filter(|own| kind.touches == Touches::Cluster || own.0 == namespace)
-                        .for_each(|own| queue.touch(own.clone()));
+                    all("InferenceService")
+                        .filter(|own| kind.touches == Touches::Cluster || own.0 == namespace)
+                        .for_each(|own| queues.services.touch(own.clone()));
                 }
             }
         }
@@ -94,8 +118,52 @@ impl Index {
 
     /// All services.
     pub fn services(&self) -> Vec<Arc<Value>> {
+        self.all("InferenceService")
+    }
+
+    /// All objects of a kind.
+    pub fn all(&self, kind: &str) -> Vec<Arc<Value>> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        kinds.get("InferenceService").map(|table| table.objects.values().cloned().collect()).unwrap_or_default()
+        kinds.get(kind).map(|table| table.objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// A graph, and what there is around it.
+    pub fn around_graph(&self, graph: &Key) -> AroundGraph {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut around = AroundGraph::default();
+        for (kind, table) in kinds.iter() {
+            let from = (graph.0.clone(), String::new());
+            let of_namespace =
+                table.objects.range(from..).take_while(|(own, _)| own.0 == graph.0).map(|(_, object)| object);
+            match *kind {
+                "InferenceGraph" => around.graph = table.objects.get(graph).cloned(),
+                "InferenceService" => around.services = of_namespace.cloned().collect(),
+                "ServingRuntime" => around.runtimes = of_namespace.cloned().collect(),
+                "ClusterServingRuntime" => around.cluster_runtimes = table.objects.values().cloned().collect(),
+                _ => {
+                    let owned = of_namespace.filter(|own| tree::label(own, keys::GRAPH) == Some(&graph.1));
+                    around.children.extend(owned.cloned());
+                }
+            }
+        }
+        around
+    }
+
+    /// All Deployments.
+    pub fn deployments(&self) -> Vec<Arc<Value>> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.get("Deployment").map(|table| table.objects.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The pods of a namespace.
+    pub fn pods(&self, namespace: &str) -> Vec<Arc<Value>> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = (namespace.to_owned(), String::new());
+        let of_namespace = |table: &Table| {
+            let all = table.objects.range(from..).take_while(|(own, _)| own.0 == namespace);
+            all.map(|(_, object)| object.clone()).collect()
+        };
+        kinds.get("Pod").map(of_namespace).unwrap_or_default()
     }
 
     /// What there is around a service.
@@ -113,6 +181,7 @@ impl Index {
                 "ServingRuntime" => around.runtimes = of_namespace().cloned().collect(),
                 "ClusterServingRuntime" => around.cluster_runtimes = table.objects.values().cloned().collect(),
                 "Pod" => around.pods = owned().collect(),
+                ROUTERS => {}
                 _ => around.children.extend(owned()),
             }
         }

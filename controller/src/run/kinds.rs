@@ -4,16 +4,21 @@ use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, runtime::watcher};
 
+use super::demand::ROUTERS;
 use crate::api::{GROUP, MANAGER, keys};
 use crate::plan::difference::MANAGED_BY;
 
 /// What a change of an object of a kind touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Touches {
-    /// It is an InferenceService itself.
+    /// It is an InferenceService itself, and of its namespace all graphs, which may call it.
     Itself,
-    /// The one that its label names.
+    /// It is an InferenceGraph itself.
+    Graph,
+    /// The service or graph that its label names.
     Owner,
+    /// Nobody's plan: it is asked itself.
+    Nobody,
     /// All of its namespace.
     Namespace,
     /// All.
@@ -77,6 +82,7 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
     let ours = || Some(format!("{MANAGED_BY}={MANAGER}"));
     let mut kinds = vec![
         Kind::new(GROUP, "v1beta1", "InferenceService", "inferenceservices", Touches::Itself, None),
+        Kind::new(GROUP, "v1alpha1", "InferenceGraph", "inferencegraphs", Touches::Graph, None),
         Kind::new(GROUP, "v1alpha1", "ServingRuntime", "servingruntimes", Touches::Namespace, None),
         Kind::new(GROUP, "v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", Touches::Cluster, None),
         Kind::new("apps", "v1", "ControllerRevision", "controllerrevisions", Touches::Owner, ours()),
@@ -86,6 +92,7 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
         Kind::new("", "v1", "ConfigMap", "configmaps", Touches::Owner, ours()),
         Kind::new("", "v1", "Service", "services", Touches::Owner, ours()),
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
+        Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(format!("{}=true", keys::HOLDS))),
     ];
     if with_routes {
         kinds.push(Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Touches::Owner, ours()));

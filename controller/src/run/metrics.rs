@@ -1,8 +1,12 @@
 //! What the controller tells of itself.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tensorgate_autoscale::Reasons;
+use tensorgate_contract::metrics::controller as names;
+
+use super::queue::Key;
 
 /// Handles of the controller's metrics.
 #[derive(Debug)]
@@ -12,7 +16,9 @@ pub struct Metrics {
     pub reconciles: IntCounterVec,
     /// Seconds of a look.
     pub seconds: Histogram,
-    /// Writing requests, by `kind`: apply, delete, status, event.
+    /// What our own autoscaler sees and decides.
+    pub scaling: ScalingMetrics,
+    /// Writing requests, by `kind`: apply, delete, status, event, scale.
     pub writes: IntCounterVec,
     /// Failures of watches, which are then taken up again.
     pub watch_errors: IntCounterVec,
@@ -52,6 +58,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(services.clone()))?;
         Ok(Self {
+            scaling: ScalingMetrics::new(&registry)?,
             reconciles: counter("reconciles_total", "Looks at services.", "result")?,
             seconds,
             writes: counter("writes_total", "Writing requests to the API server.", "kind")?,
@@ -70,5 +77,55 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be written");
         }
         text
+    }
+}
+
+/// What our own autoscaler sees and decides, by namespace and revision.
+#[derive(Debug)]
+pub struct ScalingMetrics {
+    gauges: Vec<GaugeVec>,
+    scalings: IntCounterVec,
+}
+
+/// Names and meanings of the gauges, in the order in which [`ScalingMetrics::show`] has their values.
+const GAUGES: [(&str, &str); 5] = [
+    (names::REPLICAS_DESIRED, "Replicas that there are to be."),
+    (names::REPLICAS_READY, "Replicas that are ready."),
+    (names::DEMAND, "What arrives: rows per second, or requests in flight where a target says so."),
+    (names::FORECAST, "What is expected when a replica that is ordered now is ready."),
+    (names::CAPACITY, "What one replica is counted on for."),
+];
+
+impl ScalingMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let mut gauges = Vec::new();
+        for (name, help) in GAUGES {
+            let gauge = GaugeVec::new(Opts::new(name, help), &["namespace", "revision"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            gauges.push(gauge);
+        }
+        let scalings = IntCounterVec::new(Opts::new(names::SCALINGS, "Changes of replicas, by cause."), &["cause"])?;
+        registry.register(Box::new(scalings.clone()))?;
+        Ok(Self { gauges, scalings })
+    }
+
+    /// Shows a decision.
+    pub fn show(&self, (namespace, revision): &Key, reasons: &Reasons, ready: u32) {
+        let values =
+            [f64::from(reasons.replicas), f64::from(ready), reasons.demand, reasons.forecast, reasons.capacity];
+        for (gauge, value) in self.gauges.iter().zip(values) {
+            gauge.with_label_values(&[namespace, revision]).set(value);
+        }
+    }
+
+    /// Counts a change.
+    pub fn count(&self, cause: &str) {
+        self.scalings.with_label_values(&[cause]).inc();
+    }
+
+    /// Leaves out a revision that has gone.
+    pub fn forget(&self, (namespace, revision): &Key) {
+        // An error says that nothing was shown of it.
+        self.gauges.iter().for_each(|gauge| drop(gauge.remove_label_values(&[namespace, revision])));
     }
 }

@@ -1,11 +1,14 @@
 //! The controller at work: watches feed the index, changes the queue; the one that leads looks and writes.
 
+pub mod demand;
 pub mod index;
+pub mod judge;
 pub mod kinds;
 pub mod lease;
 pub mod metrics;
 pub mod queue;
 pub mod reconcile;
+pub mod scaling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +21,12 @@ use kube::runtime::watcher;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use self::demand::Demands;
 use self::index::Index;
 use self::kinds::Kind;
 use self::lease::Election;
 use self::metrics::Metrics;
-use self::queue::Queue;
+use self::queue::{Key, Queues};
 use self::reconcile::Reconciler;
 use crate::admin;
 use crate::api::MANAGER;
@@ -71,13 +75,13 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
     let config = kube::Config::infer().await.map_err(RunError::Infer)?;
     let client = Client::try_from(config).map_err(RunError::Client)?;
     let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
-    let (index, queue) = (Arc::new(Index::default()), Arc::new(Queue::default()));
+    let (index, queues) = (Arc::new(Index::default()), Arc::new(Queues::default()));
     let kinds = kinds::all(args.gateway.is_some());
 
     let mut tasks = JoinSet::new();
     for kind in kinds.clone() {
         let (client, only) = (client.clone(), args.namespace.clone());
-        tasks.spawn(follow(kind, client, only, index.clone(), queue.clone(), metrics.clone()));
+        tasks.spawn(follow(kind, client, only, index.clone(), queues.clone(), metrics.clone()));
     }
     let ready = {
         let (index, kinds) = (index.clone(), kinds.clone());
@@ -98,14 +102,16 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
         settings: args.settings(),
         index: index.clone(),
         kinds,
+        demands: Arc::new(Demands::default()),
         recorder: Recorder::new(client.clone(), reporter),
+        judge: Arc::default(),
         metrics: metrics.clone(),
     });
     let mut election = Election::new(client, &args.lease_namespace, identity);
     let mut workers = JoinSet::new();
     let outcome = tokio::select! {
         () = stop => Ok(()),
-        outcome = lead(&mut election, &mut workers, args.concurrency, reconciler, queue, ready) => outcome,
+        outcome = lead(&mut election, &mut workers, &args, reconciler, queues, ready) => outcome,
     };
     if outcome.is_ok() {
         // Who is at work finishes before the next may begin; after a lost lease another has begun already.
@@ -126,9 +132,9 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
 async fn lead(
     election: &mut Election,
     workers: &mut JoinSet<()>,
-    concurrency: u16,
+    args: &RunArgs,
     reconciler: Arc<Reconciler>,
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
     ready: impl Fn() -> bool,
 ) -> Result<(), RunError> {
     election.win().await;
@@ -139,7 +145,16 @@ async fn lead(
         while !ready() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        work(concurrency, workers, &reconciler, &queue).await;
+        // Only who leads asks the routers: the others would do nothing with it.
+        let asking = demand::follow(reconciler.index.clone(), reconciler.demands.clone(), queues.clone());
+        let hold = Duration::from_secs(u64::from(args.scale_down_after));
+        let (index, judge) = (&reconciler.index, &reconciler.judge);
+        tokio::select! {
+            () = work(args.concurrency, workers, &reconciler, &queues) => {}
+            () = asking => {}
+            () = scaling::run(&reconciler, hold) => {}
+            () = judge.keep(index, &queues.services) => {}
+        }
     };
     tokio::select! {
         () = election.keep() => Err(RunError::LeaseLost),
@@ -147,23 +162,36 @@ async fn lead(
     }
 }
 
-/// Looks at services as they become due, some at a time.
-async fn work(concurrency: u16, workers: &mut JoinSet<()>, reconciler: &Arc<Reconciler>, queue: &Arc<Queue>) {
+/// What is looked at.
+#[derive(Debug, Clone)]
+enum Subject {
+    Service(Key),
+    Graph(Key),
+}
+
+/// Looks at services and graphs as they become due, some at a time.
+async fn work(concurrency: u16, workers: &mut JoinSet<()>, reconciler: &Arc<Reconciler>, queues: &Arc<Queues>) {
     let mut resync = tokio::time::interval(RESYNC);
     resync.tick().await;
     loop {
-        reconciler.metrics.waiting.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+        let waiting = queues.services.len() + queues.graphs.len();
+        reconciler.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         while workers.len() >= usize::from(concurrency) {
             let _finished = workers.join_next().await;
         }
         tokio::select! {
-            key = queue.next() => {
-                workers.spawn(look(key, reconciler.clone(), queue.clone()));
+            key = queues.services.next() => {
+                workers.spawn(look(Subject::Service(key), reconciler.clone(), queues.clone()));
+            }
+            key = queues.graphs.next() => {
+                workers.spawn(look(Subject::Graph(key), reconciler.clone(), queues.clone()));
             }
             _ = resync.tick() => {
-                for service in reconciler.index.services() {
-                    let namespace = tree::text(&service, &["metadata", "namespace"]).unwrap_or("").to_owned();
-                    queue.touch((namespace, tree::name(&service).to_owned()));
+                for (kind, queue) in [("InferenceService", &queues.services), ("InferenceGraph", &queues.graphs)] {
+                    for own in reconciler.index.all(kind) {
+                        let namespace = tree::text(&own, &["metadata", "namespace"]).unwrap_or("").to_owned();
+                        queue.touch((namespace, tree::name(&own).to_owned()));
+                    }
                 }
             }
             Some(_) = workers.join_next() => {}
@@ -171,13 +199,17 @@ async fn work(concurrency: u16, workers: &mut JoinSet<()>, reconciler: &Arc<Reco
     }
 }
 
-async fn look(key: queue::Key, reconciler: Arc<Reconciler>, queue: Arc<Queue>) {
+async fn look(subject: Subject, reconciler: Arc<Reconciler>, queues: Arc<Queues>) {
     let metrics = &reconciler.metrics;
     let timer = metrics.seconds.start_timer();
-    match reconciler.reconcile(&key).await {
+    let (outcome, key, queue) = match &subject {
+        Subject::Service(key) => (reconciler.reconcile(key).await, key, &queues.services),
+        Subject::Graph(key) => (reconciler.reconcile_graph(key).await, key, &queues.graphs),
+    };
+    match outcome {
         Ok(again) => {
             metrics.reconciles.with_label_values(&["ok"]).inc();
-            queue.succeeded(&key);
+            queue.succeeded(key);
             if let Some(after) = again {
                 queue.after(key.clone(), after);
             }
@@ -186,28 +218,32 @@ async fn look(key: queue::Key, reconciler: Arc<Reconciler>, queue: Arc<Queue>) {
             metrics.reconciles.with_label_values(&["error"]).inc();
             let delay = queue.failed(key.clone());
             tracing::warn!(namespace = key.0, name = key.1, %error, ?delay, "trying again");
-            tell(&reconciler, &key, &error).await;
+            tell(&reconciler, &subject, &error).await;
         }
     }
     timer.observe_duration();
     count(&reconciler);
-    queue.finished(&key);
+    queue.finished(key);
 }
 
 /// What the API server refuses, the service's owner should see: a field that no PodSpec has, a quota.
-async fn tell(reconciler: &Reconciler, key: &queue::Key, error: &reconcile::ApplyError) {
+async fn tell(reconciler: &Reconciler, subject: &Subject, error: &reconcile::ApplyError) {
     let kube::Error::Api(status) = &error.source else { return };
     // Conflicts and outages are ours to get over.
     if !matches!(status.code, 400 | 403 | 422) && !status.message.contains("typed") {
         return;
     }
-    if let Some(service) = reconciler.index.around(key).service {
+    let owner = match subject {
+        Subject::Service(key) => reconciler.index.around(key).service,
+        Subject::Graph(key) => reconciler.index.around_graph(key).graph,
+    };
+    if let Some(owner) = owner {
         let event = crate::plan::events::Event {
             warning: true,
             reason: "ApplyFailed".into(),
             note: format!("{}: {}", error.what, status.message),
         };
-        reconciler.publish(&service, &event).await;
+        reconciler.publish(&owner, &event).await;
     }
 }
 
@@ -230,14 +266,14 @@ async fn follow(
     client: Client,
     only: Option<String>,
     index: Arc<Index>,
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
     metrics: Arc<Metrics>,
 ) {
     let api = kind.everywhere(&client, only.as_deref());
     let mut events = std::pin::pin!(watcher(api, kind.watched()).default_backoff());
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => index.take(&kind, event, &queue),
+            Ok(event) => index.take(&kind, event, &queues),
             Err(error) => {
                 metrics.watch_errors.with_label_values(&[kind.name]).inc();
                 tracing::warn!(kind = kind.name, %error, "the watch failed; taking it up again");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Namespace and name of an InferenceService.
+/// Namespace and name of an InferenceService, or of an InferenceGraph in the queue of those.
 pub type Key = (String, String);
 
 /// After the first failure in a row.
@@ -16,6 +16,15 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 /// Changes that come together, such as those of one apply, are one look.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// A queue for each kind of what users write.
+#[derive(Debug, Default)]
+pub struct Queues {
+    /// InferenceServices.
+    pub services: Queue,
+    /// InferenceGraphs.
+    pub graphs: Queue,
+}
 
 /// The queue.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! One service: snapshot, plan, and the requests that make the cluster follow.
+//! One service or graph: snapshot, plan, and the requests that make the cluster follow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,20 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
 
+use super::demand::Demands;
 use super::index::Index;
+use super::judge::Judge;
 use super::kinds::Kind;
 use super::metrics::Metrics;
 use super::queue::Key;
-use crate::api::{GROUP, MANAGER};
+use crate::api::MANAGER;
+use crate::plan::graph::{self, GraphSnapshot};
 use crate::plan::storage::{self, Vault};
-use crate::plan::{self, Plan, Settings, Snapshot, difference};
+use crate::plan::{self, Settings, Snapshot, difference};
 use crate::tree;
 
 /// The manager under which a Deployment's replicas stay when an autoscaler takes them over.
-const HANDED_OVER: &str = "tensorgate-controller-scale";
+pub(super) const HANDED_OVER: &str = "tensorgate-controller-scale";
 
 /// A request that the API server did not do.
 #[derive(Debug)]
@@ -51,8 +54,12 @@ pub struct Reconciler {
     pub index: Arc<Index>,
     /// The kinds of children.
     pub kinds: Vec<Kind>,
+    /// Who waits at routers.
+    pub demands: Arc<Demands>,
     /// Writes Events.
     pub recorder: Recorder,
+    /// What is found of guarded rollouts.
+    pub judge: Arc<Judge>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -70,23 +77,71 @@ impl Reconciler {
             return Ok(None);
         };
         let (account, secrets) = self.vault(&key.0, service).await?;
+        let finding = self.judge.finding(key);
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let demand = self.demands.of(key);
         let snapshot = Snapshot {
             runtimes: seen(&around.runtimes),
             cluster_runtimes: seen(&around.cluster_runtimes),
             vault: Vault { account: account.as_ref(), secrets: &secrets },
             children: seen(&around.children),
             pods: seen(&around.pods),
+            demand: demand.as_ref(),
+            finding: finding.as_ref(),
             now: &now,
         };
         let plan = plan::plan(&self.settings, service, &snapshot);
-        self.apply(key, service, &plan, &snapshot.children).await?;
+        if let Some(decided) = &plan.decided {
+            self.decide(key, service, decided).await?;
+        }
+        let status = plan::render_status(&plan.status);
+        self.apply(key, service, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await?;
         Ok(plan.again_after.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs))
     }
 
-    async fn apply(&self, key: &Key, service: &Value, plan: &Plan, observed: &[&Value]) -> Result<(), ApplyError> {
-        if let Some(children) = &plan.children {
-            let changes = difference::changes(service, children, observed);
+    /// Looks at one graph.
+    ///
+    /// # Errors
+    /// As [`Reconciler::reconcile`].
+    pub async fn reconcile_graph(&self, key: &Key) -> Result<Option<Duration>, ApplyError> {
+        let around = self.index.around_graph(key);
+        let Some(graph) = around.graph.as_deref().filter(|own| own["metadata"].get("deletionTimestamp").is_none())
+        else {
+            return Ok(None);
+        };
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let snapshot = GraphSnapshot {
+            services: seen(&around.services),
+            runtimes: seen(&around.runtimes),
+            cluster_runtimes: seen(&around.cluster_runtimes),
+            children: seen(&around.children),
+            now: &now,
+        };
+        let plan = graph::plan(&self.settings, graph, &snapshot);
+        let status = graph::render_status(&plan.status);
+        self.apply(key, graph, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await?;
+        Ok(None)
+    }
+
+    /// Tells and writes what was decided before anything is done about it.
+    async fn decide(&self, key: &Key, owner: &Value, decided: &plan::Decided) -> Result<(), ApplyError> {
+        if let Some(event) = &decided.event {
+            self.publish(owner, event).await;
+        }
+        self.write_status(key, owner, &plan::render_status(&decided.status)).await
+    }
+
+    async fn apply(
+        &self,
+        key: &Key,
+        owner: &Value,
+        children: Option<&[Value]>,
+        observed: &[&Value],
+        status: &Value,
+        events: &[plan::events::Event],
+    ) -> Result<(), ApplyError> {
+        if let Some(children) = children {
+            let changes = difference::changes(owner, children, observed);
             for child in &changes.hand_over {
                 self.patch(child, HANDED_OVER).await?;
             }
@@ -97,12 +152,11 @@ impl Reconciler {
                 self.delete(child).await?;
             }
         }
-        let status = plan::render_status(&plan.status);
-        if status != service["status"] {
-            self.write_status(key, &status).await?;
-            for event in &plan.events {
-                self.publish(service, event).await;
-            }
+        if *status != owner["status"] {
+            self.write_status(key, owner, status).await?;
+        }
+        for event in events {
+            self.publish(owner, event).await;
         }
         Ok(())
     }
@@ -134,10 +188,10 @@ impl Reconciler {
         }
     }
 
-    async fn write_status(&self, key: &Key, status: &Value) -> Result<(), ApplyError> {
-        let Some(kind) = self.kinds.iter().find(|kind| kind.name == "InferenceService") else { return Ok(()) };
+    async fn write_status(&self, key: &Key, owner: &Value, status: &Value) -> Result<(), ApplyError> {
+        let Some(kind) = self.kinds.iter().find(|kind| owner["kind"] == kind.name) else { return Ok(()) };
         let body = json!({
-            "apiVersion": format!("{GROUP}/v1beta1"), "kind": "InferenceService",
+            "apiVersion": kind.resource.api_version, "kind": kind.name,
             "metadata": {"name": key.1, "namespace": key.0}, "status": status,
         });
         let api = kind.in_namespace(&self.client, &key.0);
@@ -153,9 +207,9 @@ impl Reconciler {
     }
 
     /// An Event that cannot be written is not worth a retry of the whole.
-    pub async fn publish(&self, service: &Value, event: &plan::events::Event) {
-        let Ok(object) = serde_json::from_value::<DynamicObject>(service.clone()) else { return };
-        let Some(kind) = self.kinds.iter().find(|kind| kind.name == "InferenceService") else { return };
+    pub async fn publish(&self, owner: &Value, event: &plan::events::Event) {
+        let Ok(object) = serde_json::from_value::<DynamicObject>(owner.clone()) else { return };
+        let Some(kind) = self.kinds.iter().find(|kind| owner["kind"] == kind.name) else { return };
         let event = Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.clone(),

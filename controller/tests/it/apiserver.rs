@@ -21,8 +21,9 @@ use super::store::{Key, Refusal, Store, fits};
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Plural names by kind.
-const KINDS: [(&str, &str); 16] = [
+const KINDS: [(&str, &str); 17] = [
     ("inferenceservices", "InferenceService"),
+    ("inferencegraphs", "InferenceGraph"),
     ("servingruntimes", "ServingRuntime"),
     ("clusterservingruntimes", "ClusterServingRuntime"),
     ("deployments", "Deployment"),
@@ -117,6 +118,16 @@ impl ApiServer {
         let outcome = work(&mut store);
         self.shared.version.send_replace(store.version());
         outcome
+    }
+
+    /// Looks at the objects.
+    pub(crate) fn look<T>(&self, work: impl FnOnce(&Store) -> T) -> T {
+        work(&self.shared.store.lock().unwrap())
+    }
+
+    /// Tells each change of the objects.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
     }
 
     /// Waits until `found` gives something.
@@ -216,7 +227,6 @@ impl ApiServer {
 
     async fn follow(&self, place: &Place, query: &Query, send: &mpsc::Sender<Value>) {
         let mut from: u64 = query.get("resourceVersion").and_then(|own| own.parse().ok()).unwrap_or(0);
-        let selector = query.get("labelSelector").unwrap_or_default();
         let mut version = self.shared.version.subscribe();
         let mut watches = self.shared.watches.subscribe();
         loop {
@@ -234,7 +244,7 @@ impl ApiServer {
                 return;
             };
             let mut sent = false;
-            for change in changes.iter().filter(|own| place.holds(&own.key) && fits(&own.object, &selector)) {
+            for change in changes.iter().filter(|own| place.holds(&own.key) && query.selects(&own.object)) {
                 sent = true;
                 if send.send(json!({"type": change.kind, "object": change.object})).await.is_err() {
                     return;
@@ -323,8 +333,8 @@ impl Place {
         };
         match (method, &self.name) {
             (&Method::GET, None) => {
-                let items =
-                    store.list(self.kind, self.namespace.as_deref(), &query.get("labelSelector").unwrap_or_default());
+                let mut items = store.list(self.kind, self.namespace.as_deref(), "");
+                items.retain(|item| query.selects(item));
                 let version = json!({"resourceVersion": store.version().to_string()});
                 Ok((
                     200,
@@ -353,7 +363,8 @@ impl Place {
                     let force = query.get("force").is_some_and(|own| own == "true");
                     return store.apply(&key, &patch, subresource, &manager, force).map(|object| (200, object));
                 }
-                store.merge(&key, &patch, subresource, &manager).map(|object| (200, object))
+                let object = store.merge(&key, &patch, subresource, &manager)?;
+                Ok((200, if subresource == Some("scale") { scale(&object) } else { object }))
             }
             (&Method::DELETE, Some(name)) => {
                 let options = if body.is_empty() { Value::Null } else { parse()? };
@@ -380,6 +391,14 @@ fn scale(object: &Value) -> Value {
 struct Query(String);
 
 impl Query {
+    /// By labels, and by the one field that everything can be selected by.
+    fn selects(&self, object: &Value) -> bool {
+        let name = self.get("fieldSelector");
+        let named = name.as_deref().and_then(|own| own.strip_prefix("metadata.name="));
+        fits(object, &self.get("labelSelector").unwrap_or_default())
+            && named.is_none_or(|name| object["metadata"]["name"] == *name)
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         let found = self
             .0

@@ -14,14 +14,14 @@ use super::store::{Key, Store};
 use super::world::documents;
 
 /// A controller; it ends with the test.
-struct Controller {
+pub(crate) struct Controller {
     process: Child,
     address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Controller {
-    async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
+    pub(crate) async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config: PathBuf = folder.path().join("kubeconfig");
         std::fs::write(&config, server.kubeconfig()).unwrap();
@@ -50,7 +50,7 @@ impl Controller {
         Self { process, address, _folder: folder }
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    pub(super) async fn get(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut socket = tokio::net::TcpStream::connect(&self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -61,30 +61,34 @@ impl Controller {
         (code, answer)
     }
 
-    async fn terminate(mut self) {
+    pub(crate) async fn kill(&mut self) {
+        self.process.kill().await.unwrap();
+    }
+
+    pub(crate) async fn terminate(mut self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         assert!(self.process.wait().await.unwrap().success());
     }
 }
 
-fn key(kind: &str, name: &str) -> Key {
+pub(super) fn key(kind: &str, name: &str) -> Key {
     (kind.into(), "models".into(), name.into())
 }
 
-fn service(name: &str, uri: &str) -> Value {
+pub(super) fn service(name: &str, uri: &str) -> Value {
     json!({
         "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": name},
         "spec": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": uri}}},
     })
 }
 
-fn write(server: &ApiServer, object: &Value) {
+pub(super) fn write(server: &ApiServer, object: &Value) {
     let key = key("InferenceService", tree::name(object));
     server.with(|store| store.apply(&key, object, None, "kubectl", true).unwrap());
 }
 
-async fn server() -> ApiServer {
+pub(crate) async fn server() -> ApiServer {
     let server = ApiServer::start().await;
     let runtime = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base/runtime.yaml")).unwrap();
     let key = ("ClusterServingRuntime".into(), String::new(), "tensorgate".into());
@@ -271,16 +275,17 @@ async fn of_two_controllers_one_writes_and_the_other_takes_over_when_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_at_rest_cost_no_request_and_a_restart_writes_nothing() {
+async fn two_hundred_services_at_rest_cost_two_reads_each_when_they_are_looked_at_and_a_restart_writes_nothing() {
+    const SERVICES: usize = 200;
     let server = server().await;
     let first = Controller::start(&server, "one", &[]).await;
-    for number in 0..20 {
+    for number in 0..SERVICES {
         write(&server, &service(&format!("s{number}"), "s3://models/1"));
     }
-    for number in 0..20 {
+    for number in 0..SERVICES {
         make_ready(&server, &format!("s{number}-predictor-00001")).await;
     }
-    for number in 0..20 {
+    for number in 0..SERVICES {
         until_ready(&server, &format!("s{number}"), 1).await;
     }
     drop(first);
@@ -291,14 +296,18 @@ async fn services_at_rest_cost_no_request_and_a_restart_writes_nothing() {
         line.rsplit(' ').next()?.parse::<u64>().ok()
     };
     // The first may have been killed with a last event of its own to tell, which the second then does.
-    let mut written = Vec::new();
+    let (mut written, mut read) = (Vec::new(), Vec::new());
     for _ in 0..2 {
-        let before = server.writes();
+        let (before, calls) = (server.writes(), server.calls().len());
         let next = Controller::start(&server, "one", &[]).await;
-        while looked_at(&next.get("/metrics").await.1).unwrap_or(0) < 20 {
+        while looked_at(&next.get("/metrics").await.1).unwrap_or(0) < SERVICES as u64 {
             tokio::task::yield_now().await;
         }
         written.push(server.writes() - before);
+        read.push(server.calls()[calls..].iter().filter(|call| !call.contains("/leases")).count());
     }
+    // Each is looked at once, as it is once an hour: its service account is read, and `storage-config`. The rest are a list of each
+    // kind, which a watch follows.
+    assert!(read[1] <= 2 * SERVICES + 20, "{} requests", read[1]);
     assert_eq!(written[1], 0, "{written:?}: {:#?}", &server.calls()[server.calls().len() - 40..]);
 }

@@ -74,10 +74,10 @@ impl Revision {
     }
 }
 
-struct Router {
-    process: Child,
-    url: String,
-    admin: String,
+pub(crate) struct Router {
+    pub(crate) process: Child,
+    pub(crate) url: String,
+    pub(crate) admin: String,
     routes: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -93,12 +93,17 @@ fn routes(backends: &[(&str, u32, &str)], sticky: Option<&str>) -> Value {
 
 impl Router {
     async fn start(table: &Value) -> Self {
+        Self::with("--routes", table).await
+    }
+
+    /// A router of the file that `flag` names, with `content`.
+    pub(crate) async fn with(flag: &str, content: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let routes = folder.path().join("routes.json");
-        std::fs::write(&routes, table.to_string()).unwrap();
+        std::fs::write(&routes, content.to_string()).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_tensorgate-controller"))
             .args(["router", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--drain-delay=0", "--log-format=json"])
-            .arg("--routes")
+            .arg(flag)
             .arg(&routes)
             .stderr(Stdio::piped())
             .kill_on_drop(true)

@@ -5,9 +5,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tensorgate_controller::api::MANAGER;
+use tensorgate_controller::demand::{Demand, RevisionDemand};
 use tensorgate_controller::plan::difference::{self, Changes};
+use tensorgate_controller::plan::events::Event;
 use tensorgate_controller::plan::storage::Vault;
 use tensorgate_controller::plan::{self, Plan, Settings, Snapshot};
+use tensorgate_controller::rollout::{Finding, Outcome};
 use tensorgate_controller::tree;
 
 use super::store::{Key, Store};
@@ -19,6 +22,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
     seconds: i64,
+    demand: Option<Demand>,
+    finding: Option<Finding>,
 }
 
 /// What the controller did until nothing was left to do.
@@ -43,7 +48,7 @@ pub(crate) fn key(kind: &str, name: &str) -> Key {
 
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
-        let mut world = Self { store: Store::default(), settings, seconds: START };
+        let mut world = Self { store: Store::default(), settings, seconds: START, demand: None, finding: None };
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in ["../deploy/base/runtime.yaml", "tests/golden/runtimes.yaml"] {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
@@ -106,6 +111,8 @@ impl World {
             vault: Vault { account, secrets: &secrets },
             children: children.iter().collect(),
             pods: pods.iter().collect(),
+            demand: self.demand.as_ref(),
+            finding: self.finding.as_ref(),
             now: &now,
         };
         let plan = plan::plan(&self.settings, &service, &seen);
@@ -126,16 +133,25 @@ impl World {
                 assert_eq!(self.service(name)["spec"], spec, "the spec is the user's");
                 return done;
             }
-            self.apply(&changes, &mut done);
-            let body = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "status": status});
-            self.store.apply(&key("InferenceService", name), &body, Some("status"), MANAGER, true).unwrap();
-            for event in if rest { &[][..] } else { &plan.events } {
+            let tell = |event: &Event| {
                 let kind = if event.warning { "Warning" } else { "Normal" };
-                done.events.push(format!("{kind} {}: {}", event.reason, event.note));
+                format!("{kind} {}: {}", event.reason, event.note)
+            };
+            if let Some(decided) = &plan.decided {
+                done.events.extend(decided.event.iter().map(tell));
+                self.write_status(name, &plan::render_status(&decided.status));
             }
+            self.apply(&changes, &mut done);
+            self.write_status(name, &status);
+            done.events.extend(plan.events.iter().filter(|_| !rest).map(tell));
         }
         let (plan, changes) = self.plan(name);
         panic!("the plan never comes to rest: {changes:#?}\n{:#?}", plan.status);
+    }
+
+    fn write_status(&mut self, name: &str, status: &Value) {
+        let body = json!({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "status": status});
+        self.store.apply(&key("InferenceService", name), &body, Some("status"), MANAGER, true).unwrap();
     }
 
     fn apply(&mut self, changes: &Changes, done: &mut Done) {
@@ -195,6 +211,28 @@ impl World {
                 )
                 .unwrap();
         }
+        if let Some(told) = &seen.demand {
+            let revision = |(name, [waiting, running, idle_seconds]): (&String, &[usize; 3])| {
+                let idle_seconds = u64::try_from(*idle_seconds).unwrap();
+                (name.clone(), RevisionDemand { waiting: *waiting, running: *running, idle_seconds })
+            };
+            let revisions = told.iter().map(revision).collect();
+            self.demand = Some(Demand { sequence: 1, up_seconds: 0, revisions });
+        }
+        if let Some(found) = &seen.found {
+            let (step, words) = found.split_once(' ').unwrap();
+            let (outcome, reason) = words.split_once(' ').unwrap();
+            let outcome = match outcome {
+                "pass" => Outcome::Pass,
+                "fail" => Outcome::Fail,
+                "hold" => Outcome::Hold,
+                other => panic!("{other} is none of pass, fail and hold"),
+            };
+            let status = |own: &Value| own["status"]["components"]["predictor"]["latestCreatedRevision"].clone();
+            let revision = self.all("InferenceService").iter().map(status).next().unwrap();
+            let revision = revision.as_str().unwrap().to_owned();
+            self.finding = Some(Finding { revision, step: step.parse().unwrap(), outcome, reason: reason.into() });
+        }
         for gone in &seen.deleted {
             let (kind, name) = gone.split_once(' ').unwrap();
             self.store.delete(&key(kind, name), None).unwrap();
@@ -249,6 +287,10 @@ pub(crate) struct Observation {
     pub(crate) routes: Option<String>,
     /// Replicas that an autoscaler set.
     pub(crate) scaled: std::collections::BTreeMap<String, i64>,
+    /// What the routers tell: requests that wait and run, and seconds without any, by revision.
+    pub(crate) demand: Option<std::collections::BTreeMap<String, [usize; 3]>>,
+    /// What was found of the rollout of the newest revision: `STEP pass|fail|hold REASON`.
+    pub(crate) found: Option<String>,
     /// Objects that somebody deleted, `Kind name`.
     pub(crate) deleted: Vec<String>,
 }

@@ -25,8 +25,8 @@ struct Arguments {
 }
 
 const LONG_ABOUT: &str = "Serves models over the Open Inference Protocol (V2), HTTP and gRPC.\n\n\
-    A repository is a folder of models: <REPOSITORY>/<model>/<version>/model.onnx, as Triton has it. A model needs no \
-    settings; model.toml or config.pbtxt beside its versions pin what should not be found out. Every flag can be given as \
+    A repository is a folder of models: <REPOSITORY>/<model>/<version>/model.onnx, as Triton has it, or a Hugging Face \
+    folder in its place. A model needs no settings; model.toml or config.pbtxt beside its versions pin what should not be found out. Every flag can be given as \
     TENSORGATE_<FLAG> in the environment or as a key of --config, in that order below the command line.";
 
 const EXAMPLES: &str = "Examples:\n  \

@@ -63,12 +63,17 @@ async fn serve(config: Config) -> ExitCode {
         }
     };
     let stopped = tokio::select! {
-        waits = signals.next() => Some(waits),
-        () = app.repository().settled() => None,
+        waits = signals.next() => Ok(waits),
+        settled = app.settled() => Err(settled),
     };
     let waits = match stopped {
-        Some(waits) => waits,
-        None => {
+        Ok(waits) => waits,
+        Err(Err(reason)) => {
+            tracing::error!("nothing to serve: {reason}");
+            app.stop(false).await;
+            return ExitCode::FAILURE;
+        }
+        Err(Ok(())) => {
             let addresses = app.addresses();
             tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "serving");
             if human {

@@ -18,8 +18,8 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dim, Signature, TensorSpec, TrafficSettings, Version};
-use crate::tensor::{DataType, ElementBytes, Scalar};
+use super::{Dim, Pad, Signature, TensorSpec, TrafficSettings, Version};
+use crate::tensor::{DataType, Scalar};
 
 pub use duration::parse_duration;
 pub use size::parse_size;
@@ -31,21 +31,28 @@ pub const SETTINGS_BYTES_MAX: usize = 1 << 20;
 /// Which engine executes a model: `runtime` in `model.toml`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RuntimeChoice {
-    /// ONNX Runtime where its library is found, tract elsewhere.
+    /// For an ONNX file ONNX Runtime where its library is found, tract elsewhere; for a Hugging Face folder candle.
     #[default]
     Auto,
     /// ONNX Runtime, and no other.
     Onnx,
     /// tract, and no other.
     Tract,
+    /// A Hugging Face folder, and no ONNX file beside it.
+    Candle,
     /// Outputs are the inputs: for measuring and for testing clients. Needs no model file.
     Identity,
 }
 
 impl RuntimeChoice {
     /// Every choice.
-    pub const ALL: [RuntimeChoice; 4] =
-        [RuntimeChoice::Auto, RuntimeChoice::Onnx, RuntimeChoice::Tract, RuntimeChoice::Identity];
+    pub const ALL: [RuntimeChoice; 5] = [
+        RuntimeChoice::Auto,
+        RuntimeChoice::Onnx,
+        RuntimeChoice::Tract,
+        RuntimeChoice::Candle,
+        RuntimeChoice::Identity,
+    ];
 
     /// The name in settings: "auto".
     pub const fn name(self) -> &'static str {
@@ -53,6 +60,7 @@ impl RuntimeChoice {
             RuntimeChoice::Auto => "auto",
             RuntimeChoice::Onnx => "onnx",
             RuntimeChoice::Tract => "tract",
+            RuntimeChoice::Candle => "candle",
             RuntimeChoice::Identity => "identity",
         }
     }
@@ -288,10 +296,10 @@ impl ModelSettings {
     }
 
     /// What each input of `signature` is padded with, if it is.
-    pub fn pads(&self, signature: &Signature) -> Vec<Option<ElementBytes>> {
+    pub fn pads(&self, signature: &Signature) -> Vec<Option<Pad>> {
         let pad = |spec: &TensorSpec| {
             let declaration = self.inputs.iter().find(|declaration| declaration.name == *spec.name)?;
-            declaration.pad?.element(spec.datatype)
+            Some(Pad { element: declaration.pad?.element(spec.datatype)?, is_needed: true })
         };
         signature.inputs.iter().map(pad).collect()
     }

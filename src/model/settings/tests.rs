@@ -203,7 +203,7 @@ fn every_fault_of_a_file_is_reported_at_once_with_its_key() {
     "#;
     let expected = [
         "slo: '50' has no unit: write '50ms' or '50s'",
-        "runtime: unknown runtime 'onyx', expected one of auto, onnx, tract, identity",
+        "runtime: unknown runtime 'onyx', expected one of auto, onnx, tract, candle, identity",
         "instances: must be at least 1, got 0; leave the key out to let the server choose",
         "queue_timeout: must be longer than zero; leave the key out to set none",
         "file: '../other/model.onnx' must be a relative path that stays inside the model's directory",
@@ -350,7 +350,8 @@ fn an_input_may_be_padded_with_a_value_that_its_datatype_has() {
     let spec = |name, datatype| TensorSpec::new(name, datatype, [Dim::ANY, Dim::ANY]);
     let inputs = vec![spec("audio", DataType::Fp32), spec("label", DataType::Int64), spec("ids", DataType::Int64)];
     let pads = settings.pads(&Signature { inputs, outputs: Vec::new() });
-    assert_eq!(pads, [Scalar::Real(-0.5).element(DataType::Fp32), None, Scalar::Whole(1).element(DataType::Int64)]);
+    let elements: Vec<_> = pads.into_iter().map(|pad| pad.map(|pad| pad.element)).collect();
+    assert_eq!(elements, [Scalar::Real(-0.5).element(DataType::Fp32), None, Scalar::Whole(1).element(DataType::Int64)]);
 }
 
 #[test]

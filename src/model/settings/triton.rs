@@ -125,6 +125,7 @@ fn runtime(root: &mut Fields<'_>, notes: &mut Notes) -> RuntimeChoice {
             Some("identity") => chosen = RuntimeChoice::Identity,
             // Not Triton's: what this server tells of a model that runs on it.
             Some("tract" | "tract_onnx") => chosen = RuntimeChoice::Tract,
+            Some("candle" | "candle_safetensors") => chosen = RuntimeChoice::Candle,
             // `ensemble_scheduling` says it, unless it is missing.
             Some("ensemble") if root.has("ensemble_scheduling") => {}
             Some(other) => {

@@ -38,6 +38,14 @@ impl<'a> Reader<'a> {
         Ok(number)
     }
 
+    /// Reads a whole number, however it is written.
+    pub(in crate::protocol) fn whole(&mut self) -> Result<i64> {
+        let start = self.at();
+        let number = self.number()?;
+        let whole = number.to_whole().ok().and_then(|whole| i64::try_from(whole).ok());
+        whole.ok_or_else(|| syntax_at(start, format_args!("expected a whole number, got {}", number.shown())))
+    }
+
     /// Why the number that should stand here is none.
     #[cold]
     fn malformed(&mut self) -> Error {

@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
         Self { text, at }
     }
 
-    pub(super) fn text(&self) -> &'a [u8] {
+    pub(in crate::protocol) fn text(&self) -> &'a [u8] {
         self.text
     }
 
@@ -61,12 +61,12 @@ impl<'a> Reader<'a> {
 
     /// Reads `byte`, which has to come next.
     #[inline]
-    pub(super) fn expect(&mut self, byte: u8, where_: &str) -> Result<()> {
+    pub(in crate::protocol) fn expect(&mut self, byte: u8, where_: &str) -> Result<()> {
         if self.take(byte) { Ok(()) } else { Err(self.unexpected(&format!("'{}' {where_}", byte as char))) }
     }
 
     /// Reads `word` where the text goes on with it.
-    pub(super) fn take_word(&mut self, word: &[u8]) -> bool {
+    pub(in crate::protocol) fn take_word(&mut self, word: &[u8]) -> bool {
         self.peek();
         let found = self.text[self.at..].starts_with(word);
         if found {
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
     /// Goes on to the next member of an object: its key, or `None` behind the last. `first` is true only right behind the
     /// opening brace.
     #[inline]
-    pub(super) fn key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>> {
+    pub(in crate::protocol) fn key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>> {
         if !self.next_item(b'}', first)? {
             return Ok(None);
         }
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string, and its escapes; borrows the text where there are none.
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>> {
+    pub(in crate::protocol) fn string(&mut self) -> Result<Cow<'a, str>> {
         if !self.take(b'"') {
             return Err(self.unexpected("a string"));
         }
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
 
     /// An error that says what was expected and what stands here instead.
     #[cold]
-    pub(super) fn unexpected(&mut self, expected: &str) -> Error {
+    pub(in crate::protocol) fn unexpected(&mut self, expected: &str) -> Error {
         let found = self.describe();
         self.syntax(format_args!("expected {expected}, got {found}"))
     }
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
 
     /// An error at this place.
     #[cold]
-    pub(super) fn syntax(&self, what: impl std::fmt::Display) -> Error {
+    pub(in crate::protocol) fn syntax(&self, what: impl std::fmt::Display) -> Error {
         syntax_at(self.at, what)
     }
 

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::folder::{folder_model, is_folder_model, is_of_model};
 use super::{Sight, cannot_read, is_hidden};
+use crate::model::{ModelSettings, RuntimeChoice};
 
 /// Directories below a version's that are looked into for its weight: external weights may have a folder of their own.
 const DEPTH_MAX: usize = 4;
@@ -26,16 +28,26 @@ pub(super) fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "onnx")
 }
 
-/// The model file in `directory`: the one called `wanted` if the settings name one, else `model.onnx`, else the only
-/// `*.onnx`. Each may be a directory that holds the file with its external weights, as Triton has it. The error says
-/// what was looked for.
-pub(super) fn model_file(sight: &dyn Sight, directory: &Path, wanted: Option<&str>) -> Result<PathBuf, String> {
+/// The model file in `directory`: the one that the settings name if they do, else `model.onnx`, else the only `*.onnx`, else
+/// the `config.json` of a Hugging Face folder; that alone where the settings choose its runtime. An ONNX file may be a
+/// directory that holds it with its external weights, as Triton has it. The error says what was looked for.
+pub(super) fn model_file(sight: &dyn Sight, directory: &Path, settings: &ModelSettings) -> Result<PathBuf, String> {
     let shown = directory.display();
+    let wanted = settings.model_file.as_deref();
+    if settings.runtime == RuntimeChoice::Candle && wanted.is_none() {
+        let nothing = || Err(format!("{shown}: no model: looked for config.json with *.safetensors beside it"));
+        return folder_model(sight, directory).unwrap_or_else(nothing);
+    }
     let path = match wanted {
         Some(wanted) => directory.join(wanted),
         None => match sight.is_there(&directory.join("model.onnx")) {
             true => directory.join("model.onnx"),
-            false => return only_onnx(sight, directory),
+            false => match (only_onnx(sight, directory), settings.runtime) {
+                (Err(Missing::Any(found)), RuntimeChoice::Auto) => {
+                    return folder_model(sight, directory).unwrap_or_else(|| Err(nothing_in(directory, &found)));
+                }
+                (only, _) => return only.map_err(|missing| missing.told(directory)),
+            },
         },
     };
     match sight.stat(&path) {
@@ -56,11 +68,33 @@ fn inside(sight: &dyn Sight, directory: &Path) -> Result<PathBuf, String> {
     let candidates = own_name.into_iter().chain([directory.join("model.onnx")]);
     let mut candidates = candidates.into_iter();
     let is_file = |path: &PathBuf| sight.stat(path).is_ok_and(|stat| stat.is_file);
-    candidates.find(is_file).map_or_else(|| only_onnx(sight, directory), Ok)
+    candidates.find(is_file).map_or_else(|| only_onnx(sight, directory).map_err(|missing| missing.told(directory)), Ok)
 }
 
-fn only_onnx(sight: &dyn Sight, directory: &Path) -> Result<PathBuf, String> {
-    let unreadable = |error: std::io::Error| cannot_read(directory, &error);
+/// Why there is no one ONNX file.
+enum Missing {
+    /// There is none; these are there.
+    Any(String),
+    /// Anything else.
+    Else(String),
+}
+
+impl Missing {
+    fn told(self, directory: &Path) -> String {
+        match self {
+            Missing::Any(found) => nothing_in(directory, &found),
+            Missing::Else(why) => why,
+        }
+    }
+}
+
+fn nothing_in(directory: &Path, found: &str) -> String {
+    let looked_for = "model.onnx or one *.onnx, or config.json with *.safetensors";
+    format!("{}: no model file: looked for {looked_for}, found {found}", directory.display())
+}
+
+fn only_onnx(sight: &dyn Sight, directory: &Path) -> Result<PathBuf, Missing> {
+    let unreadable = |error: std::io::Error| Missing::Else(cannot_read(directory, &error));
     let (mut onnx, mut others) = (Vec::new(), Vec::new());
     for entry in sight.entries(directory).map_err(unreadable)? {
         let name = entry.name;
@@ -75,8 +109,12 @@ fn only_onnx(sight: &dyn Sight, directory: &Path) -> Result<PathBuf, String> {
     let shown = directory.display();
     match onnx.as_slice() {
         [only] => Ok(directory.join(only)),
-        [] => Err(format!("{shown}: no model file: looked for model.onnx or one *.onnx, found {}", some_of(others))),
-        _ => Err(format!("{shown}: several model files ({}): name one model.onnx, or in the settings", some_of(onnx))),
+        [] => Err(Missing::Any(some_of(others))),
+        _ => {
+            let several = some_of(onnx);
+            let why = format!("{shown}: several model files ({several}): name one model.onnx, or in the settings");
+            Err(Missing::Else(why))
+        }
     }
 }
 
@@ -94,10 +132,18 @@ fn some_of(names: Vec<OsString>) -> String {
     }
 }
 
-/// What the files in and below `directory` weigh. Links to files count as the files (Kubernetes mounts are made of
+/// What the files in and below `directory` weigh, those of a Hugging Face folder that are the model's, which is at `model`. Links to files count as the files (Kubernetes mounts are made of
 /// them); links to directories are not followed, so that no circle is walked. What cannot be read weighs nothing:
 /// loading will say.
-pub(super) fn extent(sight: &dyn Sight, directory: &Path) -> Extent {
+pub(super) fn extent(sight: &dyn Sight, model: &Path, directory: &Path) -> Extent {
+    let names: Option<Vec<String>> = is_folder_model(model).then(|| {
+        let entries = sight.entries(directory).unwrap_or_default();
+        entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect()
+    });
+    let counts = |path: &Path| {
+        let relative = path.strip_prefix(directory).ok().and_then(Path::to_str);
+        names.as_ref().is_none_or(|all| relative.is_some_and(|path| is_of_model(path, all.iter().map(String::as_str))))
+    };
     let mut total = Extent::default();
     let mut entries_left = ENTRIES_MAX;
     let mut pending = vec![(directory.to_owned(), 0)];
@@ -117,11 +163,11 @@ pub(super) fn extent(sight: &dyn Sight, directory: &Path) -> Extent {
             let Ok(stat) = sight.stat(&path) else {
                 continue;
             };
-            if stat.is_file {
+            if stat.is_file && counts(&path) {
                 total.bytes = total.bytes.saturating_add(stat.bytes);
                 total.stamp = total.stamp.wrapping_add(stat.stamp(&path));
                 total.modified = total.modified.max(stat.modified);
-            } else if depth < DEPTH_MAX && entry.is_folder {
+            } else if stat.is_folder && depth < DEPTH_MAX && entry.is_folder {
                 pending.push((path, depth + 1));
             }
         }

@@ -97,7 +97,9 @@ fn a_version_without_a_model_file_is_a_fault_of_that_version_only() {
     let fault = |i: usize| listing.versions[i].fault.as_deref().unwrap_or("");
     assert_eq!(fault(0), "");
     assert!(
-        fault(1).contains("m/2: no model file: looked for model.onnx or one *.onnx, found model.pt"),
+        fault(1).contains(
+            "m/2: no model file: looked for model.onnx or one *.onnx, or config.json with *.safetensors, found model.pt"
+        ),
         "{}",
         fault(1)
     );
@@ -148,8 +150,60 @@ fn a_model_without_any_file_says_what_was_looked_for() {
     assert_eq!(listing.versions, []);
     assert_eq!(listing.faults.len(), 1);
     let fault = &listing.faults[0];
-    assert!(fault.contains("/m: no model file: looked for model.onnx or one *.onnx, found notes.txt"), "{fault}");
+    assert!(
+        fault.contains(
+            "/m: no model file: looked for model.onnx or one *.onnx, or config.json with *.safetensors, found notes.txt"
+        ),
+        "{fault}"
+    );
     assert!(fault.ends_with("nor is there a version directory such as 1/"), "{fault}");
+}
+
+#[test]
+fn a_hugging_face_folder_is_a_model_in_the_same_places() {
+    let root = repository(&[
+        ("flat/config.json", "{}"),
+        ("flat/model.safetensors", "123"),
+        ("flat/pytorch_model.bin", "a pickle"),
+        ("flat/onnx/model.onnx", "1"),
+        ("flat/1_Pooling/config.json", "{}"),
+        ("versions/3/config.json", "{}"),
+        ("versions/3/model-00001-of-00001.safetensors", ""),
+        ("versions/3/model.safetensors.index.json", ""),
+        ("both/config.json", "{}"),
+        ("both/model.safetensors", ""),
+        ("both/model.onnx", ""),
+        ("chosen/config.json", "{}"),
+        ("chosen/model.safetensors", ""),
+        ("chosen/model.onnx", ""),
+        ("chosen/model.toml", "runtime = \"candle\""),
+    ]);
+    let flat = model(&root, "flat");
+    assert_eq!((sound(&flat).path.clone(), sound(&flat).bytes), (root.path().join("flat/config.json"), 2 + 3 + 2));
+    assert_eq!(sound(&model(&root, "versions")).path, root.path().join("versions/3/config.json"));
+    assert_eq!(sound(&model(&root, "both")).path, root.path().join("both/model.onnx"));
+    assert_eq!(sound(&model(&root, "chosen")).path, root.path().join("chosen/config.json"));
+    assert!(mistaken_for_model(&Local, &root.path().join("flat")).unwrap().contains("holds model.safetensors"));
+}
+
+#[test]
+fn a_folder_that_is_not_whole_is_a_fault_that_says_what_is_missing() {
+    let root = empty_files(
+        "pickle/config.json pickle/pytorch_model.bin bare/config.json lost/model.safetensors none/model.toml tract/config.json \
+         tract/model.safetensors tract/model.toml",
+    );
+    fs::write(root.path().join("none/model.toml"), "runtime = \"candle\"").unwrap();
+    fs::write(root.path().join("tract/model.toml"), "runtime = \"tract\"").unwrap();
+    for (name, hint) in [
+        ("pickle", "its weights are pickled (pytorch_model.bin), and reading a pickle runs what is in it"),
+        ("bare", "config.json has no weights beside it, expected model.safetensors"),
+        ("lost", "model.safetensors has no config.json beside it"),
+        ("none", "no model: looked for config.json with *.safetensors beside it"),
+        ("tract", "no model file: looked for model.onnx"),
+    ] {
+        let listing = model(&root, name);
+        assert!(listing.faults[0].contains(&format!("/{name}: {hint}")), "{listing:?}");
+    }
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl Keeper {
             version: id.1,
             signature,
             labels: loaded.labels,
+            text: loaded.text,
             runtime: loaded.runtime,
             platform: loaded.platform,
             request_rows_max: loaded.request_rows_max,

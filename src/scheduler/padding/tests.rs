@@ -10,13 +10,17 @@ use tokio::time::Instant;
 use super::*;
 use crate::error::Result;
 use crate::infer::Parameters;
-use crate::model::TensorSpec;
+use crate::model::{Pad, TensorSpec};
 use crate::runtime::{Instance, LoadedModel};
 use crate::scheduler::planner::{Due, Next, Planner};
 use crate::scheduler::queue::{Item, Priority};
 use crate::scheduler::{BatchLimits, Curve, Executed, Padded, Scheduler, SchedulerConfig, warm_up};
 use crate::telemetry::Telemetry;
 use crate::tensor::{DataType, Scalar};
+
+fn pad(value: Scalar, datatype: DataType) -> Option<Pad> {
+    Some(Pad { element: value.element(datatype)?, is_needed: true })
+}
 
 /// `values` FP32 and `mask` INT64, both `[rows, n]`, to the `mean [rows]` of the values that are not masked, and their
 /// differences from it, `[rows, n]`.
@@ -46,7 +50,7 @@ impl Centring {
     }
 
     fn warmed_up(&self) -> Padded {
-        let pads = [Scalar::Whole(0).element(DataType::Fp32), Scalar::Whole(0).element(DataType::Int64)];
+        let pads = [DataType::Fp32, DataType::Int64].map(|datatype| pad(Scalar::Whole(0), datatype));
         warm_up(&mut self.clone(), &self.signature, &pads, 64).unwrap().padded
     }
 }
@@ -228,7 +232,7 @@ async fn a_request_alone_is_neither_padded_nor_copied() {
     }
     let spec = |name| TensorSpec::new(name, DataType::Fp32, [Dim::ANY, Dim::ANY]);
     let echo = Echo(Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] });
-    let pads = [Scalar::Real(0.5).element(DataType::Fp32)];
+    let pads = [pad(Scalar::Real(0.5), DataType::Fp32)];
     let padding = Some(verified(warm_up(&mut echo.clone(), &echo.0, &pads, 64).unwrap().padded));
     let config = SchedulerConfig { padding, ..SchedulerConfig::default() };
     let metrics = Arc::new(Telemetry::new().model("echo", "1"));
@@ -247,7 +251,7 @@ fn several_axes_are_padded_each_and_only_those_of_about_one_size_share_a_lane() 
     let dims = |names: [&str; 2]| names.map(|name| Dim::Dynamic(Some(name.into())));
     let spec = TensorSpec::new("image", DataType::Fp32, [Dim::ANY].into_iter().chain(dims(["height", "width"])));
     let signature = Signature { inputs: vec![spec.clone()], outputs: vec![spec] };
-    let pads = [Scalar::Whole(0).element(DataType::Fp32)];
+    let pads = [pad(Scalar::Whole(0), DataType::Fp32)];
     let padding = Arc::new(Padding::declared(&signature, &pads).unwrap());
     assert_eq!(padding.axes(), 2);
     let request = |height: usize, width: usize| {

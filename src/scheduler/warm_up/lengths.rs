@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::synthetic::{Fill, Source};
-use super::{Dim, Padded, Padding, Signature, ValidRequest, compare, execute};
+use super::{Dim, Pad, Padded, Padding, Signature, ValidRequest, compare, execute};
 use crate::runtime::Instance;
 use crate::scheduler::padding::Lengths;
-use crate::tensor::{DataType, ElementBytes, Tensor};
+use crate::tensor::{DataType, Tensor};
 
 /// Verifies what `pads` declare, with rows made from `source`; `None` where rows are not joined at all.
 pub(super) fn verify(
     instance: &mut dyn Instance,
     signature: &Signature,
     source: Option<&Source>,
-    pads: &[Option<ElementBytes>],
+    pads: &[Option<Pad>],
 ) -> Padded {
     let Some(declared) = Padding::declared(signature, pads) else { return Padded::Undeclared };
     let off = |reason: String| Padded::Off { reason };

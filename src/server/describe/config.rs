@@ -21,7 +21,6 @@ use crate::repository::Model;
 /// The configuration of `model`.
 pub(in super::super) fn config(model: &Model) -> ModelConfig {
     let (settings, batches) = (model.settings(), model.rows_max() > 1);
-    let signature = model.signature();
     let labels = |output: &TensorSpec| {
         let declared = settings.outputs.iter().find(|declared| declared.name == *output.name);
         declared.and_then(|declared| declared.labels.clone()).unwrap_or_default()
@@ -32,8 +31,8 @@ pub(in super::super) fn config(model: &Model) -> ModelConfig {
         backend: backend(model.runtime()).into(),
         version_policy: Some(ModelVersionPolicy { policy_choice: Some(version_policy(&settings.version_policy)) }),
         max_batch_size: if batches { number(model.rows_max()) } else { 0 },
-        input: signature.inputs.iter().map(|input| described_input(input, batches)).collect(),
-        output: signature.outputs.iter().map(|output| described_output(output, batches, labels(output))).collect(),
+        input: model.inputs_told().map(|input| described_input(input, batches)).collect(),
+        output: model.outputs_told().map(|output| described_output(output, batches, labels(output))).collect(),
         instance_group: vec![ModelInstanceGroup {
             name: model.name().to_string(),
             count: number(model.instances()),
@@ -43,6 +42,7 @@ pub(in super::super) fn config(model: &Model) -> ModelConfig {
         default_model_filename: match (&settings.model_file, settings.runtime) {
             (Some(file), _) => file.clone(),
             (None, RuntimeChoice::Identity) => String::new(),
+            (None, _) if model.runtime() == "candle" => "model.safetensors".into(),
             (None, _) => "model.onnx".into(),
         },
         scheduling_choice: batches.then(|| SchedulingChoice::DynamicBatching(dynamic_batching(model))),

@@ -81,6 +81,7 @@ pub(super) fn of_http(path: &str) -> Call<'_> {
         | ["openapi.json"]
         | ["v2", "repository", "index"]
         | ["v1" | "v2", "models"]
+        | ["openai", "v1", "models"]
         | ["v2", "models", "stats"] => (Scope::Metadata, About::Server),
         ["metrics"] => (Scope::Metrics, About::Server),
         ["v2", "models", model, rest @ ..] => (of_model(rest), named(model)),
@@ -93,6 +94,10 @@ pub(super) fn of_http(path: &str) -> Call<'_> {
             Some(_) => (Scope::Infer, named(model)),
             None => (Scope::Health, named(model)),
         },
+        ["openai", "v1", "models", model] => (Scope::Metadata, named(model)),
+        ["openai", "v1", "embeddings" | "rerank"] | ["v1", "embeddings" | "rerank"] | ["rerank"] => {
+            (Scope::Infer, About::InMessage)
+        }
         ["v1" | "openai", ..] => (Scope::Infer, About::Unchecked),
         _ => (Scope::Admin, About::Server),
     };
@@ -174,6 +179,11 @@ mod tests {
             ("/v1/models/m/versions/2:predict", Scope::Infer, model("m")),
             ("/v1/models/m/versions/2", Scope::Health, model("m")),
             ("/v1/completions", Scope::Infer, About::Unchecked),
+            ("/v1/embeddings", Scope::Infer, About::InMessage),
+            ("/openai/v1/embeddings/", Scope::Infer, About::InMessage),
+            ("/rerank", Scope::Infer, About::InMessage),
+            ("/openai/v1/models", Scope::Metadata, About::Server),
+            ("/openai/v1/models/a%2Fb", Scope::Metadata, model("a/b")),
             ("/v2/repository/models/m/load", Scope::Repository, model("m")),
             ("/v2/models/m/trace/setting", Scope::Admin, model("m")),
             ("/v2/models/m/traffic", Scope::Repository, model("m")),

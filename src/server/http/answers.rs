@@ -178,13 +178,12 @@ fn ready(name: Option<&str>, outcome: Result<(), String>) -> Response<ResponseBo
 fn metadata(name: &str, version: Option<&str>, doors: &Doors) -> Result<Response<ResponseBody>> {
     let model = doors.repository.resolve(name, version)?;
     let versions = doors.repository.ready_versions(name).iter().map(ToString::to_string).collect();
-    let signature = model.signature();
     let metadata = ModelMetadata {
         name,
         versions,
         platform: model.platform(),
-        inputs: signature.inputs.iter().map(Into::into).collect(),
-        outputs: signature.outputs.iter().map(Into::into).collect(),
+        inputs: model.inputs_told().map(Into::into).collect(),
+        outputs: model.outputs_told().map(Into::into).collect(),
         properties: model.properties().collect(),
     };
     Ok(as_json(StatusCode::OK, &metadata))

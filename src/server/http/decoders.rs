@@ -75,9 +75,15 @@ fn asked(route: Route) -> Asked {
     let of = |model, version, scope| Asked { model: Some(model), version, scope };
     match route {
         Route::Alive | Route::Live | Route::Ready => server(Scope::Health),
-        Route::V1Models | Route::Server | Route::Models | Route::RepositoryIndex | Route::OpenApi => {
-            server(Scope::Metadata)
-        }
+        Route::V1Models
+        | Route::OpenAiModels
+        | Route::Server
+        | Route::Models
+        | Route::RepositoryIndex
+        | Route::OpenApi => server(Scope::Metadata),
+        // The body names the model.
+        Route::Embeddings | Route::Rerank => server(Scope::Infer),
+        Route::OpenAiModel { model } => of(model, None, Scope::Metadata),
         Route::Metrics => server(Scope::Metrics),
         Route::Logging | Route::SharedMemory { .. } => server(Scope::Admin),
         Route::V1Model { model, version } | Route::ModelReady { model, version } => of(model, version, Scope::Health),

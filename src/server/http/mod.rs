@@ -6,6 +6,7 @@ mod coding;
 mod cors;
 pub mod decoders;
 mod infer;
+mod openai;
 mod openapi;
 mod routes;
 mod settings;
@@ -25,7 +26,7 @@ use super::body::{GuardedBody, ResponseBody};
 use super::bounds::{Buffered, Charge};
 use super::head::{Head, REQUEST_ID};
 use crate::error::{Error, Kind, Result};
-use crate::protocol::{json, status};
+use crate::protocol::{self, json, status};
 use crate::service;
 use coding::{Coding, InflateBounds};
 use routes::Route;
@@ -70,8 +71,8 @@ pub(super) fn answer(
                 refused(StatusCode::BAD_REQUEST, &message)
             }
             (None, None) => routed(&parts, head, body, doors).await,
-            (_, Some((status, message))) => refused(status, &message),
-            (Some(error), None) => failed(&error),
+            (_, Some((status, message))) => told(parts.uri.path(), refused(status, &message), &message, doors),
+            (Some(error), None) => told(parts.uri.path(), failed(&error), error.message(), doors),
         };
         // The headers that most requests lack cost them nothing.
         if head.request_id {
@@ -87,17 +88,10 @@ pub(super) fn answer(
 
 async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Response<ResponseBody> {
     let path = without_prefix(parts.uri.path(), doors.http.path_prefix.as_deref());
-    let route = match routes::parse(path) {
-        Ok(Some(route)) => route,
-        Ok(None) => return refused(StatusCode::NOT_FOUND, &format!("unknown path {}", shown(path))),
-        Err(error) => return failed(&error),
+    let route = match found(path, parts, doors) {
+        Ok(route) => route,
+        Err(answer) => return *answer,
     };
-    if parts.method == Method::OPTIONS {
-        return options(&route, parts, doors);
-    }
-    if !route.accepts(&parts.method) {
-        return method_not_allowed(&route, &parts.method, path);
-    }
     // On the heap, here and below: the future of an inference, which is moved often, stays as small as it is.
     let small = |body| Box::pin(read_body(&parts.headers, head, body, SMALL_BODY_BYTES_MAX, doors));
     let outcome = match route {
@@ -106,6 +100,9 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         }
         Route::Predict { model, version } => {
             compressed(Box::pin(v1::predict(model, version, parts, head, body, doors)).await, parts, head)
+        }
+        ref of_openai @ (Route::Embeddings | Route::Rerank | Route::OpenAiModels | Route::OpenAiModel { .. }) => {
+            Box::pin(openai::answer(of_openai, parts, head, body, doors)).await
         }
         Route::Explain { model, version } => Err(v1::explain(&model, version.as_deref(), doors)),
         Route::OpenApi => Ok(as_json(StatusCode::OK, &openapi::document(&openapi::Served::of(doors)))),
@@ -152,7 +149,31 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         },
         other => answers::answer(&other, doors),
     };
-    outcome.unwrap_or_else(|error| failed(&error))
+    outcome.unwrap_or_else(|error| told(path, failed(&error), error.message(), doors))
+}
+
+/// A refusal of a call of `path` with `message`, in the form that its clients read.
+#[cold]
+fn told(path: &str, mut refusal: Response<ResponseBody>, message: &str, doors: &Doors) -> Response<ResponseBody> {
+    if openai::speaks(without_prefix(path, doors.http.path_prefix.as_deref())) {
+        *refusal.body_mut() = ResponseBody::from(protocol::openai::encode_error(refusal.status(), message));
+    }
+    refusal
+}
+
+/// What `path` asks for by a method that it takes, or else the answer.
+fn found(path: &str, parts: &Parts, doors: &Doors) -> Result<Route, Box<Response<ResponseBody>>> {
+    let unknown = || {
+        let message = format!("unknown path {}", shown(path));
+        told(path, refused(StatusCode::NOT_FOUND, &message), &message, doors)
+    };
+    let route = routes::parse(path).map_err(|error| told(path, failed(&error), error.message(), doors))?;
+    let route = route.ok_or_else(unknown)?;
+    match &parts.method {
+        &Method::OPTIONS => Err(options(&route, parts, doors).into()),
+        method if route.accepts(method) => Ok(route),
+        method => Err(method_not_allowed(&route, method, path, doors).into()),
+    }
 }
 
 /// `path` as the routes know it.
@@ -273,10 +294,10 @@ fn failed(error: &Error) -> Response<ResponseBody> {
     response
 }
 
-fn method_not_allowed(route: &Route, method: &Method, path: &str) -> Response<ResponseBody> {
+fn method_not_allowed(route: &Route, method: &Method, path: &str, doors: &Doors) -> Response<ResponseBody> {
     let allowed = route.methods();
     let message = format!("method {method} is not allowed for {}, expected {allowed}", shown(path));
-    let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, &message);
+    let mut response = told(path, refused(StatusCode::METHOD_NOT_ALLOWED, &message), &message, doors);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

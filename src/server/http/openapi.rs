@@ -13,6 +13,7 @@ mod tests;
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::openai;
 use crate::error::Kind;
 use crate::protocol::status;
 use crate::protocol::v1::events;
@@ -88,7 +89,7 @@ pub(super) fn document(served: &Served) -> Value {
         "info": {
             "title": super::SERVER_NAME,
             "version": super::SERVER_VERSION,
-            "description": "Model inference by the Open Inference Protocol (V2), with Triton's extensions, and by V1.",
+            "description": "Model inference by the Open Inference Protocol (V2), with Triton's extensions, by V1, and by OpenAI's embeddings.",
         },
         "servers": [{ "url": served.path_prefix.as_deref().unwrap_or("/") }],
         "paths": paths,
@@ -168,6 +169,8 @@ fn request_body(body: &Body) -> Option<Value> {
 
 fn responses(operation: &Operation, guarded: bool) -> Value {
     let mut responses = Map::new();
+    let schema = if openai::speaks(operation.path) { "OpenAiError" } else { "Error" };
+    let error = |description: &str| json!({ "description": description, "content": { JSON: { "schema": schemas::reference(schema) } } });
     responses.insert("200".into(), success(&operation.answer));
     for (status, description) in OF_HTTP {
         responses.insert(status.to_string(), error(description));
@@ -223,10 +226,6 @@ fn success(answer: &Answer) -> Value {
             "content": { JSON: { "schema": schemas::reference("InferResponse") }, OCTETS: {} },
         }),
     }
-}
-
-fn error(description: &str) -> Value {
-    json!({ "description": description, "content": { JSON: { "schema": schemas::reference("Error") } } })
 }
 
 fn meaning(kind: Kind) -> &'static str {

@@ -14,6 +14,10 @@ pub(super) enum Route {
     V1Model { model: String, version: Option<String> },
     Predict { model: String, version: Option<String> },
     Explain { model: String, version: Option<String> },
+    Embeddings,
+    Rerank,
+    OpenAiModels,
+    OpenAiModel { model: String },
     Server,
     Live,
     Ready,
@@ -61,6 +65,8 @@ impl Route {
             | Route::Unload { .. }
             | Route::Predict { .. }
             | Route::Explain { .. }
+            | Route::Embeddings
+            | Route::Rerank
             | Route::SharedMemory { call: RegionCall::Register | RegionCall::Unregister, .. } => "POST, OPTIONS",
             Route::TraceSetting { .. } | Route::Logging => "GET, HEAD, POST, OPTIONS",
             Route::Traffic { .. } => "GET, HEAD, PUT, DELETE, OPTIONS",
@@ -99,6 +105,10 @@ pub(super) fn parse(path: &str) -> Result<Option<Route>> {
         ["v2", "models", "stats"] => Route::Statistics { model: None, version: None },
         ["v2", "models", model, rest @ ..] if !model.is_empty() => return of_model(model, rest),
         ["v1", "models", rest @ ..] => return of_v1(rest),
+        ["openai", "v1", "embeddings"] | ["v1", "embeddings"] => Route::Embeddings,
+        ["openai", "v1", "rerank"] | ["v1", "rerank"] | ["rerank"] => Route::Rerank,
+        ["openai", "v1", "models"] => Route::OpenAiModels,
+        ["openai", "v1", "models", model] if !model.is_empty() => Route::OpenAiModel { model: decoded(model)? },
         [""] => Route::Alive,
         ["v2"] => Route::Server,
         ["v2", "models"] => Route::Models,
@@ -233,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn openais_paths_stand_alone_or_behind_kserves_prefix() {
+        for prefix in ["/openai/v1", "/v1"] {
+            assert_eq!(route(&format!("{prefix}/embeddings")), Some(Route::Embeddings));
+            assert_eq!(route(&format!("{prefix}/rerank/")), Some(Route::Rerank));
+        }
+        assert_eq!(route("/rerank"), Some(Route::Rerank));
+        assert_eq!(route("/openai/v1/models"), Some(Route::OpenAiModels));
+        assert_eq!(route("/openai/v1/models/a%2Fb"), Some(Route::OpenAiModel { model: "a/b".into() }));
+    }
+
+    #[test]
     fn names_are_percent_decoded() {
         assert_eq!(route("/v2/models/a%20b%2Fc"), Some(Route::Model { model: "a b/c".into(), version: None }));
         assert!(parse("/v2/models/%ff/infer").is_err());
@@ -252,6 +273,10 @@ mod tests {
             "/v2/models/m/versions",
             "/v2/models/m/infer/x",
             "/v3",
+            "/openai",
+            "/openai/v1/completions",
+            "/openai/rerank",
+            "/embeddings",
             "/v2/health",
             "/a/b/c/d/e/f/g/h/i/j",
         ] {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{JSON, as_json, read_body, with_body};
+use super::{JSON, as_json, openai, read_body, with_body};
 use crate::error::{Error, Result};
 use crate::export::{Clock, TraceContext};
 use crate::protocol::v1::{self, events};
@@ -19,27 +19,34 @@ use crate::server::body::ResponseBody;
 use crate::server::head::Head;
 use crate::server::{Doors, deadlines, timing};
 
+/// KServe's list, and OpenAI's, which has the same path.
 #[derive(Serialize)]
 struct Models {
     models: BTreeSet<String>,
+    object: &'static str,
+    data: Vec<openai::Listed>,
 }
 
-/// The names of everything in the repository, ready or not, as KServe lists them.
+/// The names of everything in the repository, ready or not, as KServe lists them; in OpenAI's words what takes texts.
 pub(super) fn models(doors: &Doors) -> Response<ResponseBody> {
     let lines = doors.repository.index_lines(false);
-    as_json(StatusCode::OK, &Models { models: lines.into_iter().map(|line| line.name.to_string()).collect() })
+    let models = lines.into_iter().map(|line| line.name.to_string()).collect();
+    as_json(StatusCode::OK, &Models { models, object: "list", data: openai::listed(doors) })
 }
 
 #[derive(Serialize)]
 struct Status<'a> {
     name: &'a str,
     ready: bool,
+    /// OpenAI's words for the same path.
+    #[serde(flatten)]
+    listed: openai::Listed,
 }
 
 /// Whether a model is ready.
 pub(super) fn model(name: &str, version: Option<&str>, doors: &Doors) -> Result<Response<ResponseBody>> {
     match doors.repository.why_not_ready(name, version)? {
-        None => Ok(as_json(StatusCode::OK, &Status { name, ready: true })),
+        None => Ok(as_json(StatusCode::OK, &Status { name, ready: true, listed: openai::Listed::of(name) })),
         Some(error) => Err(error),
     }
 }
@@ -69,7 +76,9 @@ pub(super) async fn predict(
     let _ = doors.repository.learn(&model, version.as_deref(), deadline).await;
     let (mut request, form) = match doors.router.usual(&model, version.as_deref()) {
         Ok(ready) => {
-            let decoded = v1::decode_predict(&body, ready.signature(), &doors.bounds.request);
+            let texts = ready.text().and_then(|face| v1::of_texts(&body, face.form().signature()));
+            let signature = texts.as_ref().unwrap_or(ready.signature());
+            let decoded = v1::decode_predict(&body, signature, &doors.bounds.request);
             decoded.map_err(|error| error.within(format_args!("model '{model}'")))?
         }
         // The stack gives the same answer, and counts it.

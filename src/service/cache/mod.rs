@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 
 use super::route::Routed;
 use crate::error::{Error, Result};
-use crate::infer::{CacheNote, InferRequest, InferResponse, Parameters, Timing};
+use crate::infer::{CacheNote, InferRequest, InferResponse, Timing};
 use crate::repository::Model;
 
 pub use store::ResponseCache;
@@ -115,7 +115,7 @@ fn hit(model: &Model, id: Option<String>, answer: &Answer, started: Instant) -> 
         model: model.name().clone(),
         version: model.version(),
         id,
-        parameters: Parameters::new(),
+        parameters: answer.parameters.clone(),
         outputs: answer.outputs.clone(),
         places: Vec::new(),
         timing: Timing { cache: CacheNote::Hit, ..Timing::default() },

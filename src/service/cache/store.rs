@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::key::Key;
-use crate::infer::InferResponse;
+use crate::infer::{InferResponse, Parameters};
 use crate::repository::Life;
 use crate::telemetry::Telemetry;
 use crate::tensor::Tensor;
@@ -20,6 +20,8 @@ const OVERHEAD_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) outputs: SmallVec<[(Arc<str>, Tensor); 2]>,
+    /// What was told beside them; a few numbers.
+    pub(super) parameters: Parameters,
     bytes: usize,
 }
 
@@ -34,7 +36,7 @@ impl Answer {
         };
         let outputs: SmallVec<[(Arc<str>, Tensor); 2]> = response.outputs.iter().map(copied).collect();
         let bytes = outputs.iter().map(|(_, tensor)| tensor.data().len()).sum::<usize>() + OVERHEAD_BYTES;
-        Self { outputs, bytes }
+        Self { outputs, parameters: response.parameters.clone(), bytes }
     }
 }
 

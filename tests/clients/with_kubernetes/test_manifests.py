@@ -37,6 +37,7 @@ def schemas() -> dict[str, dict]:
 
 DEPLOYED = sorted((ROOT / "deploy").rglob("*.yaml"))
 CASES = sorted(GOLDEN.glob("*.yaml"))
+GRAPHS = sorted((GOLDEN / "graphs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", DEPLOYED, ids=lambda path: str(path.relative_to(ROOT)))
@@ -74,3 +75,17 @@ def test_what_the_controller_applies_fits_the_schemas_strictly(case: pathlib.Pat
             kubernetes_validate.validate(child | kept, VERSION, strict=True)
         status = {"apiVersion": "v1", "kind": "InferenceService", "metadata": {}, "spec": {"predictor": {}}}
         jsonschema.validate(status | {"status": step["status"]}, schemas()["InferenceService"])
+
+
+@pytest.mark.parametrize("case", GRAPHS, ids=lambda path: path.stem)
+def test_graphs_and_what_is_applied_for_them_fit_the_schemas(case: pathlib.Path):
+    fits = jsonschema.Draft202012Validator(schemas()["InferenceGraph"])
+    graphs = [document for document in documents(case) if document.get("kind") == "InferenceGraph"]
+    for graph in graphs:
+        faults = list(fits.iter_errors(graph))
+        assert not faults or "InvalidGraph" in case.with_suffix(".out").read_text(), faults
+    for step in documents(case.with_suffix(".out")):
+        for child in step["applied"]:
+            if not child["apiVersion"].startswith(CUSTOM):
+                kubernetes_validate.validate(child, VERSION, strict=True)
+        fits.validate(graphs[0] | {"status": step["status"]})

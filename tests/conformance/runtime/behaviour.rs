@@ -28,10 +28,20 @@ fn batches() -> Vec<(String, Vec<(&'static str, Tensor)>)> {
         ("slow".into(), vec![x(3, 1)]),
     ];
     batches[2].1[0].0 = "a";
+    let mask = tensor([3, 4], [1_i64, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0]);
+    for fixture in ["bert", "sentences_first", "modernbert_classifier"] {
+        batches.push((fixture.into(), vec![tokens(3, 4), ("attention_mask", mask.clone())]));
+    }
     for rows in extremes() {
         batches.push((format!("identity_{}", rows.datatype().name().to_lowercase()), vec![("x", rows)]));
     }
     batches
+}
+
+/// Rows of token ids that every one of the small checkpoints has words for.
+fn tokens(rows: usize, length: usize) -> (&'static str, Tensor) {
+    let ids: Vec<i64> = (0..rows * length).map(|at| 3 + (at * at % 29) as i64).collect();
+    ("input_ids", tensor([rows, length], ids))
 }
 
 /// Loads `fixture` where it is for this engine and can be loaded: whether it must load is the cases' business.
@@ -79,12 +89,26 @@ pub(crate) fn rows_that_influence_each_other_show_it(engine: &Engine) {
 /// `outputs` of `execute` are positions: any subset, in any order, also repeated.
 pub(crate) fn outputs_come_as_asked_for_in_subset_and_order(engine: &Engine) {
     let Some(model) = engine.loaded("many_outputs") else {
-        return;
+        return two_outputs_come_as_asked_for(engine);
     };
     let mut instance = model.instance().unwrap();
     let inputs = placed(model.signature(), &[("x", tensor([2, 2], [1_f32, -2., 3., 4.]))]);
     let all = instance.execute(&inputs, &[0, 1, 2, 3, 4, 5]).unwrap();
     for asked in [vec![5, 0], vec![3], vec![4, 2, 1], vec![1, 1]] {
+        let answer = instance.execute(&inputs, &asked).unwrap();
+        let expected: Vec<Tensor> = asked.iter().map(|&position| all[position].clone()).collect();
+        assert_eq!(answer, expected, "{} asked for {asked:?}", engine.name());
+    }
+}
+
+fn two_outputs_come_as_asked_for(engine: &Engine) {
+    let Some(model) = engine.loaded("sentences_mean") else {
+        return;
+    };
+    let mut instance = model.instance().unwrap();
+    let inputs = placed(model.signature(), &[tokens(2, 6)]);
+    let all = instance.execute(&inputs, &[0, 1]).unwrap();
+    for asked in [vec![1, 0], vec![1], vec![0], vec![1, 1]] {
         let answer = instance.execute(&inputs, &asked).unwrap();
         let expected: Vec<Tensor> = asked.iter().map(|&position| all[position].clone()).collect();
         assert_eq!(answer, expected, "{} asked for {asked:?}", engine.name());
@@ -118,6 +142,20 @@ pub(crate) fn an_instance_takes_batches_of_changing_size(engine: &Engine) {
     }
 }
 
+/// The same of a model of tokens, whose rows may change in length too.
+pub(crate) fn an_instance_takes_rows_of_changing_length(engine: &Engine) {
+    let Some(model) = engine.loaded("bert") else {
+        return;
+    };
+    let mut instance = model.instance().unwrap();
+    for (rows, length) in [(1, 4), (7, 24), (200, 3), (0, 4), (3, 9), (1, 4)] {
+        let inputs = [tokens(rows, length)];
+        let answer = run(&*model, &mut *instance, &inputs).unwrap();
+        assert_eq!(answer[0].shape().to_vec(), [rows, length, 16]);
+        assert_eq!(answer, run(&*model, &mut *model.instance().unwrap(), &inputs).unwrap(), "as a new instance does");
+    }
+}
+
 /// A poisoned request costs its own answer only.
 pub(crate) fn an_instance_stays_usable_after_an_error(engine: &Engine) {
     let Some(model) = engine.loaded("gather_rows") else {
@@ -130,6 +168,22 @@ pub(crate) fn an_instance_stays_usable_after_an_error(engine: &Engine) {
         assert!(!error.message().contains('\n'), "one line: {error}");
         let answer = run(&*model, &mut *instance, &[("index", tensor([1], [2_i64]))]).unwrap();
         assert_eq!(answer, [tensor([1, 2], [2_f32, 4.])]);
+    }
+}
+
+/// The same of a model that refuses what no run would take.
+pub(crate) fn an_instance_stays_usable_after_a_refusal(engine: &Engine) {
+    let Some(model) = engine.loaded("bert") else {
+        return;
+    };
+    let mut instance = model.instance().unwrap();
+    let sound = [tokens(2, 5)];
+    let expected = run(&*model, &mut *instance, &sound).unwrap();
+    for odd in [tensor([1, 2], [4_i64, 99]), tensor([1, 30], [4_i64; 30])] {
+        let error = run(&*model, &mut *instance, &[("input_ids", odd)]).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidRequest);
+        assert!(error.message().contains("input_ids") && !error.message().contains('\n'), "one line: {error}");
+        assert_eq!(run(&*model, &mut *instance, &sound).unwrap(), expected);
     }
 }
 
@@ -154,6 +208,23 @@ pub(crate) fn instances_answer_rightly_on_several_threads_at_once(engine: &Engin
             }
         });
     }
+}
+
+/// Instances share weights: whatever they do at once, each answers what one alone does.
+pub(crate) fn instances_of_shared_weights_do_not_disturb_each_other(engine: &Engine) {
+    let Some(model) = engine.loaded("bert") else {
+        return;
+    };
+    std::thread::scope(|scope| {
+        for thread in 1..5_usize {
+            let (model, inputs) = (&model, [tokens(thread, 3 + thread)]);
+            let expected = run(&**model, &mut *model.instance().unwrap(), &inputs).unwrap();
+            let mut instance = model.instance().unwrap();
+            scope.spawn(move || {
+                (0..30).for_each(|_| assert_eq!(run(&**model, &mut *instance, &inputs).unwrap(), expected));
+            });
+        }
+    });
 }
 
 fn known_answer(fixture: &str, rows: usize, thread: usize) -> ((&'static str, Tensor), Tensor) {
@@ -216,11 +287,13 @@ pub(crate) fn loading_and_unloading_does_not_grow_the_process(engine: &Engine) {
 
 fn measure(engine: &Engine) {
     // `slow` has the most weights: an engine that packs them holds megabytes per load.
-    let fixture = if engine.artifact("slow").is_some() { "slow" } else { "identity_fp32" };
+    let known = ["slow", "identity_fp32", "bert"].into_iter().find(|fixture| engine.artifact(fixture).is_some());
+    let fixture = known.unwrap();
+    let input = if fixture == "bert" { tokens(1, 4) } else { ("x", tensor([1, 1], [1_f32])) };
     let cycle = || {
         let model = engine.loaded(fixture).unwrap();
         let mut instance = model.instance().unwrap();
-        run(&*model, &mut *instance, &[("x", tensor([1, 1], [1_f32]))]).unwrap();
+        run(&*model, &mut *instance, std::slice::from_ref(&input)).unwrap();
     };
     // The first loads fill caches that stay: the engine's own, the allocator's, the operator tables.
     (0..LOADS / 5).for_each(|_| cycle());

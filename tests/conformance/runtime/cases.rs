@@ -4,11 +4,14 @@ use half::{bf16, f16};
 use tensorgate::error::Kind;
 use tensorgate::tensor::{DataType, Element, Tensor};
 
-use super::engine::{Engine, difference, run};
+use serde_json::Value;
+
+use super::engine::{Engine, difference, folder_path, run};
 use super::gaps::{self, settle};
 
 type Named = Vec<(&'static str, Tensor)>;
 
+#[derive(Clone)]
 enum Expected {
     /// All outputs, in the order of the graph.
     Outputs(Vec<Tensor>),
@@ -20,6 +23,7 @@ enum Expected {
     NotTaken,
 }
 
+#[derive(Clone)]
 struct Case {
     /// The fixture, and what is asked of it behind a colon where there are several cases of one.
     name: String,
@@ -210,6 +214,42 @@ fn beyond_v2() -> Vec<Case> {
     ]
 }
 
+/// What the transformers package answers, and what no run would take.
+fn folders() -> Vec<Case> {
+    let listed = |listed: &Value| {
+        let numbers = |of: &str| listed[of].as_array().unwrap().clone();
+        let shape: Vec<usize> = numbers("shape").iter().map(|dim| dim.as_u64().unwrap() as usize).collect();
+        match numbers("data").iter().map(Value::as_i64).collect::<Option<Vec<i64>>>() {
+            Some(whole) => tensor(shape, whole),
+            None => {
+                tensor(shape, numbers("data").iter().map(|value| value.as_f64().unwrap() as f32).collect::<Vec<_>>())
+            }
+        }
+    };
+    let as_transformers = |name: &'static str| {
+        let expected: Value =
+            serde_json::from_slice(&std::fs::read(folder_path(name).join("expected.json")).unwrap()).unwrap();
+        let names = ["input_ids", "attention_mask", "token_type_ids", "pixel_values"];
+        let inputs: Named =
+            names.into_iter().filter_map(|name| Some((name, listed(expected["inputs"].get(name)?)))).collect();
+        let outputs = ["last_hidden_state", "logits", "embedding"];
+        let outputs = outputs.iter().filter_map(|name| expected["outputs"].get(name).map(listed)).collect();
+        case(name, inputs, Expected::Outputs(outputs))
+    };
+    let ids = |name: &str, shape: [usize; 2], id: i64| {
+        let ids = tensor(shape, vec![id; shape[0] * shape[1]]);
+        case(format!("bert: {name}"), [("input_ids", ids)], Expected::NotTaken)
+    };
+    let mut cases = ["bert", "roberta", "distilbert", "mpnet", "vit", "sentences_mean"].map(as_transformers).to_vec();
+    cases.extend([
+        ids("a token that it has no word for", [1, 3], 32),
+        ids("a negative token", [1, 3], -1),
+        ids("more tokens than it has places for", [1, 25], 4),
+        ids("no token", [2, 0], 4),
+    ]);
+    cases
+}
+
 fn broken() -> Vec<Case> {
     vec![
         refused("unknown_op", "NoSuchOperator"),
@@ -223,7 +263,8 @@ fn broken() -> Vec<Case> {
 
 /// Loads and runs every case.
 pub(crate) fn every_case_has_the_expected_outcome(engine: &Engine) {
-    let cases = [identities(), shapes(), several(), behaviour(), beyond_v2(), broken()].into_iter().flatten();
+    let cases =
+        [identities(), shapes(), several(), behaviour(), beyond_v2(), folders(), broken()].into_iter().flatten();
     settle(
         engine.name(),
         gaps::CASES,

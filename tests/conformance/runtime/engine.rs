@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tensorgate::error::Result;
 use tensorgate::model::{Dim, Signature, TensorSpec};
 use tensorgate::runtime::{
-    Artifact, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, find_library,
+    Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, find_library,
 };
 use tensorgate::tensor::Tensor;
 
@@ -30,6 +30,10 @@ impl Engine {
         Some(Self { runtime: Box::new(TractRuntime::new()) })
     }
 
+    pub(crate) fn candle() -> Option<Self> {
+        Some(Self { runtime: Box::new(CandleRuntime::new()) })
+    }
+
     pub(crate) fn identity() -> Option<Self> {
         Some(Self { runtime: Box::new(IdentityRuntime::new()) })
     }
@@ -41,6 +45,12 @@ impl Engine {
     /// What this engine loads for `fixture`; `None` where the fixture is not for it. The identity runtime reads no files:
     /// it stands for the identity fixtures, with the signature that those have.
     pub(crate) fn artifact(&self, fixture: &str) -> Option<Artifact> {
+        let folder = folder_path(fixture);
+        match (self.name() == "candle", folder.is_dir()) {
+            (true, true) => return Some(Artifact::new(folder.join("config.json"))),
+            (true, false) | (false, true) => return None,
+            (false, false) => {}
+        }
         let artifact = Artifact::new(fixture_path(fixture));
         if self.name() != "identity" {
             return Some(artifact);
@@ -67,6 +77,11 @@ impl Engine {
 
 pub(crate) fn fixture_path(fixture: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture).with_extension("onnx")
+}
+
+/// Where a fixture is that is a Hugging Face folder.
+pub(crate) fn folder_path(fixture: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/candle").join(fixture)
 }
 
 /// `inputs`, given by name, in the places where the model takes them; every other input is left out.

@@ -41,6 +41,30 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("sequence_input", "x FP32 [..] -> y FP32 [n]"),
     ("sequence_output", "x FP32 [batch,n], z FP32 [batch,m] -> y FP32 [..]"),
     ("float8_input", "x UINT8 [batch,2] -> y FP32 [batch,2]"),
+    (
+        "bert",
+        "input_ids INT64 [batch,sequence], attention_mask? INT64 [batch,sequence], token_type_ids? INT64 [batch,sequence] -> \
+         last_hidden_state FP32 [batch,sequence,16]",
+    ),
+    (
+        "xlm_roberta_classifier",
+        "input_ids INT64 [batch,sequence], attention_mask? INT64 [batch,sequence] -> logits FP32 [batch,3]",
+    ),
+    (
+        "distilbert_tagger",
+        "input_ids INT64 [batch,sequence], attention_mask? INT64 [batch,sequence] -> logits FP32 [batch,sequence,3]",
+    ),
+    (
+        "modernbert_masked",
+        "input_ids INT64 [batch,sequence], attention_mask? INT64 [batch,sequence] -> logits FP32 [batch,sequence,32]",
+    ),
+    (
+        "sentences_first",
+        "input_ids INT64 [batch,sequence], attention_mask? INT64 [batch,sequence] -> last_hidden_state FP32 \
+         [batch,sequence,16], embedding FP32 [batch,16]",
+    ),
+    ("vit", "pixel_values FP32 [batch,3,12,12] -> last_hidden_state FP32 [batch,10,16]"),
+    ("vit_classifier", "pixel_values FP32 [batch,3,12,12] -> logits FP32 [batch,3]"),
     ("image_total", "image FP32 [batch,height,width] -> bright FP32 [batch,height,width], total FP32 [batch]"),
 ];
 

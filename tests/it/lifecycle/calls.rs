@@ -8,6 +8,7 @@ use tensorgate::protocol::proto::{
 use tonic::Code;
 
 use super::{row, states};
+use crate::support::process::{command, run_to_end};
 use crate::support::tensors::*;
 use crate::support::{Models, Process, Server};
 
@@ -151,4 +152,26 @@ async fn one_model_is_served_as_kserve_mounts_it() {
         let answer = process.grpc().await.model_infer(message("my model", &row())).await.unwrap();
         assert_eq!(outputs_of_message(answer.get_ref())[0].1, row()[0].1);
     }
+}
+
+#[tokio::test]
+async fn a_server_whose_only_model_cannot_be_loaded_ends_and_says_why() {
+    let models = Models::new().with("broken", "garbage").with("cannot_run", "loads_but_cannot_run");
+    for (model, why) in [("broken", "broken"), ("cannot_run", "warm-up"), ("missing", "missing")] {
+        let directory = models.path().join(model);
+        let flags = ["--model-name", "m", "--model-dir", directory.to_str().unwrap()];
+        let ports = ["serve", "--http-port", "0", "--grpc-port", "0", "--log-format", "json"];
+        let ended = run_to_end(&mut command(&[&ports[..], &flags[..]].concat())).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let last = ended.errors.lines().filter(|line| line.contains("ERROR")).next_back().unwrap_or_default();
+        assert!(last.contains("model 'm'") && last.contains(why), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_of_a_broken_model_is_served_on_since_another_may_come() {
+    let models = Models::of(&["garbage"]);
+    let mut process = Process::start(&[models.argument()]).await;
+    process.line("serving").await;
+    assert_eq!(process.http().await.get("/v2/health/live").await.status, 200);
 }

@@ -37,9 +37,34 @@ impl Models {
         self
     }
 
+    /// Adds a model with a tokenizer, out of tests/fixtures/text, as version 1 under its own name.
+    pub(crate) fn with_texts(self, name: &str) -> Self {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/text").join(name);
+        copy_folder(&from, &self.path().join(name).join("1"));
+        self
+    }
+
     /// Adds `fixture` as `version` of `model`.
     pub(crate) fn with_version(self, model: &str, version: u64, fixture: &str) -> Self {
         self.put(model, version, fixture);
+        self
+    }
+
+    /// Adds the checkpoint `fixture` of tests/fixtures/candle as `model`, without a version.
+    pub(crate) fn with_checkpoint(self, model: &str, fixture: &str) -> Self {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/candle").join(fixture);
+        let mut pending = vec![(from, self.path().join(model))];
+        while let Some((from, to)) = pending.pop() {
+            fs::create_dir_all(&to).unwrap();
+            for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+                let to = to.join(entry.file_name().unwrap());
+                if entry.is_dir() {
+                    pending.push((entry, to));
+                } else {
+                    fs::copy(entry, to).unwrap();
+                }
+            }
+        }
         self
     }
 
@@ -88,5 +113,17 @@ impl Models {
     /// The repository's directory, for a command line.
     pub(crate) fn argument(&self) -> &str {
         self.path().to_str().unwrap()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
     }
 }

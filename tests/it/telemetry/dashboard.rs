@@ -29,17 +29,20 @@ fn strings(value: &Value, into: &mut Vec<String>) {
 }
 
 #[test]
-fn every_metric_of_the_dashboard_is_in_the_contract() {
+fn every_metric_of_the_dashboards_is_in_the_contract() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let contract = fs::read_to_string(root.join("src/contract/metrics.rs")).unwrap();
+    let contract = fs::read_to_string(root.join("contract/src/metrics.rs")).unwrap();
     let known = metrics_named(&contract);
-    let text = fs::read_to_string(root.join("deploy/grafana/tensorgate.json")).unwrap();
-    let mut expressions = Vec::new();
-    strings(&serde_json::from_str(&text).unwrap(), &mut expressions);
-    let named = metrics_named(&expressions.join(" "));
-    assert!(named.len() > 15, "{named:?}");
-    for name in named {
-        let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
-        assert!(known.contains(&name) || family.is_some_and(|family| known.contains(family)), "{name}");
+    for (board, least) in [("tensorgate.json", 15), ("autoscaling.json", 7)] {
+        let text = fs::read_to_string(root.join("deploy/grafana").join(board)).unwrap();
+        let mut expressions = Vec::new();
+        strings(&serde_json::from_str(&text).unwrap(), &mut expressions);
+        let named = metrics_named(&expressions.join(" "));
+        assert!(named.len() > least, "{board}: {named:?}");
+        for name in named {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let known = known.contains(&name) || family.is_some_and(|family| known.contains(family));
+            assert!(known, "{board}: {name}");
+        }
     }
 }

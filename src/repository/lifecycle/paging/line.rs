@@ -102,8 +102,8 @@ impl Keeper {
     fn begin_load(&mut self, id: Id, fingerprint: Fingerprint, needed: u64) {
         let Some(files) = self.files.get(&id).cloned() else { return };
         let small = files.version.bytes < GENTLE_BYTES;
-        let alone = !self.settled || self.stopping.is_empty();
-        let urgent = small || alone || self.paging.summons.contains_key(&id);
+        let nobody_serves = !self.settled || self.stopping.is_empty();
+        let urgent = small || nobody_serves || self.paging.summons.contains_key(&id);
         self.leave_line(&id);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         self.paging.loading.insert(id.clone(), needed);
@@ -123,7 +123,8 @@ impl Keeper {
                 };
                 let before = heap_bytes();
                 let loaded = loader::load(&surroundings, &here);
-                (loaded, heap_bytes().saturating_sub(before))
+                let counted = loaded.as_ref().ok().and_then(|loaded| loaded.model.bytes());
+                (loaded, counted.unwrap_or_else(|| heap_bytes().saturating_sub(before)))
             };
             let load = blocking(load);
             let done = if urgent { load.await } else { cores.see_to(load).await };

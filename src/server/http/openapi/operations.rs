@@ -202,7 +202,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         .says("Forgets a region"),
     post("/v2/systemsharedmemory/unregister", "unregisterRegions", SHARED_MEMORY, Body::None, "Done")
         .says("Forgets all regions"),
-    get("/v1/models", "v1Models", "v1", "Models").says("V1: the names of all models"),
+    get("/v1/models", "v1Models", "v1", "V1Models")
+        .says("V1: the names of all models; OpenAI's list of those for texts"),
     get("/v1/models/{model}", "v1Model", "v1", "V1Ready").says("V1: whether a model is ready").or(OF_A_MODEL),
     get("/v1/models/{model}/versions/{version}", "v1Version", "v1", "V1Ready")
         .says("V1: whether a version is ready")
@@ -215,4 +216,27 @@ pub(super) const OPERATIONS: &[Operation] = &[
         .says("V1: inference by one version")
         .answers(Answer::Prediction)
         .or(OF_INFERENCE),
+    embeddings("/openai/v1/embeddings", "openaiEmbeddings"),
+    embeddings("/v1/embeddings", "embeddings"),
+    rerank("/openai/v1/rerank", "openaiRerank"),
+    rerank("/v1/rerank", "v1Rerank"),
+    rerank("/rerank", "rerank"),
+    get("/openai/v1/models", "openaiModels", OPENAI, "OpenAiModels").says("OpenAI's list of models for texts"),
+    get("/openai/v1/models/{model}", "openaiModel", OPENAI, "OpenAiModel")
+        .says("One model, in OpenAI's words")
+        .or(OF_A_MODEL),
 ];
+
+const OPENAI: &str = "openai";
+
+const fn embeddings(path: &'static str, id: &'static str) -> Operation {
+    post(path, id, OPENAI, Body::Needed("EmbeddingsRequest"), "Embeddings")
+        .says("A vector for each text")
+        .or(OF_INFERENCE)
+}
+
+const fn rerank(path: &'static str, id: &'static str) -> Operation {
+    post(path, id, OPENAI, Body::Needed("RerankRequest"), "Reranked")
+        .says("Documents, those that answer the query best first")
+        .or(OF_INFERENCE)
+}

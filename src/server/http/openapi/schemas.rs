@@ -1,10 +1,11 @@
 //! The schemas that operations name (JSON Schema 2020-12). Those of answers are closed, so that a member which is added to an
 //! answer and not here is found by whoever tests the server against its document.
 
+mod openai;
+
 use serde_json::{Map, Value, json};
 
 use super::JSON;
-
 use crate::tensor::DataType;
 
 /// A reference to the schema called `name`.
@@ -23,7 +24,8 @@ pub(super) fn path_parameter(name: &str) -> Value {
 /// Every schema, by its name.
 pub(super) fn all() -> Value {
     let mut all = Map::new();
-    for group in [server(), models(), inference(), repository(), traffic(), settings(), regions(), v1()] {
+    for group in [server(), models(), inference(), repository(), traffic(), settings(), regions(), v1(), openai::all()]
+    {
         all.extend(group);
     }
     all.into()
@@ -319,7 +321,19 @@ fn v1() -> Schemas {
         "properties": { "inputs": { "type": ["array", "object", "number", "string", "boolean"] } },
     });
     named([
-        ("V1Ready", closed(json!({ "name": text(), "ready": { "const": true } }))),
+        (
+            "V1Models",
+            closed(json!({
+                "models": list(text()), "object": { "const": "list" }, "data": list(reference("OpenAiModel")),
+            })),
+        ),
+        (
+            "V1Ready",
+            closed(json!({
+                "name": text(), "ready": { "const": true }, "id": text(), "object": { "const": "model" },
+                "created": count(), "owned_by": text(),
+            })),
+        ),
         (
             "PredictRequest",
             json!({
