@@ -183,7 +183,7 @@ mod tests {
             ("a{b=\"c} 1", "a closing quote"),
             ("a{b=\"\\t\"} 1", "\\\\, \\\" or \\n"),
             ("a{b=\"c\" d=\"e\"} 1", "a comma or a closing brace"),
-            ("a{b=\"c\"", "a label's name or a closing brace"),
+            ("a{b=\"c\"", "a comma or a closing brace"),
             ("a 1 2 3", "the end of the line after a number and a time stamp"),
         ] {
             assert_eq!(one(line), Err(wanted), "{line}");

@@ -364,6 +364,14 @@ impl Scene<'_> {
         match self.bounds.scaler {
             Scaler::External => vec![deployment],
             Scaler::Learned => {
+                // The step from none, and to it, is ours here too; nobody scales one that sleeps.
+                let now = health::health(self.cx, &own.name, 0).replicas;
+                if let Some(replicas) = awake.filter(|replicas| *replicas == 0 || now == 0) {
+                    deployment["spec"]["replicas"] = json!(replicas);
+                }
+                if awake == Some(0) {
+                    return vec![deployment];
+                }
                 // One that is about to get more is first made as large as that takes.
                 let orders = scale::orders(&self.view, min.max(self.needed(&own.name)), self.bounds.max);
                 let orders = serde_json::to_string(&orders).unwrap_or_default();

@@ -143,7 +143,7 @@ impl World {
             }
             self.apply(&changes, &mut done);
             self.write_status(name, &status);
-            done.events.extend(plan.events.iter().filter(|_| !rest).map(tell));
+            done.events.extend(plan.events.iter().map(tell));
         }
         let (plan, changes) = self.plan(name);
         panic!("the plan never comes to rest: {changes:#?}\n{:#?}", plan.status);

@@ -51,43 +51,60 @@ impl Noisy {
     }
 }
 
-fn noisy() -> impl Strategy<Value = Noisy> {
-    (any::<u64>(), -5.0..-2.0, -3.0..1.0).prop_map(|(state, fixed, share): (u64, f64, f64)| {
+/// Machines of 10 us to 10 ms, of which a row is from a thousandth to ten times.
+fn machines() -> impl Iterator<Item = Noisy> {
+    (0..MACHINES).map(|seed| {
+        let mut machine = Noisy { state: seed as u64, fixed: 0.0, per_unit: 0.0 };
+        // The first numbers of seeds that follow each other are alike.
+        (0..4).for_each(|_| drop(machine.unit()));
+        let (fixed, share) = (-5.0 + 3.0 * machine.unit(), -3.0 + 4.0 * machine.unit());
         let fixed = 10_f64.powf(fixed);
-        Noisy { state, fixed, per_unit: fixed * 10_f64.powf(share) }
+        Noisy { fixed, per_unit: fixed * 10_f64.powf(share), ..machine }
     })
 }
 
-proptest! {
-    #[test]
-    fn a_known_curve_is_recovered_within_200_batches(mut machine in noisy()) {
+/// Noise may do what it likes to one in a hundred, within twice the bounds.
+const MACHINES: usize = 1000;
+const UNLUCKY_MAX: usize = MACHINES / 100;
+
+fn count_unlucky(errors: impl Iterator<Item = (f64, f64)>, (mean_max, most_max): (f64, f64)) -> usize {
+    errors
+        .inspect(|(mean, most)| assert!(*mean < 2.0 * mean_max && *most < 2.0 * most_max, "{mean} {most}"))
+        .filter(|(mean, most)| *mean >= mean_max || *most >= most_max)
+        .count()
+}
+
+#[test]
+fn a_known_curve_is_recovered_within_200_batches() {
+    let recovered = machines().map(|mut machine| {
         let mut curve = machine.warmed_up();
-        for _ in 0..200 {
-            machine.run(64, &mut curve);
-        }
-        let (mean, most) = machine.error(1..=64, &curve);
-        // A size that ran once may have seen nothing but an outlier.
-        prop_assert!(mean < 0.12 && most < 1.3, "{mean} {most} {curve:?}");
+        (0..200).for_each(|_| machine.run(64, &mut curve));
         let over = curve.upper(32).as_secs_f64() / machine.truth(32);
-        prop_assert!((0.93..1.5).contains(&over), "the upper quantile is {over} of the centre");
-    }
+        assert!((0.9..1.6).contains(&over), "the upper quantile is {over} of the centre");
+        // A size that ran once may have seen nothing but an outlier.
+        machine.error(1..=64, &curve)
+    });
+    let unlucky = count_unlucky(recovered, (0.12, 1.3));
+    assert!(unlucky <= UNLUCKY_MAX, "{unlucky}");
+}
 
-    #[test]
-    fn a_threefold_change_is_followed_within_50_batches(mut machine in noisy(), slower: bool) {
-        let mut curve = machine.warmed_up();
-        for _ in 0..200 {
-            machine.run(64, &mut curve);
-        }
-        let times = if slower { 3.0 } else { 1.0 / 3.0 };
-        (machine.fixed, machine.per_unit) = (machine.fixed * times, machine.per_unit * times);
-        for _ in 0..50 {
-            machine.run(64, &mut curve);
-        }
-        // Small sizes hardly ever ran since.
-        let (mean, most) = machine.error(16..=64, &curve);
-        prop_assert!(mean < 0.17 && most < 0.4, "{mean} {most} {curve:?}");
+#[test]
+fn a_threefold_change_is_followed_within_50_batches() {
+    for times in [3.0, 1.0 / 3.0] {
+        let followed = machines().map(|mut machine| {
+            let mut curve = machine.warmed_up();
+            (0..200).for_each(|_| machine.run(64, &mut curve));
+            (machine.fixed, machine.per_unit) = (machine.fixed * times, machine.per_unit * times);
+            (0..50).for_each(|_| machine.run(64, &mut curve));
+            // Small sizes hardly ever ran since.
+            machine.error(16..=64, &curve)
+        });
+        let unlucky = count_unlucky(followed, (0.17, 0.4));
+        assert!(unlucky <= UNLUCKY_MAX, "{unlucky} at {times}");
     }
+}
 
+proptest! {
     #[test]
     fn whatever_was_measured_more_work_takes_no_less_and_predictions_are_finite(
         runs in prop::collection::vec((1..5000_usize, 1..10_000_000_000_u64), 0..200),
