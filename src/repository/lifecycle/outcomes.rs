@@ -116,7 +116,9 @@ impl Keeper {
 fn report(id: &Id, loaded: &Loaded, took: Duration) {
     let (model, version) = (&id.0, id.1);
     let (instances, rows_max) = (loaded.instances.len(), loaded.scheduler.limits.rows_max);
-    let row = loaded.warm_up.curve.centre(1);
+    // The first run was of one row, which is several units of work where rows are padded.
+    let curve = &loaded.warm_up.curve;
+    let row = curve.centre(curve.points().next().map_or(1, |point| point.work));
     let digest = loaded.digest.as_deref();
     tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, digest, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {

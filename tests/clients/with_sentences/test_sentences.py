@@ -27,31 +27,31 @@ def post(server: Server, path: str, body: dict) -> dict:
         return json.load(answer)
 
 
-def by_v2_json(server: Server, texts: list[str]) -> np.ndarray:
+def by_v2_json(server: Server, texts: list[str], model: str) -> np.ndarray:
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]}
-    (output,) = post(server, "/v2/models/minilm/infer", body)["outputs"]
+    (output,) = post(server, f"/v2/models/{model}/infer", body)["outputs"]
     return np.array(output["data"], np.float32).reshape(output["shape"])
 
 
 def by_triton(module):
-    def infer(server: Server, texts: list[str]) -> np.ndarray:
+    def infer(server: Server, texts: list[str], model: str) -> np.ndarray:
         address = server.http if module is tritonclient.http else server.grpc
         with module.InferenceServerClient(address) as client:
             text = module.InferInput("text", [len(texts)], "BYTES")
             text.set_data_from_numpy(np.array([text.encode() for text in texts], np.object_))
-            return client.infer("minilm", [text]).as_numpy("embedding")
+            return client.infer(model, [text]).as_numpy("embedding")
 
     return infer
 
 
-def by_v1(server: Server, texts: list[str]) -> np.ndarray:
-    return np.array(post(server, "/v1/models/minilm:predict", {"instances": texts})["predictions"], np.float32)
+def by_v1(server: Server, texts: list[str], model: str) -> np.ndarray:
+    return np.array(post(server, f"/v1/models/{model}:predict", {"instances": texts})["predictions"], np.float32)
 
 
 def by_openai(encoding: str, prefix: str = "/openai/v1"):
-    def embed(server: Server, texts: list[str]) -> np.ndarray:
+    def embed(server: Server, texts: list[str], model: str) -> np.ndarray:
         with openai.OpenAI(base_url=server.url + prefix, api_key="none", max_retries=0) as client:
-            answer = client.embeddings.create(model="minilm", input=texts, encoding_format=encoding)
+            answer = client.embeddings.create(model=model, input=texts, encoding_format=encoding)
         assert [item.index for item in answer.data] == list(range(len(texts)))
         decode = lambda given: np.frombuffer(base64.b64decode(given), "<f4") if isinstance(given, str) else given  # noqa: E731
         return np.array([decode(item.embedding) for item in answer.data], np.float32)
@@ -74,13 +74,14 @@ def cosines(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return (given * expected).sum(axis=1) / lengths
 
 
-def test_every_api_gives_what_sentence_transformers_gives(sentences: Server, expected: list[dict]):
+@pytest.mark.parametrize("model", ["minilm", "minilm-onnx"])
+def test_every_api_gives_what_sentence_transformers_gives(sentences: Server, expected: list[dict], model: str):
     texts = [case["text"] for case in expected]
     vectors = np.array([np.frombuffer(base64.b64decode(case["embedding"]), "<f4") for case in expected])
-    table = {name: cosines(api(sentences, texts), vectors) for name, api in APIS.items()}
+    table = {name: cosines(api(sentences, texts, model), vectors) for name, api in APIS.items()}
     # One by one too: whatever shares a batch changes nothing.
-    table["alone"] = cosines(np.concatenate([by_v2_json(sentences, [text]) for text in texts]), vectors)
-    print()
+    table["alone"] = cosines(np.concatenate([by_v2_json(sentences, [text], model) for text in texts]), vectors)
+    print(f"\n{model}")
     for row, case in enumerate(expected):
         least = min(cosine[row] for cosine in table.values())
         print(f"{case['tokens']:>4} tokens  least cosine {least:.7f}  {case['text'][:40]!r}")
@@ -105,7 +106,7 @@ def test_one_text_and_tokens_are_inputs_too(client: openai.OpenAI):
 
 
 def test_models_are_listed(client: openai.OpenAI):
-    assert [model.id for model in client.models.list()] == ["classifier", "minilm", "ranker", "tagger"]
+    assert [model.id for model in client.models.list()] == ["classifier", "minilm", "minilm-onnx", "ranker", "tagger"]
     assert client.models.retrieve("minilm").owned_by == "tensorgate"
 
 
@@ -131,7 +132,7 @@ def test_errors_are_those_of_openais_client(client: openai.OpenAI, request_: dic
 
 
 def test_sentences_of_one_meaning_are_near_each_other(sentences: Server):
-    alike, other, unlike = by_v2_json(sentences, ["A man is eating food.", "Someone has a meal.", "The stock market fell sharply."])
+    alike, other, unlike = by_v2_json(sentences, ["A man is eating food.", "Someone has a meal.", "The stock market fell sharply."], "minilm")
     assert alike @ other > 0.5 > 0.2 > alike @ unlike
 
 

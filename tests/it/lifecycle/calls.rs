@@ -163,7 +163,7 @@ async fn a_server_whose_only_model_cannot_be_loaded_ends_and_says_why() {
         let ports = ["serve", "--http-port", "0", "--grpc-port", "0", "--log-format", "json"];
         let ended = run_to_end(&mut command(&[&ports[..], &flags[..]].concat())).await;
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        let last = ended.errors.lines().filter(|line| line.contains("ERROR")).next_back().unwrap_or_default();
+        let last = ended.errors.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
         assert!(last.contains("model 'm'") && last.contains(why), "{ended:?}");
     }
 }
