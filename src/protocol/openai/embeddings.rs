@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use super::end_with_usage;
 use super::read::{Body, Texts};
-use super::tokens;
 use crate::error::{Error, Result};
 use crate::infer::texts::{DIMENSIONS, EMBEDDING, TEXT, TOKEN_IDS};
 use crate::infer::{InferRequest, InferResponse, ParameterValue};
@@ -128,11 +128,6 @@ pub fn encode_embeddings(response: &InferResponse, base64: bool) -> Result<Bytes
     out.push(b',');
     writer::key(&mut out, "model");
     writer::string(&mut out, response.model.as_str());
-    let tokens = tokens(response);
-    out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
-    writer::integer(&mut out, tokens);
-    out.extend_from_slice(b",\"total_tokens\":");
-    writer::integer(&mut out, tokens);
-    out.extend_from_slice(b"}}");
+    end_with_usage(&mut out, response);
     Ok(out.into())
 }

@@ -15,6 +15,7 @@ pub use embeddings::{Embeddings, decode_embeddings, encode_embeddings};
 pub use error::encode_error;
 pub use rerank::{Rerank, decode_rerank, encode_rerank};
 
+use super::json::writer;
 use crate::infer::texts::TOKENS;
 use crate::infer::{InferResponse, ParameterValue};
 
@@ -24,4 +25,14 @@ fn tokens(response: &InferResponse) -> i64 {
         Some(ParameterValue::Int64(tokens)) => *tokens,
         _ => 0,
     }
+}
+
+/// Ends an answer's object with what it was about: how many tokens its texts had.
+fn end_with_usage(out: &mut Vec<u8>, response: &InferResponse) {
+    let tokens = tokens(response);
+    out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
+    writer::integer(out, tokens);
+    out.extend_from_slice(b",\"total_tokens\":");
+    writer::integer(out, tokens);
+    out.extend_from_slice(b"}}");
 }

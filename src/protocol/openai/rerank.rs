@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use super::end_with_usage;
 use super::read::{Body, Texts};
-use super::tokens;
 use crate::error::{Error, Result};
 use crate::infer::texts::{SCORE, TEXT, TEXT_PAIR};
 use crate::infer::{InferRequest, InferResponse};
@@ -119,11 +119,6 @@ pub fn encode_rerank(response: &InferResponse, asked: &Rerank, id: &str) -> Resu
         }
         out.push(b'}');
     });
-    let tokens = tokens(response);
-    out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
-    writer::integer(&mut out, tokens);
-    out.extend_from_slice(b",\"total_tokens\":");
-    writer::integer(&mut out, tokens);
-    out.extend_from_slice(b"}}");
+    end_with_usage(&mut out, response);
     Ok(out.into())
 }
