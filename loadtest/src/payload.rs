@@ -15,6 +15,10 @@ use crate::random::Random;
 pub(crate) const VOCABULARY: u32 = 1_000;
 /// Tokens of one row of the transformer.
 const TOKENS: i64 = 32;
+/// Tokens of its shortest and longest row where rows differ.
+const TOKENS_MIXED: (i64, i64) = (8, 256);
+/// Lengths are drawn for so many rows and come again, so that whoever takes enough rows has the same mixture.
+const LENGTHS: usize = 64;
 
 /// What the values of an input look like, and so its datatype.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,11 +43,13 @@ pub(crate) struct Field {
     /// Shape of one row, with its leading 1.
     pub(crate) shape: Vec<i64>,
     values: Values,
+    /// Whether rows have as many elements as it comes, and `shape` those of the longest.
+    mixed: bool,
 }
 
 impl Field {
     fn new(name: &str, shape: &[i64], values: Values) -> Self {
-        Self { name: name.to_owned(), shape: shape.to_vec(), values }
+        Self { name: name.to_owned(), shape: shape.to_vec(), values, mixed: false }
     }
 
     /// An FP32 input of any numbers.
@@ -60,7 +66,29 @@ impl Field {
         if matches!(self.values, Values::Tokens | Values::Ones) { "INT64" } else { "FP32" }
     }
 
-    /// Elements of one row.
+    /// Elements of the row in this place: alike in all inputs of a model, and on every call. Where rows differ, half of them have fewer
+    /// than 20 and one in ten more than 130, as the questions and paragraphs have that people search with.
+    pub(crate) fn elements(&self, row: usize) -> usize {
+        if !self.mixed {
+            return self.row_len();
+        }
+        let (least, most) = (TOKENS_MIXED.0 as f64, TOKENS_MIXED.1 as f64);
+        let place = Random::new((row % LENGTHS) as u64).unit();
+        (least * (most / least).powf(place * place)) as usize
+    }
+
+    /// The shape of the row in this place.
+    fn shape(&self, row: usize) -> Vec<i64> {
+        if self.mixed { vec![1, self.elements(row) as i64] } else { self.shape.clone() }
+    }
+
+    /// Where it lies among rows that each have room for the longest.
+    fn range(&self, row: usize) -> Range<usize> {
+        let start = row * self.row_len();
+        start..start + self.elements(row)
+    }
+
+    /// Elements of one row, the longest where they differ.
     pub(crate) fn row_len(&self) -> usize {
         self.shape.iter().product::<i64>() as usize
     }
@@ -131,11 +159,18 @@ impl ModelSpec {
                 let field = |name, values| Field::new(name, &[1, TOKENS], values);
                 return known(vec![field("input_ids", Values::Tokens), field("attention_mask", Values::Ones)]);
             }
+            "sentences" => {
+                let shape = [1, TOKENS_MIXED.1];
+                let field = |name, values| Field { mixed: true, ..Field::new(name, &shape, values) };
+                return known(vec![field("input_ids", Values::Tokens), field("attention_mask", Values::Ones)]);
+            }
             _ => {}
         }
         let parts: Vec<_> = text.split(':').collect();
         let [name, input, shape] = parts[..] else {
-            return Err(format!("{text}: not identity, iris, mlp, digits, compute, wide, minilm or NAME:INPUT:1x512"));
+            return Err(format!(
+                "{text}: not identity, iris, mlp, digits, compute, wide, minilm, sentences or NAME:INPUT:1x512"
+            ));
         };
         let shape: Result<Vec<i64>, _> = shape.split('x').map(str::parse).collect();
         match shape {
@@ -160,9 +195,8 @@ impl ModelSpec {
     fn body(&self, columns: &[Column], row: usize, encoding: Encoding) -> HttpBody {
         let (mut inputs, mut raw) = (Vec::new(), Vec::new());
         for (field, column) in self.inputs.iter().zip(columns) {
-            let length = field.row_len();
-            let range = row * length..(row + 1) * length;
-            let mut input = json!({"name": field.name, "shape": field.shape, "datatype": field.datatype()});
+            let range = field.range(row);
+            let mut input = json!({"name": field.name, "shape": field.shape(row), "datatype": field.datatype()});
             if encoding == Encoding::Binary {
                 let bytes = column.bytes(range);
                 input["parameters"] = json!({"binary_data_size": bytes.len()});
@@ -185,21 +219,18 @@ impl ModelSpec {
     /// The messages of `count` single-row calls.
     pub(crate) fn messages(&self, count: usize) -> Vec<Vec<u8>> {
         let columns = self.columns(count);
-        let input = |field: &Field| InferInputTensor {
+        let input = |field: &Field, row: usize| InferInputTensor {
             name: field.name.clone(),
             datatype: field.datatype().to_owned(),
-            shape: field.shape.clone(),
+            shape: field.shape(row),
         };
         let raw = |row: usize| {
-            let part = |(field, column): (&Field, &Column)| {
-                let length = field.row_len();
-                Bytes::from(column.bytes(row * length..(row + 1) * length))
-            };
+            let part = |(field, column): (&Field, &Column)| Bytes::from(column.bytes(field.range(row)));
             self.inputs.iter().zip(&columns).map(part).collect()
         };
         let message = |row: usize| ModelInferRequest {
             model_name: self.name.clone(),
-            inputs: self.inputs.iter().map(input).collect(),
+            inputs: self.inputs.iter().map(|field| input(field, row)).collect(),
             raw_input_contents: raw(row),
             ..ModelInferRequest::default()
         };
@@ -296,6 +327,24 @@ mod tests {
         let message = ModelInferRequest::decode(&spec.messages(2)[1][..]).unwrap();
         assert_eq!(message.raw_input_contents, [raw(data(0)), raw(data(1))]);
         assert_eq!(message.inputs[1].name, "attention_mask");
+    }
+
+    #[test]
+    fn sentences_have_as_many_tokens_as_it_comes_and_as_many_places_in_their_mask() {
+        let spec = ModelSpec::parse("sentences").unwrap();
+        let messages: Vec<_> =
+            spec.messages(500).iter().map(|one| ModelInferRequest::decode(&one[..]).unwrap()).collect();
+        let mut tokens: Vec<i64> = messages.iter().map(|message| message.inputs[0].shape[1]).collect();
+        for (message, tokens) in messages.iter().zip(&tokens) {
+            assert_eq!(message.inputs[1].shape, [1, *tokens]);
+            assert!(message.raw_input_contents.iter().all(|raw| raw.len() as i64 == 8 * tokens));
+        }
+        tokens.sort_unstable();
+        let quantile = |share: f64| tokens[(500.0 * share) as usize];
+        assert!((8..=9).contains(&tokens[0]) && (15..30).contains(&quantile(0.5)), "{tokens:?}");
+        assert!((90..200).contains(&quantile(0.9)) && (200..=256).contains(&tokens[499]), "{tokens:?}");
+        let json: serde_json::Value = serde_json::from_slice(&spec.bodies(8, Encoding::Json)[7].bytes).unwrap();
+        assert_eq!(json["inputs"][0]["data"].as_array().unwrap().len() as i64, messages[7].inputs[0].shape[1]);
     }
 
     #[test]

@@ -222,19 +222,30 @@ impl Source<'_> {
         if !ideal.is_better_than(&offer) {
             return Ok(narrow);
         }
-        let wide = self.attempt(cores, 1)?;
-        Ok(if wide.offer().is_better_than(&offer) { wide } else { narrow })
+        let wide = gently(self.surroundings.urgent, || self.attempt(cores, 1))?;
+        if !wide.offer().is_better_than(&offer) {
+            return Ok(narrow);
+        }
+        if self.surroundings.urgent {
+            return Ok(wide);
+        }
+        // The threads of this session give way for good, as the one that made them did: it was there to be measured.
+        let model = self.runtime.load(&self.artifact(cores))?;
+        Ok(Attempt { instance: model.instance()?, model, ..wide })
+    }
+
+    fn artifact(&self, threads: usize) -> Artifact {
+        Artifact {
+            path: self.files.path.clone(),
+            threads,
+            declared: self.settings.declared(),
+            execute_time: self.settings.execute_time,
+        }
     }
 
     fn attempt(&self, threads: usize, instances: usize) -> Result<Attempt> {
-        let Self { runtime, settings, files, .. } = self;
-        let artifact = Artifact {
-            path: files.path.clone(),
-            threads,
-            declared: settings.declared(),
-            execute_time: settings.execute_time,
-        };
-        let model = runtime.load(&artifact)?;
+        let Self { runtime, settings, .. } = self;
+        let model = runtime.load(&self.artifact(threads))?;
         check_declared(settings, model.signature())?;
         let mut instance = model.instance()?;
         let pool = &self.surroundings.pool;

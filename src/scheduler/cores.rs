@@ -24,6 +24,8 @@ pub struct Ledger {
     free: usize,
     total: usize,
     accounts: Slab<Account>,
+    /// Core-seconds of all batches that have ended.
+    used: f64,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Ledger {
     /// A ledger over `total` cores, at least one.
     pub fn new(total: usize) -> Self {
         let total = total.max(1);
-        Self { free: total, total, accounts: Slab::new() }
+        Self { free: total, total, accounts: Slab::new(), used: 0.0 }
     }
 
     /// Opens an account. Shares are in proportion to `weight`, which is above zero.
@@ -111,7 +113,9 @@ impl Ledger {
         let cores = cores.min(self.total);
         if let Some(known) = self.accounts.get_mut(account) {
             known.taken -= cores.min(known.taken);
-            known.spent += used.as_secs_f64() * cores as f64 / known.weight;
+            let used = used.as_secs_f64() * cores as f64;
+            known.spent += used / known.weight;
+            self.used += used;
             self.free += cores;
         }
         self.grant()
@@ -166,6 +170,12 @@ impl Cores {
         let account = ledger.open(weight);
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).insert(Box::new(wake));
         Share { cores: Arc::clone(self), account, width }
+    }
+
+    /// Core-seconds that batches have used up to now, those that still run left out, and how many cores there are.
+    pub(super) fn used(&self) -> (f64, usize) {
+        let ledger = self.ledger();
+        (ledger.used, ledger.total)
     }
 
     /// Waits until a batch finds too few cores free, from now on: whoever can do without his gives way.

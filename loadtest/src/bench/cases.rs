@@ -12,6 +12,8 @@ pub(super) enum Against {
     Echo,
     /// ONNX Runtime in-process at its best batch size.
     Session,
+    /// ONNX Runtime in-process with as many rows as come, in the order in which they do, padded to the longest.
+    InOrder(usize),
     /// ONNX Runtime in-process with a single row, and a bare echo's round trip.
     SessionAndEcho,
     /// The same server without TLS.
@@ -46,6 +48,9 @@ const BUSY: usize = 64;
 /// Requests at once on models of milliseconds: enough that work always waits, and little enough that no queue grows
 /// beyond a latency objective.
 const COMPUTE_BUSY: usize = 8;
+/// Sentences at once, and those that a server without regard to their length would join.
+const SENTENCES: usize = 32;
+const SENTENCES_JOINED: usize = 8;
 /// One connection may wait 1.2 times as long as for the model and a bare echo.
 const ALONE: f64 = 1.0 / 1.2;
 
@@ -75,6 +80,14 @@ pub(super) fn all() -> Vec<Case> {
     cases.push(in_process("compute", Door::Http(Binary), COMPUTE_BUSY, Connect::Burst, 0.95));
     for door in [Door::Http(Binary), Door::Grpc] {
         cases.push(in_process("minilm", door, COMPUTE_BUSY, Connect::Burst, 0.97));
+    }
+    let sentences = case("sentences", Door::Http(Binary), SENTENCES, Connect::Burst);
+    for (against, how, target) in [
+        (Against::InOrder(SENTENCES_JOINED), "against batches of 8 padded in order of arrival", Target::Share(1.5)),
+        (Against::InOrder(1), "against one after the other", Target::None),
+    ] {
+        let name = format!("{}, {how}", sentences.name.replace("sentences", "sentences of 8 to 256 tokens"));
+        cases.push(Case { name, against, target, ..sentences.clone() });
     }
     for (model, door) in [("mlp", Door::Http(Binary)), ("minilm", Door::Http(Binary)), ("minilm", Door::Grpc)] {
         let alone = case(model, door, 1, Connect::Burst);

@@ -112,6 +112,12 @@ impl Closed {
     fn ceiling_window(&mut self, case: &Case) -> Result<Figure, Box<dyn Error>> {
         let report = match case.against {
             Against::Session => return self.session_window(case).map(Figure::bare),
+            Against::InOrder(rows) => {
+                // Long enough that the rows of both are alike.
+                let (core, window) = (self.server_core, 2 * self.window);
+                let (driver, _) = self.session(case)?;
+                return Ok(Figure::bare(process::on_core(core, || driver.measure(rows, window))??));
+            }
             Against::Plain => self.server_window(case)?,
             Against::Echo | Against::SessionAndEcho => self.echo_window(case)?,
         };
@@ -212,7 +218,9 @@ impl Closed {
                 [Column::Floats(row)] => (case.model.inputs[0].name.clone(), row.clone()),
                 _ => return Err("the identity is asked with numbers".into()),
             },
-            (_, Against::Session | Against::SessionAndEcho) => self.session(case)?.0.first_answer()?,
+            (_, Against::Session | Against::InOrder(_) | Against::SessionAndEcho) => {
+                self.session(case)?.0.first_answer()?
+            }
             _ if outputs.is_empty() => return Err("the answer has no outputs".into()),
             _ => return Ok(outputs.len() as u64),
         };

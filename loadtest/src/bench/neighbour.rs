@@ -1,48 +1,134 @@
-//! How much one model notices when another is loaded, warmed and unloaded beside it, over and over.
+//! How much the requests of one model notice what else its server does: a model loaded, warmed and unloaded over and over; small
+//! models paged in as they are asked for; a slow version that is asked the same as they are.
 
 use std::error::Error;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::open::{Pool, Source, Take, spread};
 use super::server::exchange;
 use super::table::{Row, Target};
-use super::traffic::Door;
-use super::{Place, Show};
+use super::traffic::{Door, http};
+use super::{Place, Process, Show};
 use crate::payload::{Encoding, ModelSpec};
 
 /// The model that comes and goes: tens of megabytes of weights, as a sentence encoder has.
 const GUEST: &str = "minilm";
-/// The tail may be this many times as long as without it.
-const LONGER_MAX: f64 = 1.2;
+/// The small model, of which there are many.
+const SMALL: &str = "iris";
+/// How many, and how many page-ins a second: what a fifth of fifty requests a second is, as misses of a cache that is of use are.
+const SMALL_COUNT: usize = 200;
+const PAGE_INS: u32 = 10;
+/// Memory for the host and a few of those.
+const MEMORY: &str = "40MB";
 /// Pairs of windows.
 const ROUNDS: u64 = 4;
 const ROUNDS_QUICK: u64 = 2;
 
-/// Who is asked meanwhile.
+/// What the server does meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disturbance {
+    Loads,
+    PageIns,
+    Shadow,
+}
+
+/// A model that is asked at half its load meanwhile.
 struct Host {
     model: &'static str,
     /// Whether server and generator have a core each, or share all there are.
     apart: bool,
     /// Requests at once that saturate it.
     busy: usize,
+    beside: Disturbance,
+    /// The tail may be this many times as long as without.
+    longer_max: f64,
 }
 
-const HOSTS: [Host; 2] =
-    [Host { model: "compute", apart: false, busy: 8 }, Host { model: "mlp", apart: true, busy: 64 }];
+const COMPUTE: Host = Host { model: "compute", apart: false, busy: 8, beside: Disturbance::Loads, longer_max: 1.2 };
+const MLP: Host = Host { model: "mlp", apart: true, busy: 64, ..COMPUTE };
+
+const HOSTS: [Host; 5] = [
+    COMPUTE,
+    MLP,
+    Host { beside: Disturbance::PageIns, ..COMPUTE },
+    Host { beside: Disturbance::PageIns, ..MLP },
+    Host { beside: Disturbance::Shadow, longer_max: 1.1, ..MLP },
+];
 
 impl Host {
     fn case(&self) -> String {
+        let Self { model, beside, .. } = self;
         let cores = if self.apart { "one core" } else { "cores shared with the generator" };
-        format!("{} at half its load, {cores}: p99 while {GUEST} is loaded and unloaded, against without", self.model)
+        let beside = match beside {
+            Disturbance::Loads => format!("{GUEST} is loaded and unloaded"),
+            Disturbance::PageIns => format!("{PAGE_INS} models a second are paged in"),
+            Disturbance::Shadow => "a version a hundred times as slow is asked the same".to_owned(),
+        };
+        format!("{model} at half its load, {cores}: p99 while {beside}, against without")
+    }
+
+    fn server(&self, place: &Place<'_>, core: Option<usize>) -> Result<Process, Box<dyn Error>> {
+        let name = format!("neighbour-{}-{:?}", self.model, self.beside);
+        let explicit = ["--model-control", "explicit", "--load-model", self.model].map(AsRef::as_ref);
+        match self.beside {
+            Disturbance::Loads => place.server(&name, &[self.model, GUEST], core, &explicit),
+            Disturbance::PageIns => {
+                let repository = place.scratch.repository(&name, &[self.model, SMALL], &place.args.models)?;
+                fs::write(repository.join(self.model).join("model.toml"), "pin = true\n")?;
+                for number in 0..SMALL_COUNT {
+                    link(&repository.join(SMALL), &repository.join(format!("{SMALL}-{number}")))?;
+                }
+                place.server(&name, &[], core, &["--memory-max", MEMORY].map(AsRef::as_ref))
+            }
+            Disturbance::Shadow => {
+                let repository = place.scratch.repository(&name, &[self.model, "compute"], &place.args.models)?;
+                link(&repository.join("compute/1"), &repository.join(self.model).join("2"))?;
+                fs::remove_dir_all(repository.join("compute"))?;
+                fs::write(repository.join(self.model).join("model.toml"), "versions = \"all\"\n")?;
+                let server = place.server(&name, &[], core, &[])?;
+                traffic(&server, self.model, r#"{"weights": {"1": 1}}"#)?;
+                Ok(server)
+            }
+        }
+    }
+
+    /// Does `work` meanwhile, and says what else was done.
+    fn beside<T>(&self, server: &Process, work: impl FnOnce() -> T) -> Result<(T, String), Box<dyn Error>> {
+        match self.beside {
+            Disturbance::Loads => {
+                let (done, count) = beside(work, |end| come_and_go(server.http, end))?;
+                Ok((done, format!("{GUEST} came and went {count} times")))
+            }
+            Disturbance::PageIns => {
+                let (done, count) = beside(work, |end| page_in(server, end))?;
+                Ok((done, format!("{count} models were asked in turn")))
+            }
+            Disturbance::Shadow => {
+                let shadow = r#"{"weights": {"1": 1}, "shadow": {"version": 2, "share": 1}}"#;
+                traffic(server, self.model, shadow)?;
+                let done = work();
+                let (_, told) = super::server::get(server.http, &format!("/v2/models/{}/traffic", self.model))?;
+                let told: serde_json::Value = serde_json::from_slice(&told)?;
+                traffic(server, self.model, r#"{"weights": {"1": 1}}"#)?;
+                let of = |outcome: &str| told["shadow"][outcome].as_u64().unwrap_or(0);
+                let (asked, dropped) = (of("agreed") + of("disagreed") + of("failed"), of("dropped"));
+                if asked == 0 {
+                    return Err(format!("the shadow was never asked: {told}").into());
+                }
+                Ok((done, format!("the shadow answered {asked}, {dropped} were not mirrored")))
+            }
+        }
     }
 }
 
 /// Measures and shows every row that anybody wants to see.
 pub(super) fn show(place: &Place<'_>, show: &mut Show<'_>) {
     for host in HOSTS.iter().filter(|host| show.wants(&host.case())).collect::<Vec<_>>() {
-        let target = Target::Share(1.0 / LONGER_MAX);
+        let target = Target::Share(1.0 / host.longer_max);
         let failed = |error: Box<dyn Error>| Row::failed(&host.case(), Take::Tail.unit(), target, error.to_string());
         show.row(&measure(place, host, target).unwrap_or_else(failed));
     }
@@ -53,39 +139,41 @@ fn measure(place: &Place<'_>, host: &Host, target: Target) -> Result<Row, Box<dy
     let window = Duration::from_millis(window);
     let (server_core, load_core) =
         if host.apart { (Some(place.server_core), Some(place.load_core)) } else { (None, None) };
-    let explicit = ["--model-control", "explicit", "--load-model", host.model].map(AsRef::as_ref);
-    let name = format!("neighbour-{}", host.model);
-    let server = place.server(&name, &[host.model, GUEST], server_core, &explicit)?;
+    let server = host.server(place, server_core)?;
     let model = ModelSpec::parse(host.model)?;
     let source = Source::new(&server, Door::Http(Encoding::Binary), &model).core(load_core);
     let rate = source.closed(host.busy, window / 2)?.rate / 2.0;
-    let (mut without, mut with, mut loads) = (Pool::new(), Pool::new(), 0);
+    let (mut without, mut with, mut notes) = (Pool::new(), Pool::new(), vec![format!("{rate:.0}/s")]);
     for seed in 1..=rounds {
         without.add(&source.window(rate, seed, window)?);
-        let (report, count) = beside(server.http, || source.window(rate, seed, window))?;
+        let (report, note) = host.beside(&server, || source.window(rate, seed, window))?;
         with.add(&report?);
-        loads += count;
+        notes.push(note);
     }
     let figures = (with.figure(Take::Tail), without.figure(Take::Tail));
     Ok(Row {
         cpu_us: (with.cpu_us(), without.cpu_us()),
         errors: [with.failures(), without.failures()].concat(),
-        notes: vec![format!("{rate:.0}/s; {GUEST} came and went {loads} times")],
+        notes: vec![notes.join("; ")],
         ..Row::of(&host.case(), Take::Tail.unit(), target, figures, spread(Take::Tail, &with, without.each(Take::Tail)))
     })
 }
 
-/// Does `work` while the guest comes and goes, and tells how often it did. Fails if it could not, or never did.
-fn beside<T>(server: SocketAddr, work: impl FnOnce() -> T) -> Result<(T, usize), Box<dyn Error>> {
+/// Does `work` while `guest` goes on until it is told to end; with how often it did what it does. Fails if that failed, or was never
+/// done.
+fn beside<T>(
+    work: impl FnOnce() -> T,
+    guest: impl FnOnce(&AtomicBool) -> Result<usize, String> + Send,
+) -> Result<(T, usize), Box<dyn Error>> {
     let end = AtomicBool::new(false);
     let (done, count) = std::thread::scope(|scope| {
-        let guest = scope.spawn(|| come_and_go(server, &end));
+        let guest = scope.spawn(|| guest(&end));
         let done = work();
         end.store(true, Ordering::Relaxed);
         (done, guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     match count? {
-        0 => Err(format!("{GUEST} was never loaded").into()),
+        0 => Err("nothing happened meanwhile".into()),
         count => Ok((done, count)),
     }
 }
@@ -107,4 +195,48 @@ fn come_and_go(server: SocketAddr, end: &AtomicBool) -> Result<usize, String> {
         count += 1;
     }
     Ok(count)
+}
+
+/// Asks the small models in turn, so that each has left memory when its turn comes again; tells how many requests that were.
+fn page_in(server: &Process, end: &AtomicBool) -> Result<usize, String> {
+    let spec = ModelSpec::parse(SMALL)?;
+    let (mut count, begin) = (0_u32, Instant::now());
+    while !end.load(Ordering::Relaxed) {
+        let name = format!("{SMALL}-{}", count as usize % SMALL_COUNT);
+        let request = http(&ModelSpec { name: name.clone(), ..spec.clone() }, Encoding::Json, server);
+        let request = String::from_utf8_lossy(&request[0]).replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        let (status, answer) = exchange(server.http, request.as_bytes()).map_err(|error| error.to_string())?;
+        if status != 200 {
+            return Err(format!("{name}: http {status}: {}", String::from_utf8_lossy(&answer)));
+        }
+        count += 1;
+        std::thread::sleep(
+            (begin + count * Duration::from_secs(1) / PAGE_INS).saturating_duration_since(Instant::now()),
+        );
+    }
+    Ok(count as usize)
+}
+
+/// Changes who is asked.
+fn traffic(server: &Process, model: &str, setting: &str) -> Result<(), Box<dyn Error>> {
+    let (host, length) = (server.http, setting.len());
+    let request = format!(
+        "PUT /v2/models/{model}/traffic HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{setting}"
+    );
+    match exchange(server.http, request.as_bytes())? {
+        (200, _) => Ok(()),
+        (status, answer) => Err(format!("traffic: http {status}: {}", String::from_utf8_lossy(&answer)).into()),
+    }
+}
+
+/// A folder of the same files.
+fn link(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() { link(&path, &target)? } else { fs::hard_link(&path, &target)? }
+    }
+    Ok(())
 }

@@ -15,6 +15,20 @@ datatype = "FP32"
 shape = [-1, 4]
 "#;
 
+/// Sentences of all lengths in one batch; an objective that all those of the bench keep, so that none is refused.
+const SENTENCES: &str = r#"slo = "10s"
+[[inputs]]
+name = "input_ids"
+datatype = "INT64"
+shape = [-1, -1]
+pad = 0
+[[inputs]]
+name = "attention_mask"
+datatype = "INT64"
+shape = [-1, -1]
+pad = 0
+"#;
+
 /// A folder under the system's temporary one, removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
@@ -46,7 +60,7 @@ impl Scratch {
                 }
                 "compute" => onnx_file::compute_bound,
                 "wide" => onnx_file::wide,
-                "minilm" => onnx_file::transformer,
+                "minilm" | "sentences" => onnx_file::transformer,
                 sample => {
                     let from = samples.join(sample);
                     if from.exists() {
@@ -57,6 +71,9 @@ impl Scratch {
             };
             fs::create_dir_all(folder.join("1"))?;
             fs::write(folder.join("1/model.onnx"), made())?;
+            if *model == "sentences" {
+                fs::write(folder.join("model.toml"), SENTENCES)?;
+            }
         }
         Ok(root)
     }

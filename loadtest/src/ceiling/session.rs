@@ -27,21 +27,33 @@ pub(crate) struct Driver {
 
 /// An input of it: its rows, one behind the other.
 struct Input {
-    name: String,
+    field: Field,
     shape: Vec<i64>,
-    row_len: usize,
     column: Column,
+    /// Rows that differ, with zeros up to the longest of them.
+    padded: Vec<i64>,
 }
 
 impl Input {
-    /// A view of `count` rows from `first` on.
+    /// A view of `count` rows from `first` on, padded where they differ.
     fn rows(&mut self, first: usize, count: usize) -> Result<SessionInputValue<'_>, ort::Error> {
-        let range = first * self.row_len..(first + count) * self.row_len;
+        let (row_len, rows) = (self.field.row_len(), first..first + count);
         self.shape[0] = count as i64;
-        let shape = &self.shape[..];
+        let longest = rows.clone().map(|row| self.field.elements(row)).max().unwrap_or(row_len);
+        let range = first * row_len..(first + count) * row_len;
         Ok(match &self.column {
-            Column::Floats(values) => TensorRef::from_array_view((shape, &values[range]))?.into(),
-            Column::Integers(values) => TensorRef::from_array_view((shape, &values[range]))?.into(),
+            Column::Integers(values) if longest < row_len => {
+                self.shape[1] = longest as i64;
+                self.padded.clear();
+                for row in rows {
+                    let own = &values[row * row_len..][..self.field.elements(row)];
+                    self.padded.extend_from_slice(own);
+                    self.padded.resize(self.padded.len() + longest - own.len(), 0);
+                }
+                TensorRef::from_array_view((&self.shape[..], &self.padded[..]))?.into()
+            }
+            Column::Floats(values) => TensorRef::from_array_view((&self.shape[..], &values[range]))?.into(),
+            Column::Integers(values) => TensorRef::from_array_view((&self.shape[..], &values[range]))?.into(),
         })
     }
 }
@@ -61,10 +73,9 @@ impl Driver {
         let spec = spec.cloned().map_or_else(|| describe(&session), Ok)?;
         let rows = rows.max(BATCHES[BATCHES.len() - 1]);
         let columns = spec.columns(rows);
-        let inputs = spec.inputs.into_iter().zip(columns).map(|(field, column)| {
-            let row_len = field.row_len();
-            Input { name: field.name, shape: field.shape, row_len, column }
-        });
+        let inputs = spec.inputs.into_iter().zip(columns);
+        let inputs =
+            inputs.map(|(field, column)| Input { shape: field.shape.clone(), field, column, padded: Vec::new() });
         Ok(Self { session, inputs: inputs.collect(), rows, next: 0 })
     }
 
@@ -146,7 +157,7 @@ fn run<'s>(
 ) -> Result<SessionOutputs<'s>, ort::Error> {
     let mut values = Vec::with_capacity(inputs.len());
     for input in inputs {
-        let name = input.name.clone();
+        let name = input.field.name.clone();
         values.push((name, input.rows(first, count)?));
     }
     session.run(values)
