@@ -22,7 +22,7 @@ PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
 
-.PHONY: run build test lint bench simulate picture fuzz fuzz-keep soak fmt clean
+.PHONY: run build test test-candle lint bench simulate picture fuzz fuzz-keep soak fmt clean
 .DEFAULT_GOAL := build
 
 ## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC); with ORT=gpu on a GPU, where there is one
@@ -45,6 +45,10 @@ test: $(LIBRARY)
 	cargo test --workspace --locked
 	cargo build --workspace --locked --bin tensorgate --bin tensorgate-controller --example apiserver
 	TENSORGATE_BIN=$(CURDIR)/target/debug/tensorgate bash tests/clients/run.sh
+
+## Hugging Face folders on candle's tensors, as GPUs compute them, against our kernels; a build of its own, so not in `test`
+test-candle:
+	cargo test --locked --features candle --lib runtime::candle
 
 ## Formatting, lints as errors, licences and sources of crates
 lint: .lint/bin/cargo-deny
