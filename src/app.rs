@@ -63,9 +63,9 @@ impl App {
         let server = Server::bind(config.server.clone()).map_err(StartError::Bind)?;
         let addresses = server.addresses();
         tracing::info!(http = %addresses.http, grpc = %addresses.grpc, "listening");
-        let telemetry = Arc::new(Telemetry::new());
-        let watch = Watch::start(&config.server.watch, &telemetry).map_err(StartError::File)?.map(Arc::new);
         let runtimes = Arc::new(runtimes());
+        let telemetry = Arc::new(Telemetry::new().with_devices(Arc::clone(runtimes.devices())));
+        let watch = Watch::start(&config.server.watch, &telemetry).map_err(StartError::File)?.map(Arc::new);
         let one_model = serves_one_model(&config.repository);
         let repository = Repository::open(config.repository, runtimes, Arc::clone(&telemetry)).await;
         let repository = Arc::new(repository.map_err(StartError::Repository)?);

@@ -7,6 +7,7 @@ pub use tensorgate_contract::{capacity, verdict};
 
 pub mod app;
 pub mod config;
+pub mod devices;
 pub mod error;
 pub mod export;
 pub mod infer;

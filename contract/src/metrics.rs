@@ -73,6 +73,8 @@ pub const IN_MEMORY: &str = "tensorgate_models_in_memory";
 /// Bytes, by what: those that the versions in memory take, as measured when they were loaded ("used"), and those that they
 /// may take (`--memory-max`, "max").
 pub const MEMORY: &str = "tensorgate_models_memory_bytes";
+/// The same of each GPU (`--gpu-memory-max`), by device and what. There once a model was on one, or was to be.
+pub const GPU_MODELS_MEMORY: &str = "tensorgate_models_gpu_memory_bytes";
 /// Requests answered with an answer that was kept, by model and version, of models that keep them.
 pub const CACHE_HITS: &str = "tensorgate_response_cache_hits_total";
 /// Requests whose answer was not kept yet, likewise.
@@ -124,6 +126,22 @@ pub mod controller {
     pub const CAPACITY: &str = "tensorgate_controller_replica_capacity";
     /// Changes of replicas, by cause.
     pub const SCALINGS: &str = "tensorgate_controller_scalings_total";
+}
+
+/// How GPUs are doing, as their driver (NVML) tells, by device and UUID; there where a driver is.
+pub mod gpu {
+    /// Memory of a GPU.
+    pub const MEMORY_TOTAL: &str = "tensorgate_gpu_memory_total_bytes";
+    /// Memory of a GPU in use, by whomever.
+    pub const MEMORY_USED: &str = "tensorgate_gpu_memory_used_bytes";
+    /// The share of the time in which a GPU computes, 0 to 1, over the driver's last sample.
+    pub const UTILIZATION: &str = "tensorgate_gpu_utilization_ratio";
+    /// Watts that a GPU takes.
+    pub const POWER: &str = "tensorgate_gpu_power_watts";
+    /// Watts that a GPU may take.
+    pub const POWER_LIMIT: &str = "tensorgate_gpu_power_limit_watts";
+    /// Joules that a GPU has taken since its driver was loaded.
+    pub const ENERGY: &str = "tensorgate_gpu_energy_joules_total";
 }
 
 /// What the process is, by the names that Prometheus' own clients use.
@@ -180,4 +198,16 @@ pub mod triton {
     pub const CPU_MEMORY_TOTAL: &str = "nv_cpu_memory_total_bytes";
     /// Memory of the machine in use.
     pub const CPU_MEMORY_USED: &str = "nv_cpu_memory_used_bytes";
+    /// Memory of a GPU, by its UUID; likewise those below.
+    pub const GPU_MEMORY_TOTAL: &str = "nv_gpu_memory_total_bytes";
+    /// Memory of a GPU in use.
+    pub const GPU_MEMORY_USED: &str = "nv_gpu_memory_used_bytes";
+    /// The share of the time in which a GPU computes, 0 to 1.
+    pub const GPU_UTILIZATION: &str = "nv_gpu_utilization";
+    /// Watts that a GPU takes.
+    pub const GPU_POWER_USAGE: &str = "nv_gpu_power_usage";
+    /// Watts that a GPU may take.
+    pub const GPU_POWER_LIMIT: &str = "nv_gpu_power_limit";
+    /// Joules that a GPU has taken since its driver was loaded.
+    pub const GPU_ENERGY: &str = "nv_energy_consumption";
 }

@@ -50,6 +50,16 @@ impl Panels {
         size_of_val(&*self.lines)
     }
 
+    /// The columns, one behind the other: what [`Panels::set_columns`] was given.
+    pub fn columns(&self) -> Vec<f32> {
+        let (floats, inner) = (self.floats(), self.inner);
+        let column = |at: usize| {
+            let panel = &floats[at / PANEL * inner * PANEL..][..inner * PANEL];
+            panel.iter().skip(at % PANEL).step_by(PANEL).copied()
+        };
+        (0..self.outer).flat_map(column).collect()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.outer.div_ceil(PANEL)
     }

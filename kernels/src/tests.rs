@@ -276,3 +276,13 @@ fn rows_that_are_not_there_are_refused() {
     }
     assert_eq!(Rows::new(&[0.0; 5], 2, 2, 3).row(1).len(), 2);
 }
+
+#[test]
+fn panels_give_back_the_columns_that_they_were_given() {
+    for (outer, inner) in [(1, 1), (31, 7), (32, 16), (33, 17), (70, 5), (3, 0), (0, 3)] {
+        let columns: Vec<f32> = (0..outer * inner).map(|value| value as f32).collect();
+        let mut panels = Panels::new(outer, inner);
+        panels.set_columns(0, &columns);
+        assert_eq!(panels.columns(), columns, "{outer} columns of {inner}");
+    }
+}

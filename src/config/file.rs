@@ -18,6 +18,7 @@ pub struct File {
     pub model_control: Option<String>,
     pub poll_interval: Option<String>,
     pub memory_max: Option<String>,
+    pub gpu_memory_max: Option<String>,
     pub response_cache_bytes_max: Option<String>,
     pub load_model: Vec<String>,
     pub storage_uri: Option<String>,
@@ -161,6 +162,7 @@ impl File {
         );
         fill!(uploads_max, path_prefix, drain_delay, drain_timeout, slo, cores, state_dir, log_format, log_level);
         fill!(shared_memory_prefix, shared_memory_regions_max, poll_interval, memory_max, response_cache_bytes_max);
+        fill!(gpu_memory_max);
         merged
     }
 

@@ -54,6 +54,10 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE", env = "TENSORGATE_MEMORY_MAX")]
     pub memory_max: Option<String>,
 
+    /// Memory of each GPU that models on it may take together, likewise [default: 80% of the GPU's]
+    #[arg(long, value_name = "SIZE", env = "TENSORGATE_GPU_MEMORY_MAX")]
+    pub gpu_memory_max: Option<String>,
+
     /// Address to listen on; images set 0.0.0.0 [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", env = "TENSORGATE_HOST", help_heading = "Doors")]
     pub host: Option<IpAddr>,

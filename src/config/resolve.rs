@@ -93,6 +93,12 @@ fn repository(flags: &Flags, config: &mut Config, faults: &mut Vec<Fault>) {
         Reading { faults }.size("--memory-max", &flags.memory_max, 1..=usize::MAX, most, &mut bytes);
         repository.memory_bytes_max = Some(bytes as u64);
     }
+    if flags.gpu_memory_max.is_some() {
+        let mut bytes = 0;
+        let most = "what a GPU has, such as 16GiB";
+        Reading { faults }.size("--gpu-memory-max", &flags.gpu_memory_max, 1..=usize::MAX, most, &mut bytes);
+        repository.gpu_memory_bytes_max = Some(bytes as u64);
+    }
     repository.state_directory = match &flags.state_dir {
         Some(given) => (!given.is_empty()).then(|| given.into()),
         None => user_cache(|name| std::env::var_os(name)),

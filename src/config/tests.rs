@@ -56,6 +56,7 @@ fn who_decides_what_is_loaded_comes_with_flags_of_its_own() {
         (Flags { poll_interval: Some("0s".into()), ..polling.clone() }, "--poll-interval"),
         (Flags { load_model: vec!["m".into()], ..polling }, "--load-model"),
         (Flags { memory_max: Some("much".into()), ..Flags::default() }, "--memory-max"),
+        (Flags { gpu_memory_max: Some("0".into()), ..Flags::default() }, "--gpu-memory-max"),
     ] {
         let faults = resolve(&flags).unwrap_err();
         assert!(faults.len() == 1 && faults[0].key == key, "{faults:?}");

@@ -2,6 +2,7 @@
 //!
 //! Pure data. This room reads the text of `model.toml` and `config.pbtxt`, but opens no file and loads nothing.
 
+mod device;
 mod load;
 mod name;
 mod pbtxt;
@@ -10,6 +11,7 @@ mod signature;
 mod state;
 pub mod traffic;
 
+pub use device::{Device, DeviceChoice};
 pub use load::{FILE_PREFIX, LoadOverrides, LoadParameter};
 pub use name::{ModelName, Version};
 pub use settings::{ModelSettings, RuntimeChoice, VersionPolicy};

@@ -21,11 +21,12 @@ use super::curves::{CurveFile, CurveStore};
 use super::disk::{Brought, Disk};
 use super::layout::{ModelListing, VersionFiles};
 use super::loader::{Loaded, Runtimes, Surroundings};
+use super::places::Place;
 use super::policy::{self, Action, Fingerprint, Id, Phase};
 use super::upload::Upload;
 use super::{Control, RepositoryConfig};
 use crate::error::{Error, Result};
-use crate::model::{LoadOverrides, ModelName, ModelState};
+use crate::model::{Device, LoadOverrides, ModelName, ModelState};
 use crate::runtime::release_free_memory;
 use crate::scheduler::{Cores, Stopped};
 use crate::telemetry::Telemetry;
@@ -72,8 +73,9 @@ impl Lifecycle {
         }
         let (cores_given, objective) = (config.cores, config.objective);
         let pool = Arc::new(Pool::new(cores_given));
-        let surroundings = Surroundings { runtimes, curves, urgent: false, cores: cores_given, objective, pool };
-        let paging = Paging::new(config.memory_bytes_max);
+        let paging = Paging::new(config.memory_bytes_max, config.gpu_memory_bytes_max, Arc::clone(runtimes.devices()));
+        let place = Place::default();
+        let surroundings = Surroundings { runtimes, curves, urgent: false, place, cores: cores_given, objective, pool };
         let mut keeper = Keeper {
             config,
             disk: Arc::clone(&disk),
@@ -168,7 +170,9 @@ enum Ended {
 /// What a load took.
 struct Measured {
     took: Duration,
-    /// Bytes that engines hold more than before.
+    /// The device that it was for.
+    device: Device,
+    /// Bytes of it that are taken more than before.
     bytes: u64,
     /// [`Paging`]'s count of moves at its start, where nothing else was moving.
     moves: Option<u64>,

@@ -15,13 +15,16 @@ use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
 use super::layout::{VersionFiles, is_folder_model};
+use super::places::{Place, Places};
 use super::verify::verify;
+use crate::devices::Devices;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
-use crate::model::{Pad, RuntimeChoice, Signature, TensorSpec};
+use crate::model::{Device, DeviceChoice, Pad, RuntimeChoice, Signature, TensorSpec};
 use crate::runtime::{
-    Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime, unhurried,
+    Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime,
+    library_uses_gpus, unhurried,
 };
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
 use crate::text::{Beside, Pool, TextFace};
@@ -35,13 +38,44 @@ pub struct Runtimes {
     tract: TractRuntime,
     candle: CandleRuntime,
     identity: IdentityRuntime,
+    devices: Arc<Devices>,
 }
 
 impl Runtimes {
     /// All engines, with ONNX Runtime from `library`. Without one, or where it cannot be opened, ONNX models run on tract.
     pub fn new(library: Option<PathBuf>) -> Self {
+        Self::with_devices(library, Arc::default())
+    }
+
+    /// The same beside these GPUs.
+    pub fn with_devices(library: Option<PathBuf>, devices: Arc<Devices>) -> Self {
         let (tract, candle, identity) = (TractRuntime::new(), CandleRuntime::new(), IdentityRuntime::new());
-        Self { library, onnx: OnceLock::new(), tract, candle, identity }
+        Self { library, onnx: OnceLock::new(), tract, candle, identity, devices }
+    }
+
+    /// The GPUs that there are.
+    pub fn devices(&self) -> &Arc<Devices> {
+        &self.devices
+    }
+
+    /// Where the model file at `path` can be loaded with `settings`, as far as can be told without opening an engine.
+    ///
+    /// # Errors
+    /// Those of [`Places::of`].
+    pub(super) fn places(&self, settings: &ModelSettings, path: &Path) -> Result<Places> {
+        let support = match settings.runtime {
+            RuntimeChoice::Candle => self.candle.uses_gpus(),
+            RuntimeChoice::Auto if is_folder_model(path) => self.candle.uses_gpus(),
+            // There is nothing to compute: it is wherever it is said to be, but takes no GPU that nobody asked for.
+            RuntimeChoice::Identity if settings.device == DeviceChoice::Auto => return Ok(Places::CPU),
+            RuntimeChoice::Identity => Ok(()),
+            RuntimeChoice::Tract => Err("runtime 'tract' runs on the CPU alone".into()),
+            RuntimeChoice::Auto | RuntimeChoice::Onnx => match &self.library {
+                Some(library) => library_uses_gpus(library),
+                None => Err("there is no libonnxruntime.so, and tract runs on the CPU alone: make run ORT=gpu".into()),
+            },
+        };
+        Places::of(settings.device, support, &self.devices)
     }
 
     fn onnx(&self) -> Option<&OnnxRuntime> {
@@ -88,6 +122,7 @@ pub(super) struct Loaded {
     pub(super) text: Option<TextFace>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
+    pub(super) device: Device,
     pub(super) scheduler: SchedulerConfig,
     /// Whether its batches take their cores from those of all models: instances pinned by hand run whenever they can.
     pub(super) shares_cores: bool,
@@ -104,6 +139,8 @@ pub(super) struct Surroundings {
     pub(super) curves: Option<Arc<CurveStore>>,
     /// Whether requests wait for the load, so that it does not give way to those that run.
     pub(super) urgent: bool,
+    /// Where it is loaded.
+    pub(super) place: Place,
     /// Cores that a version may use.
     pub(super) cores: usize,
     /// The objective of settings that state none, where somebody stated one.
@@ -130,8 +167,16 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
         true => Some(gently(surroundings.urgent, || verify(here))?),
         false => None,
     };
-    let source = Source { surroundings, runtime, settings, files, digest: digest.as_deref(), beside: beside.as_ref() };
-    let attempt = source.best()?;
+    let Place { device, or_cpu, .. } = surroundings.place;
+    let (known, beside) = (digest.as_deref(), beside.as_ref());
+    let source = Source { surroundings, runtime, device, settings, files, digest: known, beside };
+    let (attempt, device) = match source.best() {
+        Err(error) if device.is_gpu() && or_cpu => {
+            tracing::warn!(model = %listing.name, version = %files.version, "served on the CPU, since {device} does not serve it: {error}");
+            (Source { device: Device::Cpu, ..source }.best()?, Device::Cpu)
+        }
+        attempt => (attempt?, device),
+    };
     let mut made = vec![attempt.instance];
     while made.len() < attempt.instances {
         made.push(attempt.model.instance()?);
@@ -156,16 +201,18 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
         digest,
         runtime: runtime.name(),
         platform: runtime.platform(),
+        device,
         scheduler: attempt.scheduler,
         // Whoever states a share wants one, with instances pinned too.
-        shares_cores: settings.instances.is_none() && settings.threads.is_none() || settings.weight.is_some(),
+        shares_cores: !device.is_gpu()
+            && (settings.instances.is_none() && settings.threads.is_none() || settings.weight.is_some()),
         request_rows_max,
         settings: settings.clone(),
     })
 }
 
-/// Does `work` so that models which serve hardly notice it, unless it is `urgent`. Not for sessions with threads of their own, which
-/// would inherit that for good.
+/// Does `work` so that models which serve hardly notice it, unless it is `urgent`. The threads of a session that is made meanwhile
+/// inherit that for good.
 fn gently<T: Send>(urgent: bool, mut work: impl FnMut() -> T + Send) -> T {
     if urgent { work() } else { unhurried(work) }
 }
@@ -174,6 +221,7 @@ fn gently<T: Send>(urgent: bool, mut work: impl FnMut() -> T + Send) -> T {
 struct Source<'a> {
     surroundings: &'a Surroundings,
     runtime: &'a dyn Runtime,
+    device: Device,
     settings: &'a ModelSettings,
     files: &'a VersionFiles,
     digest: Option<&'a str>,
@@ -209,6 +257,10 @@ impl Source<'_> {
     fn best(&self) -> Result<Attempt> {
         let cores = self.surroundings.cores;
         let threads = self.settings.threads.map_or(1, NonZeroUsize::get);
+        if self.device.is_gpu() {
+            // One instance for the device: kernels of several would take turns on it. Its thread mostly waits, and takes no core.
+            return self.attempt(threads, 1);
+        }
         let narrow = match threads {
             1 => gently(self.surroundings.urgent, || self.attempt(1, cores))?,
             _ => self.attempt(threads, cores.div_ceil(threads))?,
@@ -229,7 +281,8 @@ impl Source<'_> {
         if self.surroundings.urgent {
             return Ok(wide);
         }
-        // The threads of this session give way for good, as the one that made them did: it was there to be measured.
+        // The threads of that session give way for good, as the one that made them did: it was there to be measured.
+        drop((narrow, wide.instance, wide.model));
         let model = self.runtime.load(&self.artifact(cores))?;
         Ok(Attempt { instance: model.instance()?, model, ..wide })
     }
@@ -238,6 +291,8 @@ impl Source<'_> {
         Artifact {
             path: self.files.path.clone(),
             threads,
+            device: self.device,
+            device_bytes_max: self.surroundings.place.bytes_max,
             declared: self.settings.declared(),
             execute_time: self.settings.execute_time,
         }
@@ -245,6 +300,9 @@ impl Source<'_> {
 
     fn attempt(&self, threads: usize, instances: usize) -> Result<Attempt> {
         let Self { runtime, settings, .. } = self;
+        if self.device.is_gpu() && runtime.name() == "tract" {
+            return Err(Error::unavailable("ONNX Runtime cannot be opened, and tract runs on the CPU alone"));
+        }
         let model = runtime.load(&self.artifact(threads))?;
         check_declared(settings, model.signature())?;
         let mut instance = model.instance()?;
@@ -282,7 +340,15 @@ impl Source<'_> {
             true => self.digest?.to_owned(),
             false => String::new(),
         };
-        let runtime = format!("{} {}", self.runtime.name(), self.runtime.version());
+        let engine = format!("{} {}", self.runtime.name(), self.runtime.version());
+        let runtime = match self.device {
+            Device::Cpu => engine,
+            // What kind it is, and not which of several.
+            Device::Cuda(number) => {
+                let gpu = self.surroundings.runtimes.devices.gpu(number);
+                format!("{engine} on {}", gpu.map_or("a GPU", |gpu| &gpu.described.name))
+            }
+        };
         let work = if matches!(padded, Padded::Verified(_)) { "cells" } else { "rows" };
         let settings = format!("{work} {}", executed_settings(self.settings));
         Some(store.file(&CurveKey { digest, runtime, threads, cores: self.surroundings.cores, settings }))
@@ -308,6 +374,8 @@ fn executed_settings(settings: &ModelSettings) -> String {
         instances: None,
         threads: None,
         slo: None,
+        // The key has what it came to.
+        device: defaults.device,
         traffic: None,
         pin: false,
         response_cache: None,

@@ -17,6 +17,7 @@ mod loader;
 mod machine;
 mod marks;
 mod model;
+mod places;
 pub mod policy;
 mod profile;
 mod remote;
@@ -91,6 +92,9 @@ pub struct RepositoryConfig {
     /// Bytes that the versions in memory may take together; those that are asked for least leave for others. Without it,
     /// three quarters of what the cgroup allows, or of what the machine has.
     pub memory_bytes_max: Option<u64>,
+    /// Bytes that the versions on one GPU may take of its memory together. Without it, four fifths of what it has: the rest is for
+    /// CUDA itself, and for what runs take beyond what their warm-up has shown.
+    pub gpu_memory_bytes_max: Option<u64>,
     /// Loads that run at once. Default half the cores, so that the others go on serving meanwhile.
     pub loads_at_once: usize,
 }
@@ -112,6 +116,7 @@ impl Default for RepositoryConfig {
             state_directory: None,
             curves_kept_every: Duration::from_secs(60),
             memory_bytes_max: None,
+            gpu_memory_bytes_max: None,
             loads_at_once: cores.div_ceil(2),
         }
     }

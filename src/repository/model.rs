@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::curves::CurveFile;
 use crate::error::{Error, Result};
 use crate::infer::{Labels, ParameterValue, Parameters, ValidRequest};
-use crate::model::{ModelName, ModelSettings, Signature, TensorSpec, Version};
+use crate::model::{Device, ModelName, ModelSettings, Signature, TensorSpec, Version};
 use crate::scheduler::curve::Point;
 use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
 use crate::telemetry::{Known, KnownPoint, ModelMetrics};
@@ -57,6 +57,7 @@ pub struct Model {
     pub(super) text: Option<TextFace>,
     pub(super) runtime: &'static str,
     pub(super) platform: &'static str,
+    pub(super) device: Device,
     pub(super) request_rows_max: Option<usize>,
     pub(super) settings: ModelSettings,
     pub(super) instances: usize,
@@ -150,6 +151,11 @@ impl Model {
         self.platform
     }
 
+    /// Where its executions run.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
     /// Rows that requests joined into one batch may have together; 1 where requests are not joined.
     pub fn rows_max(&self) -> usize {
         self.scheduling.limits.rows_max
@@ -200,9 +206,11 @@ impl Model {
         &self.metrics
     }
 
-    /// What metadata tells beyond the signature: the digest of its artifact.
+    /// What metadata tells beyond the signature: the digest of its artifact, and the GPU that it is on.
     pub fn properties(&self) -> impl Iterator<Item = (String, String)> {
-        self.digest.iter().map(|digest| ("digest".to_owned(), format!("sha256:{digest}")))
+        let gpu = self.device.is_gpu().then(|| ("device".to_owned(), self.device.to_string()));
+        let digest = self.digest.iter().map(|digest| ("digest".to_owned(), format!("sha256:{digest}")));
+        digest.chain(gpu)
     }
 
     /// The SHA-256 of its artifact, as lowercase hexadecimal digits; none where it has no file.

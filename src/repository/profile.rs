@@ -9,6 +9,7 @@ use super::curves::CurveStore;
 use super::disk::Disk;
 use super::layout::{ModelListing, VersionFiles};
 use super::loader::{self, Loaded, Runtimes, Surroundings};
+use super::places::Place;
 use crate::capacity::{self, Capacity, Conditions, Point};
 use crate::error::{Error, Result};
 use crate::model::Version;
@@ -78,7 +79,10 @@ pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_m
     let curves = config.state_directory.as_deref().and_then(CurveStore::open);
     let (cores, objective) = (config.cores, config.objective);
     let (runtimes, pool) = (Arc::new(runtimes), Arc::new(Pool::new(1)));
-    let surroundings = Surroundings { runtimes, curves, urgent: false, cores, objective, pool };
+    let places = runtimes.places(&listing.settings, &files.path)?;
+    let device = places.gpus.first().copied().unwrap_or_default();
+    let place = Place { device, or_cpu: places.or_cpu, bytes_max: config.gpu_memory_bytes_max };
+    let surroundings = Surroundings { runtimes, curves, urgent: false, place, cores, objective, pool };
     let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } = disk
         .materialize(listing, files, false)
         .and_then(|here| loader::load(&surroundings, &here))

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::model::{Pad, Signature, TensorSpec};
+use crate::model::{Device, Pad, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
 pub use candle::CandleRuntime;
 pub use identity::IdentityRuntime;
 pub use memory::{heap_bytes, release_free_memory, resident_bytes};
-pub use onnx::{OnnxRuntime, find_library};
+pub use onnx::{OnnxRuntime, find_library, library_uses_gpus};
 pub use tract::TractRuntime;
 pub use unhurried::{unhurried, waited_for_a_core};
 
@@ -34,6 +34,10 @@ pub struct Artifact {
     pub path: PathBuf,
     /// Threads that one execution may use, at least 1. No runtime takes more, and none spins while idle.
     pub threads: usize,
+    /// Where executions run. ONNX Runtime and candle take a GPU where their libraries can, the identity is anywhere.
+    pub device: Device,
+    /// Bytes that the model may take of a GPU's memory, where that is bounded.
+    pub device_bytes_max: Option<u64>,
     /// Inputs and outputs declared in the settings, for artifacts that do not state their own.
     pub declared: Signature,
     /// For [`IdentityRuntime`]: how long an execution takes, however many rows it has.
@@ -43,7 +47,8 @@ pub struct Artifact {
 impl Artifact {
     /// The artifact at `path`, run on one thread.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), threads: 1, declared: Signature::default(), execute_time: Duration::ZERO }
+        let (declared, execute_time) = (Signature::default(), Duration::ZERO);
+        Self { path: path.into(), threads: 1, device: Device::Cpu, device_bytes_max: None, declared, execute_time }
     }
 }
 

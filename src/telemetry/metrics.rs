@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use super::doors::DoorMetrics;
 use super::storage::StorageMetrics;
 use super::text::Text;
-use super::{Known, Statistics, TraceSettings, TrafficTold, known, process, triton};
+use super::{GpuTold, Known, Statistics, TraceSettings, TrafficTold, gpus, known, process, triton};
 use crate::contract::metrics as names;
+use crate::devices::Devices;
 use crate::error::Kind;
 
 /// Bucket bounds for times, in seconds: 25 us to 10 s, about three a decade, since answers take from tens of microseconds
@@ -63,6 +64,7 @@ pub struct Telemetry {
     polls: IntCounterVec,
     pages: IntCounterVec,
     memory: GaugeVec,
+    gpu_memory: GaugeVec,
     in_memory: IntGauge,
     cache_bytes: IntGauge,
     dropped: IntCounterVec,
@@ -74,6 +76,7 @@ pub struct Telemetry {
     statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     trace_settings: TraceSettings,
     cpu: process::CpuTimes,
+    devices: Arc<Devices>,
 }
 
 impl Default for Telemetry {
@@ -125,10 +128,7 @@ impl Telemetry {
                 &registry,
                 IntGaugeVec::new(opts(names::QUEUE_DEPTH, "Requests waiting for a batch"), &BY_VERSION),
             ),
-            load_seconds: keep(
-                &registry,
-                GaugeVec::new(opts(names::LOAD_SECONDS, "Duration of the last load"), &BY_VERSION),
-            ),
+            load_seconds: gauges(&registry, names::LOAD_SECONDS, "Duration of the last load", &BY_VERSION),
             state: keep(
                 &registry,
                 IntGaugeVec::new(opts(names::MODEL_STATE, "1 for the current state"), &["model", "version", "state"]),
@@ -141,10 +141,8 @@ impl Telemetry {
                 &registry,
                 IntCounterVec::new(opts(names::PAGES, "Versions brought back into memory, or taken out"), &["way"]),
             ),
-            memory: keep(
-                &registry,
-                GaugeVec::new(opts(names::MEMORY, "Memory of the versions in it, and what they may take"), &["what"]),
-            ),
+            memory: gauges(&registry, names::MEMORY, "Memory of the versions in it, and what they may take", &["what"]),
+            gpu_memory: gauges(&registry, names::GPU_MODELS_MEMORY, "The same of each GPU", &["device", "what"]),
             cache_bytes: keep(&registry, IntGauge::new(names::CACHE_BYTES, "Bytes of kept answers")),
             in_memory: keep(&registry, IntGauge::new(names::IN_MEMORY, "Versions in memory")),
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
@@ -154,7 +152,21 @@ impl Telemetry {
             registry,
             trace_settings: TraceSettings::default(),
             cpu: process::CpuTimes::default(),
+            devices: Arc::default(),
         }
+    }
+
+    /// The same, telling of these GPUs.
+    #[must_use]
+    pub fn with_devices(self, devices: Arc<Devices>) -> Self {
+        Self { devices, ..self }
+    }
+
+    /// How the machine's GPUs are doing. Asks their driver, on a thread that may wait.
+    pub async fn gpus(&self) -> Vec<GpuTold> {
+        let devices = Arc::clone(&self.devices);
+        // A panic in there is in the log.
+        tokio::task::spawn_blocking(move || gpus::read(&devices)).await.unwrap_or_default()
     }
 
     /// What is to be traced.
@@ -223,6 +235,12 @@ impl Telemetry {
         self.memory.with_label_values(&["max"]).set(bytes_max as f64);
     }
 
+    /// Shows what the versions on a GPU take of what they may.
+    pub fn set_gpu_memory(&self, device: &str, bytes: u64, bytes_max: u64) {
+        self.gpu_memory.with_label_values(&[device, "used"]).set(bytes as f64);
+        self.gpu_memory.with_label_values(&[device, "max"]).set(bytes_max as f64);
+    }
+
     /// Drops what is told of a version that no repository holds and that was unloaded: callers make such names up, and the
     /// registry would grow by every one.
     pub fn forget(&self, model: &str, version: &str) {
@@ -249,14 +267,15 @@ impl Telemetry {
         self.statistics().remove(&(model.to_owned(), version.to_owned()));
     }
 
-    /// All metrics in Prometheus' text format 0.0.4, with what is `known` of the versions that serve and the `traffic` of models
-    /// whose requests are shared out.
-    pub fn render(&self, known: &[Known], traffic: &[TrafficTold]) -> String {
+    /// All metrics in Prometheus' text format 0.0.4, with what is `known` of the versions that serve, the `traffic` of models
+    /// whose requests are shared out, and how the `gpus` are doing.
+    pub fn render(&self, known: &[Known], traffic: &[TrafficTold], gpus: &[GpuTold]) -> String {
         let families = self.registry.gather();
         let mut text = Text::default();
         self.doors.write(&mut text);
         self.storage.write(&mut text);
         process::write(&mut text, &self.cpu);
+        gpus::write(gpus, &mut text);
         known::write(known, &mut text);
         super::traffic::write(traffic, &mut text);
         triton::write(&families, &mut text);
@@ -385,6 +404,10 @@ fn opts(name: &str, help: &str) -> Opts {
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     keep(registry, HistogramVec::new(options, &BY_VERSION))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    keep(registry, GaugeVec::new(opts(name, help), labels))
 }
 
 fn keep<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {

@@ -4,6 +4,7 @@
 //! process.
 
 mod doors;
+mod gpus;
 mod known;
 mod logs;
 mod metrics;
@@ -16,6 +17,7 @@ mod traffic;
 mod triton;
 
 pub use doors::{ConnectionEnd, DoorMetrics};
+pub use gpus::GpuTold;
 pub use known::{Known, KnownPoint};
 pub use logs::{LogFormat, LogSetting, LogSettings, change_logs, init as init_logs, log_settings};
 pub use metrics::{DropCounter, ModelMetrics, RequestTimer, Telemetry};

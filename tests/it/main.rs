@@ -9,6 +9,7 @@ mod config;
 mod deadline;
 mod drain;
 mod encoding;
+mod gpu;
 mod http;
 mod infer;
 mod learned;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tensorgate::app::App;
 use tensorgate::config::Config;
+use tensorgate::model::Device;
 use tensorgate::repository::ModelSummary;
 use tensorgate::telemetry::{LogFormat, init_logs};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -123,7 +124,11 @@ fn table(models: &[ModelSummary]) -> String {
                     };
                     let signature = ready.signature();
                     let signature = format!("{} -> {}", list(&signature.inputs), list(&signature.outputs));
-                    (ready.runtime().to_owned(), ready.rows_max().to_string(), signature)
+                    let runtime = match ready.device() {
+                        Device::Cpu => ready.runtime().to_owned(),
+                        gpu => format!("{} {gpu}", ready.runtime()),
+                    };
+                    (runtime, ready.rows_max().to_string(), signature)
                 }
                 None => Default::default(),
             };

@@ -18,7 +18,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dim, Pad, Signature, TensorSpec, TrafficSettings, Version};
+use super::{DeviceChoice, Dim, Pad, Signature, TensorSpec, TrafficSettings, Version};
 use crate::tensor::{DataType, Scalar};
 
 pub use duration::parse_duration;
@@ -189,6 +189,8 @@ pub struct ModelSettings {
     pub digest: Option<String>,
     /// Which engine executes it.
     pub runtime: RuntimeChoice,
+    /// Where it is executed.
+    pub device: DeviceChoice,
     /// Which versions are served.
     pub version_policy: VersionPolicy,
     /// Most rows of one batch; 0 or 1: requests are not joined. `None`: found out at load.
@@ -242,6 +244,7 @@ impl Default for ModelSettings {
         Self {
             digest: None,
             runtime: RuntimeChoice::default(),
+            device: DeviceChoice::default(),
             version_policy: VersionPolicy::default(),
             max_batch_rows: None,
             max_queue_delay: None,

@@ -31,6 +31,7 @@ fn an_empty_file_pins_nothing() {
 const FULL: &str = r#"
         digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         runtime = "identity"
+        device = "cuda:1"
         slo = "50ms"
         instances = 2
         threads = 4
@@ -116,6 +117,7 @@ fn every_key_of_model_toml_is_read() {
     let dims = vec![Dim::Dynamic(Some("batch".into())), Dim::Fixed(3), Dim::ANY, Dim::Fixed(224)];
     let expected = ModelSettings {
         runtime: RuntimeChoice::Identity,
+        device: DeviceChoice::Cuda(Some(1)),
         version_policy: VersionPolicy::Specific(versions(&[1, 3])),
         max_batch_rows: Some(16),
         max_queue_delay: Some(Duration::from_micros(200)),

@@ -11,7 +11,7 @@ use super::{
     Fault, ModelSettings, Parsed, RuntimeChoice, TensorDeclaration, VersionPolicy, check_priorities, check_tensors,
     inner_file, nearest, parse_duration, parse_size, traffic,
 };
-use crate::model::{Dim, Version};
+use crate::model::{DeviceChoice, Dim, Version};
 use crate::tensor::{DataType, Scalar};
 
 /// Reads the text of a `model.toml`.
@@ -24,6 +24,7 @@ pub(super) fn read(text: &str) -> Result<Parsed, Vec<Fault>> {
     let mut settings = ModelSettings {
         digest: root.take("digest", digest),
         runtime: root.take("runtime", runtime).unwrap_or_default(),
+        device: root.take("device", |value| DeviceChoice::parse(text_of(value)?)).unwrap_or_default(),
         slo: root.take("slo", positive_duration),
         instances: root.take("instances", positive),
         threads: root.take("threads", positive),

@@ -6,12 +6,13 @@
 //! batch inputs, decoupled responses) is a fault.
 
 mod fields;
+mod instances;
 mod json;
 mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
 use super::{Fault, ModelSettings, Parsed, RuntimeChoice, VersionPolicy, check_priorities, check_tensors, inner_file};
@@ -73,12 +74,10 @@ fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> Model
     if let Some(name) = name {
         root.fault("name", notes, format!("'{name}' must equal the name of the model's directory, '{model_name}'"));
     }
-    let mut weight = None;
     let mut settings = ModelSettings {
         runtime: runtime(root, notes),
         max_batch_rows: root.read("max_batch_size", notes, natural),
         version_policy: version_policy(root, notes),
-        instances: instances(root, &mut weight, notes),
         model_file: root
             .read("default_model_filename", notes, |value| match text(value)? {
                 "" => Ok(None),
@@ -87,7 +86,7 @@ fn settings(root: &mut Fields<'_>, model_name: &str, notes: &mut Notes) -> Model
             .flatten(),
         ..ModelSettings::default()
     };
-    settings.weight = weight;
+    instances::read(root, &mut settings, notes);
     settings.inputs = tensors::inputs(root, settings.max_batch_rows, notes);
     settings.outputs = tensors::outputs(root, settings.max_batch_rows, notes);
     dynamic_batching(root, &mut settings, notes);
@@ -171,54 +170,6 @@ fn version_policy(root: &mut Fields<'_>, notes: &mut Notes) -> VersionPolicy {
     }
     policy.finish(notes);
     choices.pop().unwrap_or_default()
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Any,
-    Gpu,
-}
-
-/// Several groups sum. The count of a GPU group was chosen for a GPU and says nothing about this machine's cores, so it
-/// is left to the server.
-fn instances(root: &mut Fields<'_>, weight: &mut Option<NonZeroU32>, notes: &mut Notes) -> Option<NonZeroUsize> {
-    const KINDS: [(&str, i128, Kind); 4] = [
-        ("KIND_AUTO", 0, Kind::Any),
-        ("KIND_GPU", 1, Kind::Gpu),
-        ("KIND_CPU", 2, Kind::Any),
-        ("KIND_MODEL", 3, Kind::Any),
-    ];
-    let mut total = 0_usize;
-    for mut group in root.nested_each("instance_group", notes) {
-        let count = group.read("count", notes, natural);
-        let kind = group.read("kind", notes, |value| choice(value, &KINDS)).unwrap_or(Kind::Any);
-        let passive = group.read("passive", notes, boolean).unwrap_or(false);
-        // A group's name and devices matter only on GPUs, of which one warning is enough.
-        for name in ["name", "gpus"] {
-            group.skip(name);
-        }
-        for name in ["profile", "secondary_devices", "host_policy"] {
-            group.ignore(name, notes, "not used");
-        }
-        if let Some(mut limiter) = group.nested("rate_limiter", notes) {
-            // An instance of priority 2 has half the chances of one of priority 1; 0 is read as 1.
-            let priority = limiter.read("priority", notes, natural).filter(|&priority| priority > 0);
-            let thousandths = priority.map(|priority| u32::try_from(1000 / priority).unwrap_or(u32::MAX).max(1));
-            *weight = weight.or(thousandths.and_then(NonZeroU32::new));
-            limiter.ignore("resources", notes, "not used: instances take cores, and nothing else");
-            limiter.finish(notes);
-        }
-        if kind == Kind::Gpu {
-            group.warn("kind", notes, "KIND_GPU is served on the CPU, with as many instances as the server finds best");
-        } else if passive {
-            group.warn("passive", notes, "passive instances are not made");
-        } else {
-            // Triton reads a count of zero as one that is missing: one instance.
-            total = total.saturating_add(count.unwrap_or(1).max(1));
-        }
-        group.finish(notes);
-    }
-    NonZeroUsize::new(total)
 }
 
 fn dynamic_batching(root: &mut Fields<'_>, settings: &mut ModelSettings, notes: &mut Notes) {

@@ -57,7 +57,7 @@ impl Keeper {
             Some(earlier) => (Arc::clone(&earlier.metrics), Arc::clone(&earlier.life)),
             None => (Arc::new(self.telemetry.model(id.0.as_str(), &id.1.to_string())), Arc::default()),
         };
-        let (took, runtime) = (measured.took, loaded.runtime);
+        let (took, runtime, device) = (measured.took, loaded.runtime, loaded.device);
         metrics.load_seconds.set(took.as_secs_f64());
         report(&id, &loaded, took);
         let signature = loaded.model.signature().clone();
@@ -78,6 +78,7 @@ impl Keeper {
             text: loaded.text,
             runtime: loaded.runtime,
             platform: loaded.platform,
+            device: loaded.device,
             request_rows_max: loaded.request_rows_max,
             settings: loaded.settings,
             instances,
@@ -102,7 +103,7 @@ impl Keeper {
             });
         }
         self.actual.insert(id.clone(), Phase::Ready(fingerprint));
-        self.note_in_memory(&id, measured, runtime);
+        self.note_in_memory(&id, measured, runtime, device);
     }
 
     pub(super) fn set_state(&self, id: &Id, state: ModelState) {
@@ -120,7 +121,8 @@ fn report(id: &Id, loaded: &Loaded, took: Duration) {
     let curve = &loaded.warm_up.curve;
     let row = curve.centre(curve.points().next().map_or(1, |point| point.work));
     let digest = loaded.digest.as_deref();
-    tracing::info!(%model, %version, runtime = loaded.runtime, instances, rows_max, ?row, ?took, digest, "ready");
+    let device = loaded.device.is_gpu().then(|| tracing::field::display(loaded.device));
+    tracing::info!(%model, %version, runtime = loaded.runtime, device, instances, rows_max, ?row, ?took, digest, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
         tracing::warn!(%model, %version, "requests are not joined into batches: {reason}");
     }

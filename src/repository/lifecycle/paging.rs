@@ -19,8 +19,9 @@ use super::super::budget::{Memory, Resident, Sizes, Usage};
 use super::super::machine::memory_for_models;
 use super::super::policy::{Fingerprint, Id, Phase};
 use super::{Ended, Keeper, Measured, blocking};
+use crate::devices::Devices;
 use crate::error::{Error, Result};
-use crate::model::ModelName;
+use crate::model::{Device, ModelName};
 use crate::runtime::release_free_memory;
 
 /// How often uses are noted: the rates of what is in memory have to be known before something has to leave.
@@ -37,14 +38,45 @@ const LOAD_GUESS: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// The share of a GPU's memory that models on it may take, in percent. The rest is for CUDA's context, libraries and workspaces,
+/// some hundreds of MiB, and for what runs take beyond what their warm-up has shown.
+const GPU_SHARE_PERCENT: u64 = 80;
+
+/// The flag that bounds the memory of a device.
+fn flag(device: Device) -> &'static str {
+    if device.is_gpu() { "--gpu-memory-max" } else { "--memory-max" }
+}
+
+/// The bytes of those that are on `device`.
+fn on(device: Device, bytes: impl Iterator<Item = (Device, u64)>) -> u64 {
+    bytes.filter(|(place, _)| *place == device).map(|(_, bytes)| bytes).sum()
+}
+
 /// Who waits for a version.
 pub(super) type Summons = oneshot::Sender<Result<Arc<Model>>>;
 
 /// What is known of a version that was in memory.
 struct Tracked {
+    device: Device,
     usage: Usage,
     reload: Duration,
     since: Instant,
+}
+
+/// The memory of a device.
+struct Pool {
+    bytes_max: u64,
+    /// Whether somebody stated it.
+    stated: bool,
+    sizes: Sizes,
+}
+
+impl Pool {
+    fn new(stated: Option<u64>, usual: Option<u64>) -> Self {
+        // Where the system does not tell, everything is loaded.
+        let bytes_max = stated.or(usual).unwrap_or(u64::MAX);
+        Self { bytes_max, stated: stated.is_some(), sizes: Sizes::default() }
+    }
 }
 
 struct Retry {
@@ -54,19 +86,20 @@ struct Retry {
 
 /// What the task keeps for it.
 pub(super) struct Paging {
-    bytes_max: u64,
-    /// Whether somebody stated it.
-    stated: bool,
-    sizes: Sizes,
-    /// Those that have loaded something.
-    engines: BTreeSet<&'static str>,
+    devices: Arc<Devices>,
+    /// What somebody stated for each GPU.
+    gpu_bytes_max: Option<u64>,
+    /// The memory of the devices that versions are on, or were to be.
+    pools: BTreeMap<Device, Pool>,
+    /// Those that have loaded something, on each device.
+    engines: BTreeSet<(&'static str, Device)>,
     tracked: BTreeMap<Id, Tracked>,
     /// Versions whose load has not begun, in the order in which they were wanted.
     pending: VecDeque<Id>,
     /// Those for which others make room.
     demanded: BTreeSet<Id>,
-    loading: BTreeMap<Id, u64>,
-    leaving: Vec<(Id, u64)>,
+    loading: BTreeMap<Id, (Device, u64)>,
+    leaving: Vec<(Id, Device, u64)>,
     /// What metadata tells of versions that are paged out.
     kept: BTreeMap<Id, (Fingerprint, Arc<Model>)>,
     summons: BTreeMap<Id, Vec<Summons>>,
@@ -79,13 +112,11 @@ pub(super) struct Paging {
 }
 
 impl Paging {
-    pub(super) fn new(stated: Option<u64>) -> Self {
-        // Where the system does not tell, everything is loaded.
-        let bytes_max = stated.or_else(memory_for_models).unwrap_or(u64::MAX);
+    pub(super) fn new(stated: Option<u64>, gpu_bytes_max: Option<u64>, devices: Arc<Devices>) -> Self {
         Self {
-            bytes_max,
-            stated: stated.is_some(),
-            sizes: Sizes::default(),
+            devices,
+            gpu_bytes_max,
+            pools: [(Device::Cpu, Pool::new(stated, memory_for_models()))].into(),
             engines: BTreeSet::new(),
             tracked: BTreeMap::new(),
             pending: VecDeque::new(),
@@ -101,9 +132,24 @@ impl Paging {
         }
     }
 
+    /// Bytes that versions may take on `device` together.
+    fn bytes_max(&self, device: Device) -> u64 {
+        self.pools.get(&device).map_or(u64::MAX, |pool| pool.bytes_max)
+    }
+
+    /// Has the memory of `device` known.
+    fn open_pool(&mut self, device: Device) {
+        let Device::Cuda(number) = device else { return };
+        let (devices, stated) = (&self.devices, self.gpu_bytes_max);
+        self.pools.entry(device).or_insert_with(|| {
+            let total = devices.gpu(number).and_then(|gpu| gpu.described.memory_bytes);
+            Pool::new(stated, total.map(|total| total / 100 * GPU_SHARE_PERCENT))
+        });
+    }
+
     /// Whether a version of `name`, or of any model, is on its way out.
     pub(super) fn is_leaving(&self, name: Option<&ModelName>) -> bool {
-        self.leaving.iter().any(|((known, _), _)| name.is_none_or(|name| name == known))
+        self.leaving.iter().any(|((known, _), ..)| name.is_none_or(|name| name == known))
     }
 
     /// When there is something to do of itself.
@@ -124,7 +170,7 @@ impl Paging {
 
     /// Forgets what was learned of a version that is gone.
     pub(super) fn forget(&mut self, id: &Id) {
-        self.sizes.forget(id);
+        self.pools.values_mut().for_each(|pool| pool.sizes.forget(id));
         self.tracked.remove(id);
         self.kept.remove(id);
         self.retries.remove(id);
@@ -132,20 +178,19 @@ impl Paging {
 }
 
 impl Keeper {
-    /// What is in memory. What could not come back stays: the files of a version that a broken one was to replace may be
+    /// What is in the memory of `device`. What could not come back stays: the files of a version that a broken one was to replace may be
     /// gone.
-    fn memory(&self) -> Memory {
+    fn memory(&self, device: Device) -> Memory {
         let changing = |phase: &Phase| matches!(phase, Phase::Loading(_) | Phase::Failed(..));
         let changing: BTreeSet<&ModelName> =
             self.actual.iter().filter(|(_, phase)| changing(phase)).map(|((name, _), _)| name).collect();
         let resident = |id: &Id| {
             let model = self.catalog.get(&id.0, id.1)?;
-            let tracked = self.paging.tracked.get(id)?;
-            let files = self.files.get(id).map_or(0, |files| files.version.bytes);
+            let tracked = self.paging.tracked.get(id).filter(|tracked| tracked.device == device)?;
             let mut usage = tracked.usage;
             usage.note(Instant::now(), model.metrics().statistics.arrived());
             Some(Resident {
-                bytes: self.paging.sizes.of(id, files),
+                bytes: self.takes(id, device),
                 reload: tracked.reload,
                 usage,
                 since: tracked.since,
@@ -156,9 +201,15 @@ impl Keeper {
         };
         Memory {
             residents: self.stopping.keys().filter_map(resident).collect(),
-            loading: self.paging.loading.values().sum(),
-            leaving: self.paging.leaving.iter().map(|(_, bytes)| bytes).sum(),
+            loading: on(device, self.paging.loading.values().copied()),
+            leaving: on(device, self.paging.leaving.iter().map(|(_, device, bytes)| (*device, *bytes))),
         }
+    }
+
+    /// Bytes of `device` that a version takes there.
+    fn takes(&self, id: &Id, device: Device) -> u64 {
+        let files = self.files.get(id).map_or(0, |files| files.version.bytes);
+        self.paging.pools.get(&device).map_or(files, |pool| pool.sizes.of(id, files))
     }
 
     /// Takes a version out of memory, and leaves it ready.
@@ -170,8 +221,8 @@ impl Keeper {
         self.catalog.exchange(Arc::clone(&kept));
         self.paging.kept.insert(id.clone(), (fingerprint, kept));
         self.actual.insert(id.clone(), Phase::PagedOut(fingerprint));
-        let files = self.files.get(id).map_or(0, |files| files.version.bytes);
-        self.paging.leaving.push((id.clone(), self.paging.sizes.of(id, files)));
+        let device = model.device();
+        self.paging.leaving.push((id.clone(), device, self.takes(id, device)));
         self.paging.moves += 1;
         tracing::debug!(model = %id.0, version = %id.1, "paged out");
         let (id, ended) = (id.clone(), self.ended.clone());
@@ -187,7 +238,7 @@ impl Keeper {
     /// What a version that was paged out has left.
     pub(super) fn note_paged_out(&mut self, id: &Id) {
         self.paging.moves += 1;
-        if let Some(position) = self.paging.leaving.iter().position(|(known, _)| known == id) {
+        if let Some(position) = self.paging.leaving.iter().position(|(known, ..)| known == id) {
             self.paging.leaving.remove(position);
         }
         self.telemetry.count_page(false);
@@ -195,24 +246,30 @@ impl Keeper {
     }
 
     /// Notes what a load took, and sends away what there is no room for any more.
-    pub(super) fn note_in_memory(&mut self, id: &Id, measured: &Measured, runtime: &'static str) {
+    pub(super) fn note_in_memory(&mut self, id: &Id, measured: &Measured, runtime: &'static str, device: Device) {
         let now = Instant::now();
         let files = self.files.get(id).map_or(0, |files| files.version.bytes);
         // The first load of an engine takes what the engine itself does, once: megabytes that are no model's.
-        let first = self.paging.engines.insert(runtime);
-        if measured.moves == Some(self.paging.moves) && !first {
+        let first = self.paging.engines.insert((runtime, device));
+        let alone = measured.moves == Some(self.paging.moves) && measured.device == device;
+        if alone
+            && !first
+            && let Some(pool) = self.paging.pools.get_mut(&device)
+        {
             // tract's memory is Rust's: its weights, and copies that are packed for the processor.
             let bytes = if runtime == "tract" { files * 2 } else { measured.bytes };
-            self.paging.sizes.note(id, files, bytes);
+            pool.sizes.note(id, files, bytes);
         }
         let usage = self.paging.tracked.get(id).map_or_else(|| Usage::new(now), |tracked| tracked.usage);
-        self.paging.tracked.insert(id.clone(), Tracked { usage, reload: measured.took, since: now });
+        self.paging.tracked.insert(id.clone(), Tracked { device, usage, reload: measured.took, since: now });
         self.paging.retries.remove(id);
-        for leaver in self.memory().surplus(now, self.paging.bytes_max) {
+        let bytes_max = self.paging.bytes_max(device);
+        for leaver in self.memory(device).surplus(now, bytes_max) {
             self.page_out(&leaver);
         }
-        if self.memory().bytes() > self.paging.bytes_max && self.paging.leaving.is_empty() {
-            tracing::warn!(model = %id.0, "the models in memory take more than {} bytes (--memory-max)", self.paging.bytes_max);
+        if self.memory(device).bytes() > bytes_max && self.paging.leaving.is_empty() {
+            let flag = flag(device);
+            tracing::warn!(model = %id.0, %device, "the models in memory take more than {bytes_max} bytes ({flag})");
         }
         self.show_memory();
     }
@@ -341,6 +398,12 @@ impl Keeper {
 
     /// Tells what is in memory.
     pub(super) fn show_memory(&self) {
-        self.telemetry.set_memory(self.stopping.len(), self.memory().bytes(), self.paging.bytes_max);
+        for (device, pool) in &self.paging.pools {
+            let bytes = self.memory(*device).bytes();
+            match device {
+                Device::Cpu => self.telemetry.set_memory(self.stopping.len(), bytes, pool.bytes_max),
+                gpu => self.telemetry.set_gpu_memory(&gpu.to_string(), bytes, pool.bytes_max),
+            }
+        }
     }
 }

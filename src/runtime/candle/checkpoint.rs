@@ -52,6 +52,14 @@ impl Checkpoint {
         self.tensors.values().map(|(_, entry)| entry.shape.iter().product::<usize>()).sum()
     }
 
+    /// The datatype of all tensors, as safetensors calls it, where they have one: "F16".
+    #[cfg(feature = "candle")]
+    pub(super) fn datatype(&self) -> Option<&str> {
+        let mut datatypes = self.tensors.values().map(|(_, entry)| &*entry.datatype);
+        let first = datatypes.next()?;
+        datatypes.all(|datatype| datatype == first).then_some(first)
+    }
+
     /// All tensors, by their whole names.
     pub(super) fn weights(&self) -> Weights<'_> {
         Weights { checkpoint: self, prefix: String::new() }
@@ -218,6 +226,6 @@ impl<'a> Weights<'a> {
 
     /// A table of embeddings.
     pub(super) fn table(&self, name: &str, rows: usize, width: usize) -> Result<Table> {
-        Ok(Table { values: self.at(name).floats("weight", &[rows, width])?, width })
+        Ok(Table::new(self.at(name).floats("weight", &[rows, width])?, width))
     }
 }

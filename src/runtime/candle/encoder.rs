@@ -41,13 +41,21 @@ impl Norm {
 
 /// Rows of values by number.
 pub(super) struct Table {
+    /// Gone where they are on a device.
     pub(super) values: Vec<f32>,
+    rows: usize,
     pub(super) width: usize,
 }
 
 impl Table {
+    /// A table of these values, row by row.
+    pub(super) fn new(values: Vec<f32>, width: usize) -> Self {
+        let rows = values.len() / width;
+        Self { values, rows, width }
+    }
+
     pub(super) fn rows(&self) -> usize {
-        self.values.len() / self.width
+        self.rows
     }
 
     fn bytes(&self) -> usize {
@@ -160,7 +168,7 @@ impl Rotation {
         };
         let table = |of: fn(f32) -> f32| {
             let row = |position| (0..half).map(move |pair| of(angle(position, pair)));
-            Table { values: (0..positions).flat_map(row).collect(), width: half }
+            Table::new((0..positions).flat_map(row).collect(), half)
         };
         Self { cosines: table(f32::cos), sines: table(f32::sin) }
     }

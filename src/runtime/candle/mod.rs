@@ -3,13 +3,15 @@
 //!
 //! `config` and `safetensors` decode the files, `checkpoint` finds tensors by name, and `architecture` has a file for each family
 //! that says which of an [`encoder::Encoder`]'s parts are called what. `forward` runs it, on the CPU with kernels of our own
-//! (the package `tensorgate-kernels`), `head` makes classes, words or one vector of what comes out. All instances share one copy
+//! (the package `tensorgate-kernels`), `device` on a GPU where this was built for it, `head` makes classes, words or one vector of what comes out. All instances share one copy
 //! of the weights. Nothing here runs code out of a checkpoint: an architecture is one of ours, or is refused.
 
 mod architecture;
 mod checkpoint;
 mod config;
 pub mod decoders;
+#[cfg(feature = "candle")]
+mod device;
 mod encoder;
 mod forward;
 mod head;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 use super::{Artifact, LoadedModel, Runtime};
 use crate::error::{Error, Result};
+use crate::model::Device;
 
 use architecture::{Built, Task};
 use checkpoint::Checkpoint;
@@ -38,6 +41,17 @@ impl CandleRuntime {
     /// The runtime; it needs nothing on the machine.
     pub fn new() -> Self {
         Self
+    }
+
+    /// Whether this program was built to run them on GPUs.
+    ///
+    /// # Errors
+    /// How to get one that was.
+    pub fn uses_gpus(&self) -> Result<(), String> {
+        match cfg!(feature = "cuda") {
+            true => Ok(()),
+            false => Err("Hugging Face folders run on GPUs in a build with --features cuda (docs/gpu.md)".into()),
+        }
     }
 }
 
@@ -60,7 +74,16 @@ impl Runtime for CandleRuntime {
         let config = Config::read(&artifact.path)?;
         let checkpoint = Checkpoint::open(folder)?;
         let model = assemble(&config, &checkpoint, folder, artifact.threads)?;
-        Ok(Arc::new(CandleModel(Arc::new(model))))
+        match artifact.device {
+            Device::Cpu => Ok(Arc::new(CandleModel(Arc::new(model)))),
+            #[cfg(feature = "candle")]
+            Device::Cuda(number) => {
+                let model = device::on_gpu(model, number, checkpoint.datatype())?;
+                Ok(Arc::new(device::OnDevice(Arc::new(model))))
+            }
+            #[cfg(not(feature = "candle"))]
+            Device::Cuda(_) => Err(Error::unavailable(self.uses_gpus().err().unwrap_or_default())),
+        }
     }
 }
 

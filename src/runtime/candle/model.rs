@@ -28,7 +28,7 @@ const TYPES: &str = "token_type_ids";
 const PIXELS: &str = "pixel_values";
 
 /// What an output is.
-enum Output {
+pub(super) enum Output {
     /// The values of each token behind the last layer.
     Values,
     Head(Head),
@@ -36,9 +36,9 @@ enum Output {
 
 /// A model that runs.
 pub(super) struct Model {
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     signature: Signature,
-    outputs: Vec<Output>,
+    pub(super) outputs: Vec<Output>,
     /// Names of the classes of the logits.
     labels: Vec<String>,
     threads: usize,
@@ -103,11 +103,11 @@ pub(super) struct CandleModel(pub(super) Arc<Model>);
 
 impl LoadedModel for CandleModel {
     fn signature(&self) -> &Signature {
-        &self.0.signature
+        self.0.signature()
     }
 
     fn instance(&self) -> Result<Box<dyn Instance>> {
-        let (model, interruption) = (Arc::clone(&self.0), Arc::new(Interruption(AtomicBool::new(false))));
+        let (model, interruption) = (Arc::clone(&self.0), Arc::default());
         Ok(Box::new(CandleInstance { model, scratch: Vec::new(), interruption }))
     }
 
@@ -117,23 +117,17 @@ impl LoadedModel for CandleModel {
     }
 
     fn pads(&self) -> Vec<Option<Pad>> {
-        let pad = |spec: &TensorSpec| {
-            let Input::Text(text) = &self.0.encoder.input else { return None };
-            let value = if &*spec.name == IDS { text.pad } else { 0 };
-            let element = Scalar::Whole(value as i64).element(DataType::Int64)?;
-            // Only a mask tells padding from what was meant; types may be left out with or without it.
-            Some(Pad { element, is_needed: &*spec.name != TYPES })
-        };
-        self.0.signature.inputs.iter().map(pad).collect()
+        self.0.pads()
     }
 
     fn labels(&self, output: usize) -> &[String] {
-        if &*self.0.signature.outputs[output].name == "logits" { &self.0.labels } else { &[] }
+        self.0.labels(output)
     }
 }
 
 /// Ends an execution between two layers.
-struct Interruption(AtomicBool);
+#[derive(Default)]
+pub(super) struct Interruption(pub(super) AtomicBool);
 
 impl Interrupt for Interruption {
     fn interrupt(&self) {
@@ -246,6 +240,27 @@ impl Run<'_> {
 }
 
 impl Model {
+    pub(super) fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// See [`LoadedModel::pads`].
+    pub(super) fn pads(&self) -> Vec<Option<Pad>> {
+        let pad = |spec: &TensorSpec| {
+            let Input::Text(text) = &self.encoder.input else { return None };
+            let value = if &*spec.name == IDS { text.pad } else { 0 };
+            let element = Scalar::Whole(value as i64).element(DataType::Int64)?;
+            // Only a mask tells padding from what was meant; types may be left out with or without it.
+            Some(Pad { element, is_needed: &*spec.name != TYPES })
+        };
+        self.signature.inputs.iter().map(pad).collect()
+    }
+
+    /// See [`LoadedModel::labels`].
+    pub(super) fn labels(&self, output: usize) -> &[String] {
+        if &*self.signature.outputs[output].name == "logits" { &self.labels } else { &[] }
+    }
+
     fn is_of_tokens(&self, output: usize) -> bool {
         match &self.outputs[output] {
             Output::Values => true,
@@ -253,7 +268,7 @@ impl Model {
         }
     }
 
-    fn shape(&self, output: usize, rows: usize, length: usize) -> Result<Shape> {
+    pub(super) fn shape(&self, output: usize, rows: usize, length: usize) -> Result<Shape> {
         let width = match &self.outputs[output] {
             Output::Values => self.encoder.width,
             Output::Head(head) => head.width,
@@ -263,7 +278,7 @@ impl Model {
     }
 
     /// The batch that `inputs` are, checked, and its rows.
-    fn batch<'a>(&self, inputs: &'a [Option<Tensor>]) -> Result<(Batch<'a>, usize)> {
+    pub(super) fn batch<'a>(&self, inputs: &'a [Option<Tensor>]) -> Result<(Batch<'a>, usize)> {
         let missing = |name: &str| Error::execution(format!("input '{name}' was left out"));
         let given = |position: usize| inputs.get(position).and_then(Option::as_ref);
         let unfit = |cause: crate::tensor::TensorError| Error::internal(cause.to_string());
@@ -310,7 +325,7 @@ fn check_numbers(name: &str, numbers: &[i64], length: usize, count: usize, whose
 }
 
 /// Refuses more memory than outputs may take.
-fn check_size(shapes: &[Shape]) -> Result<()> {
+pub(super) fn check_size(shapes: &[Shape]) -> Result<()> {
     let bytes = shapes.iter().try_fold(0_usize, |sum, shape| shape.elements()?.checked_mul(4)?.checked_add(sum));
     match bytes {
         Some(bytes) if bytes <= OUTPUT_BYTES_MAX => Ok(()),
@@ -331,7 +346,7 @@ impl AsRef<[u8]> for Floats {
     }
 }
 
-fn tensor(shape: Shape, values: Vec<f32>) -> Result<Tensor> {
+pub(super) fn tensor(shape: Shape, values: Vec<f32>) -> Result<Tensor> {
     let data = if values.is_empty() { Bytes::new() } else { Bytes::from_owner(Floats(values)) };
     Tensor::new(DataType::Fp32, shape, data).map_err(|cause| Error::internal(cause.to_string()))
 }

@@ -28,7 +28,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     /// "F32"; only some are numbers that we compute with.
-    datatype: String,
+    pub(super) datatype: String,
     pub(super) shape: Vec<usize>,
     /// Where its bytes are, from the end of the header on.
     start: u64,

@@ -3,8 +3,11 @@
 //! Sessions are built and described with `ort`'s safe interface. The run itself goes to the C API that `ort` exposes: it
 //! needs no allocation for names, no cast per datatype, and a session may be shared by several instances ([`session`]).
 
+mod cuda;
 mod sequence;
 mod session;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::ffi::CStr;
@@ -18,20 +21,27 @@ use ort::session::builder::GraphOptimizationLevel;
 
 use super::{Artifact, LoadedModel, Runtime};
 use crate::error::{Error, Result};
+use crate::model::Device;
 
-use session::OnnxModel;
+pub use cuda::library_uses_gpus;
+use session::{OnnxModel, OnnxModels};
 
 const LIBRARY: &str = "libonnxruntime.so";
 
 /// ONNX Runtime allows one environment per process; it lives as long as the process.
-static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+static OPENED: OnceLock<Opened> = OnceLock::new();
+
+struct Opened {
+    environment: Environment,
+    library: PathBuf,
+}
 
 /// Serialises [`OnnxRuntime::open`], so that two callers do not both build the environment.
 static OPENING: Mutex<()> = Mutex::new(());
 
 /// The engine behind `libonnxruntime.so`.
 pub struct OnnxRuntime {
-    environment: &'static Environment,
+    opened: &'static Opened,
 }
 
 /// The library to open: `ORT_DYLIB_PATH`, else beside the executable, else in `.onnxruntime/` of the working directory or
@@ -58,14 +68,14 @@ impl OnnxRuntime {
     /// [`crate::error::Kind::ModelUnavailable`] where the library is missing, broken or too old.
     pub fn open(path: &Path) -> Result<Self> {
         let _alone = OPENING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(environment) = ENVIRONMENT.get() {
-            return Ok(Self { environment });
+        if let Some(opened) = OPENED.get() {
+            return Ok(Self { opened });
         }
         let unusable =
             |cause: String| Error::unavailable(format!("cannot use ONNX Runtime at {}: {cause}", path.display()));
         // `ort` reads a relative path from the executable's directory, we from the working directory as everyone else.
         let absolute = std::path::absolute(path).map_err(|cause| unusable(cause.to_string()))?;
-        let environment = ort::init_from(absolute)
+        let environment = ort::init_from(absolute.clone())
             .map_err(|cause| unusable(cause.to_string()))?
             .with_name("tensorgate")
             .with_telemetry(false)
@@ -73,11 +83,19 @@ impl OnnxRuntime {
             .build()
             .map_err(|cause| unusable(cause.to_string()))?;
         environment.set_log_level(LogLevel::Warning);
-        Ok(Self { environment: ENVIRONMENT.get_or_init(|| environment) })
+        Ok(Self { opened: OPENED.get_or_init(|| Opened { environment, library: absolute }) })
     }
 
     fn session(&self, artifact: &Artifact) -> ort::Result<Session> {
-        Session::builder(self.environment)?
+        let builder = Session::builder(&self.opened.environment)?;
+        let builder = match artifact.device {
+            Device::Cpu => builder,
+            Device::Cuda(number) => {
+                cuda::preload(&self.opened.library);
+                builder.with_execution_providers([cuda::provider(number, artifact.device_bytes_max)])?
+            }
+        };
+        builder
             // `All`: in this crate `Level3` leaves out the layout optimisers.
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(artifact.threads.max(1))?
@@ -109,8 +127,21 @@ impl Runtime for OnnxRuntime {
         if !artifact.path.exists() {
             return Err(failed("no such file".into()));
         }
-        let session = self.session(artifact).map_err(|cause| failed(one_line(&cause.to_string())))?;
-        Ok(Arc::new(OnnxModel::new(session).map_err(|cause| failed(cause.to_string()))?))
+        let session =
+            self.session(artifact).map_err(|cause| failed(cuda::told(artifact.device, &cause.to_string())))?;
+        let model = OnnxModel::new(session, artifact.device).map_err(|cause| failed(cause.to_string()))?;
+        if artifact.device == Device::Cpu {
+            return Ok(Arc::new(model));
+        }
+        // Providers other than the CPU's do not promise that a session may run twice at once (pykeio/ort#402).
+        let (runtime, artifact) = (Self { opened: self.opened }, artifact.clone());
+        let another = move || {
+            let session = runtime.session(&artifact);
+            let session =
+                session.map_err(|cause| Error::unavailable(cuda::told(artifact.device, &cause.to_string())))?;
+            OnnxModel::new(session, artifact.device)
+        };
+        Ok(Arc::new(OnnxModels::new(model, Box::new(another))))
     }
 }
 

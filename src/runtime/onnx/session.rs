@@ -2,11 +2,11 @@
 //!
 //! Instances share one session, so that N of them cost one copy of the weights: `OrtApi::Run` may be called from several
 //! threads at once on the CPU execution provider (microsoft/onnxruntime#114). `ort`'s own `run` asks for `&mut` because
-//! other providers' allocators are not thread-safe; a provider other than the CPU's must make a session per instance here.
+//! other providers' allocators are not thread-safe: on a GPU each instance has a session of its own ([`OnnxModels`]).
 
 use std::ffi::{CString, c_char};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::AsPointer;
 use ort::session::Session;
@@ -15,9 +15,9 @@ use ort::value::ValueType;
 use smallvec::SmallVec;
 
 use super::value::{Value, check, data_type, has_shape};
-use super::{one_line, sequence};
+use super::{cuda, one_line, sequence};
 use crate::error::{Error, Result};
-use crate::model::{Dim, Signature, TensorSpec};
+use crate::model::{Device, Dim, Signature, TensorSpec};
 use crate::runtime::{Instance, Interrupt, LoadedModel};
 use crate::tensor::Tensor;
 
@@ -30,6 +30,7 @@ struct Shared {
     signature: Signature,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    device: Device,
 }
 
 /// What the C API wants to know of an input or output.
@@ -44,7 +45,7 @@ struct Port {
 }
 
 impl OnnxModel {
-    pub(super) fn new(session: Session) -> Result<Self> {
+    pub(super) fn new(session: Session, device: Device) -> Result<Self> {
         let (mut signature, mut inputs, mut outputs) = (Signature::default(), Vec::new(), Vec::new());
         for (index, outlet) in session.inputs().iter().enumerate() {
             let (spec, port) = describe("input", outlet.name(), outlet.dtype(), has_shape(&session, index, true))?;
@@ -62,7 +63,7 @@ impl OnnxModel {
             signature.outputs.push(spec);
             outputs.push(port);
         }
-        Ok(Self { shared: Arc::new(Shared { session, signature, inputs, outputs }) })
+        Ok(Self { shared: Arc::new(Shared { session, signature, inputs, outputs, device }) })
     }
 }
 
@@ -73,6 +74,41 @@ impl LoadedModel for OnnxModel {
 
     fn instance(&self) -> Result<Box<dyn Instance>> {
         Ok(Box::new(OnnxInstance { shared: Arc::clone(&self.shared), options: Arc::new(RunOptions::new()?) }))
+    }
+}
+
+/// A model of which each instance has a session, and so a copy of the weights.
+pub(super) struct OnnxModels {
+    signature: Signature,
+    /// Sessions that some instance may have. A lock that is held while an instance is made.
+    made: Mutex<Vec<OnnxModel>>,
+    another: Box<Another>,
+}
+
+/// Makes one more session.
+type Another = dyn Fn() -> Result<OnnxModel> + Send + Sync;
+
+impl OnnxModels {
+    pub(super) fn new(first: OnnxModel, another: Box<Another>) -> Self {
+        Self { signature: first.signature().clone(), made: Mutex::new(vec![first]), another }
+    }
+}
+
+impl LoadedModel for OnnxModels {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn instance(&self) -> Result<Box<dyn Instance>> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that no instance has any more, else a new one.
+        if let Some(free) = made.iter().find(|model| Arc::strong_count(&model.shared) == 1) {
+            return free.instance();
+        }
+        let model = (self.another)()?;
+        let instance = model.instance();
+        made.push(model);
+        instance
     }
 }
 
@@ -156,7 +192,7 @@ impl Instance for OnnxInstance {
         };
         // Taken over before the status is looked at, so that none leaks on failure.
         let output_values: SmallVec<[Option<Value>; 4]> = output_values.into_iter().map(Value::owning).collect();
-        check(status).map_err(|message| Error::execution(one_line(&message)))?;
+        check(status).map_err(|message| Error::execution(cuda::told(shared.device, &message)))?;
         let ports = outputs.iter().map(|&position| &shared.outputs[position]);
         ports.zip(output_values).map(|(port, value)| port.tensor_of(value)).collect()
     }

@@ -173,7 +173,7 @@ async fn requests_of_different_lengths_share_a_batch_and_each_gets_its_own_lengt
     assert_eq!(long.outputs[0], Tensor::from_elements([1, 5].into(), &[-1_f32, -1., -1., -1., 4.]).unwrap());
     // Eleven cells of fifteen are useful.
     assert!((short.timing.padding - 4.0 / 15.0).abs() < 1e-9 && short.timing.batch_rows == 3, "{:?}", short.timing);
-    let told = telemetry.render(&[], &[]);
+    let told = telemetry.render(&[], &[], &[]);
     for (cells, count) in [("useful", 11), ("padding", 4)] {
         let line = format!("tensorgate_cells_total{{model=\"centring\",use=\"{cells}\",version=\"1\"}} {count}\n");
         assert!(told.contains(&line), "{told}");

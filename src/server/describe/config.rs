@@ -6,7 +6,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crate::model::{Dim, RuntimeChoice, TensorSpec, VersionPolicy};
+use crate::model::{Device, Dim, RuntimeChoice, TensorSpec, VersionPolicy};
 use crate::protocol::proto::model_config::SchedulingChoice;
 use crate::protocol::proto::model_instance_group::Kind;
 use crate::protocol::proto::model_optimization_policy::PinnedMemoryBuffer;
@@ -36,7 +36,8 @@ pub(in super::super) fn config(model: &Model) -> ModelConfig {
         instance_group: vec![ModelInstanceGroup {
             name: model.name().to_string(),
             count: number(model.instances()),
-            kind: Kind::Cpu.into(),
+            kind: if model.device().is_gpu() { Kind::Gpu } else { Kind::Cpu }.into(),
+            gpus: gpu(model.device()).into_iter().collect(),
             ..ModelInstanceGroup::default()
         }],
         default_model_filename: match (&settings.model_file, settings.runtime) {
@@ -60,6 +61,14 @@ pub(in super::super) fn config(model: &Model) -> ModelConfig {
 /// Triton's name of the backend that does what `runtime` does.
 fn backend(runtime: &str) -> &str {
     if runtime == "onnx" { "onnxruntime" } else { runtime }
+}
+
+/// The number of a GPU.
+fn gpu(device: Device) -> Option<i32> {
+    match device {
+        Device::Cpu => None,
+        Device::Cuda(number) => i32::try_from(number).ok(),
+    }
 }
 
 fn version_policy(policy: &VersionPolicy) -> PolicyChoice {

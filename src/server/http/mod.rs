@@ -110,7 +110,8 @@ async fn routed(parts: &Parts, head: Head, body: Incoming, doors: &Doors) -> Res
         Route::V1Model { model, version } => v1::model(&model, version.as_deref(), doors),
         Route::Metrics => {
             let known = Box::pin(doors.repository.known()).await;
-            compressed(Ok(text(doors.telemetry.render(&known, &doors.router.told()))), parts, head)
+            let gpus = doors.telemetry.gpus().await;
+            compressed(Ok(text(doors.telemetry.render(&known, &doors.router.told(), &gpus))), parts, head)
         }
         Route::Statistics { model, version } => {
             Box::pin(answers::statistics(model.as_deref(), version.as_deref(), doors)).await

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Dim;
 use crate::model::settings::TensorDeclaration;
+use crate::model::{DeviceChoice, Dim};
 use crate::tensor::DataType;
 
 fn parsed(text: &str, name: &str) -> Parsed {
@@ -68,14 +68,14 @@ optimization { execution_accelerators {
     assert_eq!(settings.runtime, RuntimeChoice::Auto);
     assert_eq!(settings.max_batch_rows, Some(64));
     assert_eq!(settings.max_queue_delay, Some(Duration::from_micros(100)));
-    assert_eq!(settings.instances, None);
+    assert_eq!((settings.instances, settings.device), (NonZeroUsize::new(2), DeviceChoice::Cuda(Some(0))));
     assert_eq!(settings.inputs[0].datatype, Some(DataType::Fp32));
     assert_eq!(dims(&settings.inputs[0]), Some(vec![-1, 3, 224, 224]));
     assert_eq!(dims(&settings.outputs[0]), Some(vec![-1, 1000]));
     assert_eq!(settings.outputs[0].labels.as_deref(), Some("labels.txt"));
     let expected = [
         "line 9: input[0].format: not used: the order of dimensions is as 'dims' has it",
-        "line 21: instance_group[0].kind: KIND_GPU is served on the CPU, with as many instances as the server finds best",
+        "line 21: instance_group[0].gpus: instances are made on GPU 0 alone: serve the model under another name for the others",
         "line 26: optimization: not used: the runtime's own defaults apply",
     ];
     assert_eq!(warnings, expected);
@@ -293,7 +293,7 @@ proptest! {
     fn no_soup_of_known_fields_makes_the_mapping_panic(words in prop::collection::vec(
         prop::sample::select(vec![
             "name:", "platform:", "max_batch_size:", "input", "output", "dims:", "data_type:", "reshape", "shape:",
-            "instance_group", "count:", "version_policy", "specific", "versions:", "latest", "dynamic_batching",
+            "instance_group", "count:", "kind:", "KIND_GPU", "gpus:", "version_policy", "specific", "versions:", "latest", "dynamic_batching",
             "default_queue_policy", "max_queue_size:", "default_timeout_microseconds:", "parameters", "key:", "value",
             "string_value:", "{", "}", "[", "]", ",", "1", "-1", "0", "18446744073709551615", "1e300", "'identity'",
             "'intra_op_thread_count'", "'4294967296'", "TYPE_FP32", "true",
@@ -433,5 +433,39 @@ fn priorities_and_what_happens_after_a_wait_are_tritons() {
     for wrong in ["priority_levels: 2 default_priority_level: 3", "priority_levels: 99999"] {
         let faults = ModelSettings::from_pbtxt(&format!("dynamic_batching {{ {wrong} }}"), "m").unwrap_err();
         assert!(faults.len() == 1 && faults[0].to_string().contains("level"), "{faults:?}");
+    }
+}
+
+#[test]
+fn the_kind_of_instances_says_where_they_run() {
+    let group = |text: &str| {
+        let Parsed { settings, warnings } = parsed(text, "m");
+        (settings.device, settings.instances.map(NonZeroUsize::get), warnings)
+    };
+    for (text, device, instances) in [
+        ("", DeviceChoice::Auto, None),
+        ("instance_group { count: 3 }", DeviceChoice::Auto, Some(3)),
+        ("instance_group { kind: KIND_AUTO gpus: 1 }", DeviceChoice::Auto, Some(1)),
+        ("instance_group { kind: KIND_MODEL }", DeviceChoice::Auto, Some(1)),
+        ("instance_group { kind: KIND_CPU count: 2 } instance_group { count: 1 }", DeviceChoice::Cpu, Some(3)),
+        ("instance_group { kind: KIND_GPU }", DeviceChoice::Cuda(None), Some(1)),
+        ("instance_group { kind: KIND_GPU gpus: [ 2 ] count: 2 }", DeviceChoice::Cuda(Some(2)), Some(2)),
+        ("instance_group { kind: 1 gpus: 3 }", DeviceChoice::Cuda(Some(3)), Some(1)),
+    ] {
+        assert_eq!(group(text), (device, instances, Vec::new()), "{text}");
+    }
+    let both = "instance_group { kind: KIND_CPU count: 4 }\ninstance_group { kind: KIND_GPU gpus: [ 1 ] count: 2 }";
+    let (device, instances, warnings) = group(both);
+    assert_eq!((device, instances), (DeviceChoice::Cuda(Some(1)), Some(2)));
+    assert!(warnings.len() == 1 && warnings[0].starts_with("line 1: instance_group[0].kind: not made"), "{warnings:?}");
+    let json = r#"{ "instance_group": [ { "kind": "KIND_GPU", "gpus": ["1"], "count": 2 } ] }"#;
+    assert_eq!(from_json(json).unwrap().settings.device, DeviceChoice::Cuda(Some(1)));
+    for (wrong, hint) in [
+        ("kind: KIND_CPU gpus: 0", "names GPUs, and the kind is KIND_CPU"),
+        ("kind: KIND_GPU gpus: -1", "gpus: expected a whole number of at least zero"),
+        ("kind: KIND_GPU gpus: 99999999999", "gpus: expected the number of a GPU"),
+    ] {
+        let faults = faults(&format!("instance_group {{ {wrong} }}"));
+        assert!(faults.len() == 1 && faults[0].contains(hint), "{faults:?}");
     }
 }

@@ -1,15 +1,18 @@
 //! The line of loads: which begins when, and how.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::super::super::budget::Room;
 use super::super::super::loader;
+use super::super::super::places::{Place, Places};
 use super::super::super::policy::{Fingerprint, Id, Phase};
 use super::super::{Ended, Keeper, Measured, blocking};
+use super::flag;
 use crate::error::Error;
-use crate::model::{ModelState, Version};
+use crate::model::{Device, ModelState, Version};
 use crate::runtime::heap_bytes;
 
 /// A version whose files have fewer bytes is loaded without ado beside models that serve: it is there in less time than one of
@@ -42,19 +45,25 @@ impl Keeper {
                 self.give_up(&id);
                 continue;
             };
-            let needed = self.paging.sizes.of(&id, files.version.bytes);
-            let room = match self.memory().room(Instant::now(), self.paging.bytes_max, needed) {
-                // A bound that nobody stated is no reason to refuse what may still fit.
-                Room::Never if !self.paging.stated => Room::Free,
-                room => room,
+            let places = self.surroundings.runtimes.places(&files.listing.settings, &files.version.path);
+            let place = match places {
+                Ok(places) => self.choose(&id, &places),
+                Err(error) => {
+                    self.leave_line(&id);
+                    self.note_failure(id, fingerprint, &error);
+                    continue;
+                }
             };
-            match room {
-                Room::Free => self.begin_load(id, fingerprint, needed),
+            let device = place.device;
+            let needed = self.takes(&id, device);
+            match self.room(device, needed) {
+                Room::Free => self.begin_load(id, fingerprint, place, needed),
                 Room::Never => {
                     self.leave_line(&id);
+                    let (flag, bytes_max) = (flag(device), self.paging.bytes_max(device));
+                    let of = if device.is_gpu() { format!(" of {device}") } else { String::new() };
                     let message = format!(
-                        "it takes about {needed} bytes, more than --memory-max {} leaves beside what is pinned",
-                        self.paging.bytes_max
+                        "it takes about {needed} bytes{of}, more than {flag} {bytes_max} leaves beside what is pinned"
                     );
                     self.note_failure(id, fingerprint, &Error::unavailable(message));
                 }
@@ -67,6 +76,28 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether `needed` bytes more can be had on `device`.
+    fn room(&self, device: Device, needed: u64) -> Room {
+        let room = self.memory(device).room(Instant::now(), self.paging.bytes_max(device), needed);
+        // A bound that nobody stated is no reason to refuse what may still fit.
+        let stated = self.paging.pools.get(&device).is_some_and(|pool| pool.stated);
+        if room == Room::Never && !stated { Room::Free } else { room }
+    }
+
+    /// Out of `places`, the GPU with most room; the processor where none would ever have enough.
+    fn choose(&mut self, id: &Id, places: &Places) -> Place {
+        places.gpus.iter().for_each(|&gpu| self.paging.open_pool(gpu));
+        let room = |gpu: &Device| {
+            let memory = self.memory(*gpu);
+            // The first of those that have as much.
+            (self.paging.bytes_max(*gpu).saturating_sub(memory.bytes() - memory.leaving), Reverse(*gpu))
+        };
+        let fits = |gpu: &&Device| !places.or_cpu || self.room(**gpu, self.takes(id, **gpu)) != Room::Never;
+        let gpu = places.gpus.iter().filter(fits).copied().max_by_key(room);
+        let bytes_max = gpu.map(|gpu| self.paging.bytes_max(gpu)).filter(|&bytes| bytes < u64::MAX);
+        Place { device: gpu.unwrap_or_default(), or_cpu: places.or_cpu, bytes_max }
     }
 
     fn leave_line(&mut self, id: &Id) {
@@ -99,18 +130,19 @@ impl Keeper {
         self.telemetry.set_state(id.0.as_str(), &id.1.to_string(), ModelState::Ready.name());
     }
 
-    fn begin_load(&mut self, id: Id, fingerprint: Fingerprint, needed: u64) {
+    fn begin_load(&mut self, id: Id, fingerprint: Fingerprint, place: Place, needed: u64) {
         let Some(files) = self.files.get(&id).cloned() else { return };
         let small = files.version.bytes < GENTLE_BYTES;
         let nobody_serves = !self.settled || self.stopping.is_empty();
         let urgent = small || nobody_serves || self.paging.summons.contains_key(&id);
         self.leave_line(&id);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
-        self.paging.loading.insert(id.clone(), needed);
+        self.paging.loading.insert(id.clone(), (place.device, needed));
         self.paging.moves += 1;
         let alone = self.paging.loading.len() == 1 && self.paging.leaving.is_empty();
         let moves = alone.then_some(self.paging.moves);
-        let surroundings = loader::Surroundings { urgent, ..self.surroundings.clone() };
+        let device = place.device;
+        let surroundings = loader::Surroundings { urgent, place, ..self.surroundings.clone() };
         let (ended, disk, cores) = (self.ended.clone(), Arc::clone(&self.disk), Arc::clone(&self.cores));
         tokio::spawn(async move {
             let started = Instant::now();
@@ -121,17 +153,25 @@ impl Keeper {
                     Ok(here) => here,
                     Err(error) => return (Err(error), 0),
                 };
-                let before = heap_bytes();
+                let before = taken(&surroundings, device);
                 let loaded = loader::load(&surroundings, &here);
                 let counted = loaded.as_ref().ok().and_then(|loaded| loaded.model.bytes());
-                (loaded, counted.unwrap_or_else(|| heap_bytes().saturating_sub(before)))
+                (loaded, counted.unwrap_or_else(|| taken(&surroundings, device).saturating_sub(before)))
             };
             let load = blocking(load);
             let done = if urgent { load.await } else { cores.see_to(load).await };
             let (loaded, bytes) = done.unwrap_or_else(|error| (Err(error), 0));
-            let measured = Measured { took: started.elapsed(), bytes, moves };
+            let measured = Measured { took: started.elapsed(), device, bytes, moves };
             // The task outlives its loads, except at the end of the process.
             let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), measured));
         });
+    }
+}
+
+/// Bytes of `device` that are taken: by native engines of this process, or on a GPU by whomever.
+fn taken(surroundings: &loader::Surroundings, device: Device) -> u64 {
+    match device {
+        Device::Cpu => heap_bytes(),
+        Device::Cuda(number) => surroundings.runtimes.devices().usage(number).memory_used.unwrap_or(0),
     }
 }

@@ -66,7 +66,7 @@ fn input(config: &Config, base: &Weights<'_>, width: usize) -> Result<ImageInput
         patch,
         projection: embeddings.patches("patch_embeddings.projection", width, [channels, patch[0], patch[1]])?,
         class: embeddings.floats("cls_token", &[1, 1, width])?,
-        positions: Table { values: embeddings.floats("position_embeddings", &[1, tokens, width])?, width },
+        positions: Table::new(embeddings.floats("position_embeddings", &[1, tokens, width])?, width),
     })
 }
 

@@ -94,7 +94,7 @@ fn models() -> Schemas {
             closed(json!({
                 "name": text(), "versions": list(text()), "platform": text(),
                 "inputs": list(reference("TensorMetadata")), "outputs": list(reference("TensorMetadata")),
-                "properties?": closed(json!({ "digest?": text() })),
+                "properties?": closed(json!({ "digest?": text(), "device?": text() })),
             })),
         ),
         (
