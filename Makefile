@@ -69,7 +69,7 @@ picture: build
 	target/release/loadtest picture --svg loadtest/slo.svg
 
 ## The scheduler on a virtual clock, beside hand-tuned ones and CORK, and the autoscaler beside others'. SEED=n for other traffic,
-## SEEDS=n courses of each of the autoscalers' traces, FILTER=word for some cells
+## SEEDS=n courses of each of the autoscalers' traces from seed FIRST=n on, FILTER=word for some cells
 simulate:
 	cargo bench --locked --bench simulate -- $(if $(FILTER),--filter "$(FILTER)")
 	cargo bench --locked -p tensorgate-autoscale --bench autoscalers -- $(if $(FILTER),--filter "$(FILTER)")

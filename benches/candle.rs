@@ -19,9 +19,6 @@ use tokio::time::Instant;
 #[allow(dead_code, unused_imports)] // The load generator uses all of it.
 #[path = "../loadtest/src/onnx_file/mod.rs"]
 mod onnx_file;
-#[allow(dead_code, unused_imports)]
-#[path = "../loadtest/src/random.rs"]
-mod random;
 
 /// What the files above need of the load generator's payloads.
 mod payload {
@@ -175,7 +172,7 @@ fn write_checkpoint(folder: &Path) {
 }
 
 fn write_safetensors(path: &Path, shapes: &BTreeMap<String, Vec<usize>>) {
-    let mut random = random::Random::new(7);
+    let mut random = tensorgate_random::Random::new(7);
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, shape) in shapes {
         let scale = if shape.len() == 1 { 1.0 } else { (3.0 / shape[1] as f64).sqrt() };

@@ -37,6 +37,7 @@ fn all_files() -> Vec<PathBuf> {
         "controller/tests",
         "kernels/src",
         "loadtest/src",
+        "random/src",
         "fuzz/src",
         "benches",
     ]

@@ -9,21 +9,14 @@ use std::time::Duration;
 use crate::demand::Demand;
 use crate::idle::{Due, Idle};
 use crate::model::Model;
+use crate::needs::Needs;
 use crate::plan::{self, Plan};
 use crate::reasons::{Cause, Reasons};
+use crate::sample::{Bounds, Sample, Settings, Target};
 use crate::trim::Trim;
 
 /// The share of ready pods whose metrics have to be there for replicas to go.
 const REPORTING_MIN: f64 = 0.8;
-
-/// The least time for which the highest need counts before replicas go, beside the time of a start.
-pub const HOLD: Duration = Duration::from_secs(60);
-
-/// A number that was needed again after the hold was over, so often within this time, is kept: bursts come back.
-const RETURNS: usize = 2;
-const RETURNS_WITHIN: Duration = Duration::from_secs(600);
-/// Changes of the held need that are remembered.
-const CHANGES_MAX: usize = 128;
 
 /// What one replica less may be loaded to, of what is planned.
 const LESS_ONE: f64 = 0.97;
@@ -63,75 +56,6 @@ const BEFORE: f64 = 1.0 / 1.3;
 /// Requests in flight for each replica where nothing is known: Knative's default of 100 at 70 %.
 const IN_FLIGHT: f64 = 70.0;
 
-/// The bounds of the replicas. The upper one goes before the lower one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// minReplicas; 0 lets the last one go.
-    pub min: u32,
-    /// maxReplicas.
-    pub max: u32,
-}
-
-/// What a replica is to be loaded to, where somebody has set it (scaleMetric and scaleTarget).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
-    /// Requests in flight.
-    Concurrency(f64),
-    /// Requests per second.
-    Rate(f64),
-}
-
-/// What is set for a revision.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// The bounds.
-    pub bounds: Bounds,
-    /// In place of what the servers learned.
-    pub target: Option<Target>,
-    /// How much heavier bursts are taken to be than they are measured; 1 but where the effect of an error is looked at.
-    pub bursts: f64,
-    /// The least time for which the highest need counts before replicas go.
-    pub hold: Duration,
-}
-
-impl Settings {
-    /// Within bounds, by what the servers learned.
-    pub fn within(min: u32, max: u32) -> Self {
-        Self { bounds: Bounds { min, max }, target: None, bursts: 1.0, hold: HOLD }
-    }
-}
-
-/// What was seen since the last decision.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
-    /// Replicas that are asked for now.
-    pub current: u32,
-    /// Pods that are ready.
-    pub ready: u32,
-    /// Pods that fail again and again.
-    pub failing: u32,
-    /// Ready pods whose metrics were read.
-    pub reporting: u32,
-    /// Rows that have arrived at those since the last decision, refused ones included.
-    pub arrived: f64,
-    /// Rows that wait at those.
-    pub waiting: f64,
-    /// Requests in flight at those, waiting ones included.
-    pub in_flight: f64,
-    /// Requests that ended at those since the last decision.
-    pub ended: f64,
-    /// Of them, those that were answered late, or refused for want of time.
-    pub bad: f64,
-    /// Requests that wait for a first replica, and those that came for one since the last decision.
-    pub held: f64,
-    /// See `held`.
-    pub held_arrived: f64,
-    /// What the servers have learned.
-    pub model: Option<Model>,
-    /// How long the pods took that became ready since the last decision.
-    pub starts: Vec<Duration>,
-}
-
 /// What is kept from one decision to the next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
@@ -143,9 +67,7 @@ pub struct State {
     idle: Idle,
     trim: Trim,
     starts: VecDeque<Duration>,
-    needs: VecDeque<(Duration, u32)>,
-    /// When the highest need of the hold changed, from what, to what.
-    changes: VecDeque<(Duration, u32, u32)>,
+    needs: Needs,
     down: Option<Duration>,
     /// Until when what was not seen keeps all replicas.
     blind_until: Duration,
@@ -181,7 +103,7 @@ pub fn decide(settings: &Settings, state: &State, sample: &Sample, now: Duration
     let load = next.load(settings, sample, now);
     let (need, mut cause) = next.need(settings, sample, &load, now);
     let hold = next.hold(settings);
-    next.remember(need, hold, now);
+    next.needs.note((need, load.then), hold, now);
     let current = sample.current;
     let mut replicas = need;
     if need > current {
@@ -219,7 +141,35 @@ pub fn decide(settings: &Settings, state: &State, sample: &Sample, now: Duration
     (bounded, next, reasons)
 }
 
+/// What outlasts the controller, beside the number of replicas.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory {
+    /// What the plan is corrected by.
+    pub trim: f64,
+    /// The index of dispersion of the arrivals.
+    pub dispersion: f64,
+    /// How long a start takes.
+    pub start: Duration,
+}
+
 impl State {
+    /// After a start of the controller, where there are `replicas`: that many count as needed again and again, so that none goes
+    /// before what is needed was seen for as long as that is remembered.
+    pub fn resumed(replicas: u32, memory: Option<Memory>, now: Duration) -> Self {
+        let mut state = Self { needs: Needs::resumed(replicas, now), ..Self::default() };
+        if let Some(Memory { trim, dispersion, start }) = memory {
+            state.trim = Trim::new(trim);
+            state.demand = Demand::new(dispersion);
+            state.starts.push_back(start);
+        }
+        state
+    }
+
+    /// What to keep.
+    pub fn memory(&self) -> Memory {
+        Memory { trim: self.trim.factor(), dispersion: self.demand.dispersion(), start: self.start() }
+    }
+
     /// How long it takes from an order to a replica that gets requests: the 95th percentile of what was seen.
     pub fn start(&self) -> Duration {
         let mut sorted: Vec<Duration> = self.starts.iter().copied().collect();
@@ -256,7 +206,7 @@ impl State {
                 *mean = *mean * kept + in_flight * (1.0 - kept);
             }
             if arrived > 0.0 || in_flight > 0.0 {
-                self.idle.used(now);
+                self.idle.used(now, arrived, self.start());
             }
         }
         self.starts.extend(sample.starts.iter().copied());
@@ -354,7 +304,13 @@ impl State {
         if settings.bounds.min > 0 {
             return best;
         }
-        match self.idle.due(now, self.start()) {
+        let due = match settings.idle {
+            // Nothing that is not there stays.
+            Some(_) if sample.current == 0 => Due::Leave,
+            Some(idle) => self.idle.due_after(now, idle),
+            None => self.idle.due(now, self.start()),
+        };
+        match due {
             _ if sample.held > 0.0 || sample.in_flight > 0.0 => best.max_by(1, Cause::Demand),
             Due::Stay => best.max_by(1, Cause::Hold),
             Due::Prewarm => best.max_by(1, Cause::Prewarm),
@@ -369,35 +325,6 @@ impl State {
             (objective * plan.rows_per_second / batch).floor().max(1.0)
         });
         ((sample.held / (batch * rounds)).ceil() as u32).max(1)
-    }
-
-    /// Keeps the need of now, and when the highest one changed.
-    fn remember(&mut self, need: u32, hold: Duration, now: Duration) {
-        let before = self.highest();
-        self.needs.push_back((now, need));
-        while self.needs.front().is_some_and(|(at, _)| now.saturating_sub(*at) > hold) {
-            self.needs.pop_front();
-        }
-        let highest = self.highest();
-        if highest != before {
-            self.changes.push_back((now, before, highest));
-        }
-        let old = |(at, ..): &(Duration, u32, u32)| now.saturating_sub(*at) > RETURNS_WITHIN;
-        while self.changes.len() > CHANGES_MAX || self.changes.front().is_some_and(old) {
-            self.changes.pop_front();
-        }
-    }
-
-    /// The highest need of the hold.
-    fn highest(&self) -> u32 {
-        self.needs.iter().map(|(_, need)| *need).max().unwrap_or(0)
-    }
-
-    /// The highest number that was needed again and again.
-    fn returning(&self) -> u32 {
-        let rises = |level: u32| self.changes.iter().filter(|(_, from, to)| *from < level && *to >= level).count();
-        let top = self.changes.iter().map(|(_, _, to)| *to).max().unwrap_or(0);
-        (1..=top).rev().find(|level| rises(*level) >= RETURNS).unwrap_or(0)
     }
 
     /// Why no replica may go, if that is so.
@@ -418,8 +345,10 @@ impl State {
         load: &Load,
         now: Duration,
     ) -> (u32, Cause) {
-        let highest = self.highest().max(self.returning().min(current)).min(current);
-        let carries = |replicas: u32| load.then <= LESS_ONE * load.each * f64::from(replicas);
+        let highest = self.needs.highest().max(self.needs.returning().min(current)).min(current);
+        // A mean that falls by chance would be back at once, and the replica with it.
+        let demand = self.needs.demand();
+        let carries = |replicas: u32| demand <= LESS_ONE * load.each * f64::from(replicas);
         // The last one goes by what is known of the gaps, which looks back far enough.
         let floor = if need == 0 && highest <= 1 { 0 } else { highest };
         let fits = |replicas: &u32| (*replicas == 0 && need == 0) || carries(*replicas);

@@ -21,6 +21,9 @@ const CHANCE: f64 = 2.0;
 /// Seconds over which the index of dispersion is averaged: one that jumped would have replicas come and go.
 const DISPERSION: f64 = 120.0;
 
+/// The heaviest bursts that are believed of what was before.
+const DISPERSION_MAX: f64 = 1e3;
+
 /// What one difference of counts is counted as, at most, in those that are usual.
 const JUMP_MAX: f64 = 4.0;
 
@@ -55,8 +58,7 @@ pub struct Demand {
 impl Default for Demand {
     /// As if independent callers had been seen for half a minute.
     fn default() -> Self {
-        let known = 0.25;
-        Self { ticks: VecDeque::new(), slow: 0.0, fast: 0.0, seen: 0.0, roots: known, weight: known }
+        Self::new(1.0)
     }
 }
 
@@ -70,6 +72,14 @@ pub struct Rates {
 }
 
 impl Demand {
+    /// As if callers whose counts have this index of dispersion had been seen for half a minute.
+    pub fn new(dispersion: f64) -> Self {
+        let (known, dispersion) =
+            (0.25, if dispersion.is_finite() { dispersion.clamp(1.0, DISPERSION_MAX) } else { 1.0 });
+        let roots = known * dispersion.sqrt();
+        Self { ticks: VecDeque::new(), slow: 0.0, fast: 0.0, seen: 0.0, roots, weight: known }
+    }
+
     /// `rows` have arrived in the `seconds` since the last call; `lag` is the stretch in seconds over which bursts matter.
     pub fn note(&mut self, seconds: f64, rows: f64, lag: f64) {
         if seconds <= 0.0 {

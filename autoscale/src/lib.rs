@@ -10,12 +10,15 @@ pub mod decide;
 pub mod demand;
 pub mod idle;
 pub mod model;
+pub mod needs;
 pub mod plan;
 pub mod reasons;
+pub mod sample;
 pub mod simulate;
 pub mod trim;
 
-pub use decide::{Bounds, Sample, Settings, State, Target, decide};
+pub use decide::{Memory, State, decide};
 pub use model::Model;
 pub use plan::Plan;
 pub use reasons::{Cause, Reasons};
+pub use sample::{Bounds, Sample, Settings, Target};

@@ -33,11 +33,18 @@ pub struct Trim {
 
 impl Default for Trim {
     fn default() -> Self {
-        Self { factor: 1.0, since: None, requests: 0.0, bad: 0.0, strained: false, clean: 0 }
+        Self::new(1.0)
     }
 }
 
 impl Trim {
+    /// Begins with a correction that was found before.
+    pub fn new(factor: f64) -> Self {
+        // What is no number is no correction.
+        let factor = if factor.is_finite() { factor.clamp(LEAST, 1.0) } else { 1.0 };
+        Self { factor, since: None, requests: 0.0, bad: 0.0, strained: false, clean: 0 }
+    }
+
     /// The share of the planned rate that is counted on, 0.6 to 1.
     pub fn factor(&self) -> f64 {
         self.factor

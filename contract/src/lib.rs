@@ -6,5 +6,6 @@
 pub mod capacity;
 pub mod exposition;
 pub mod metrics;
+pub mod overhead;
 pub mod signals;
 pub mod verdict;

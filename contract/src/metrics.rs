@@ -31,6 +31,8 @@ pub const ARRIVED_ROWS: &str = "tensorgate_arrived_rows_total";
 pub const LATE: &str = "tensorgate_late_total";
 /// Batches of a version that may run at once, by model and version.
 pub const MODEL_INSTANCES: &str = "tensorgate_model_instances";
+/// Threads of one execution, by model and version.
+pub const MODEL_THREADS: &str = "tensorgate_model_threads";
 /// Rows that a batch may have, as they are set or found, by model and version.
 pub const MODEL_ROWS_MAX: &str = "tensorgate_model_rows_max";
 /// Work of a typical row in the units of the learned latency, by model and version: 1 where rows are alike.

@@ -33,6 +33,12 @@ pub struct Signals {
     pub objective: Duration,
     /// Batches that may run at once.
     pub instances: usize,
+    /// Threads of one execution; at least 1.
+    pub threads: usize,
+    /// Seconds of executions, times their threads.
+    pub executed: f64,
+    /// Seconds of processor time of the whole server, whatever for.
+    pub processor: f64,
     /// The most rows of a batch.
     pub rows_max: usize,
     /// Work of a typical row.
@@ -51,8 +57,12 @@ pub struct Signals {
 /// The first line that is no sample.
 pub fn read(text: &str) -> Result<BTreeMap<(String, String), Signals>, ParseError> {
     let mut all: BTreeMap<(String, String), Gathered> = BTreeMap::new();
+    let mut processor = 0.0;
     for sample in exposition::samples(text) {
         let sample = sample?;
+        if sample.name == names::process::CPU_SECONDS && sample.value.is_finite() {
+            processor = sample.value.max(0.0);
+        }
         let (Some(model), Some(version)) = (sample.label("model"), sample.label("version")) else { continue };
         // Requests for models that there are not.
         if model.is_empty() || !sample.name.starts_with("tensorgate_") || !sample.value.is_finite() {
@@ -64,7 +74,7 @@ pub fn read(text: &str) -> Result<BTreeMap<(String, String), Signals>, ParseErro
         }
         all.entry(key).or_default().take(&sample);
     }
-    Ok(all.into_iter().map(|(key, gathered)| (key, gathered.finish())).collect())
+    Ok(all.into_iter().map(|(key, gathered)| (key, gathered.finish(processor))).collect())
 }
 
 #[derive(Default)]
@@ -89,6 +99,8 @@ impl Gathered {
             names::LATE => signals.bad += value,
             names::MODEL_OBJECTIVE => signals.objective = seconds(value),
             names::MODEL_INSTANCES => signals.instances = value as usize,
+            names::MODEL_THREADS => signals.threads = value as usize,
+            name if name.strip_suffix("_sum") == Some(names::EXECUTE_SECONDS) => signals.executed = value,
             names::MODEL_ROWS_MAX => signals.rows_max = value as usize,
             names::MODEL_ROW_WORK => signals.unit = value as usize,
             names::MODEL_EXECUTIONS => signals.executions = value as u64,
@@ -109,13 +121,17 @@ impl Gathered {
         }
     }
 
-    fn finish(self) -> Signals {
+    fn finish(self, processor: f64) -> Signals {
         let point = |(work, (centre, upper)): (usize, (Option<f64>, Option<f64>))| {
             let centre = centre.filter(|centre| *centre > 0.0)?;
             let upper = upper.unwrap_or(centre).max(centre);
             (work > 0).then(|| Point { work, centre: seconds(centre), upper: seconds(upper) })
         };
-        Signals { points: self.latency.into_iter().filter_map(point).collect(), ..self.signals }
+        let points = self.latency.into_iter().filter_map(point).collect();
+        let threads = self.signals.threads.max(1);
+        // Older servers do not tell of threads.
+        let executed = self.signals.executed * threads as f64;
+        Signals { points, threads, executed, processor, ..self.signals }
     }
 }
 
@@ -147,6 +163,9 @@ mod tests {
             tensorgate_model_latency_seconds{model=\"iris\",version=\"1\",work=\"16\",quantile=\"0.5\"} 0.02\n\
             tensorgate_model_latency_seconds{model=\"iris\",version=\"1\",work=\"16\",quantile=\"0.95\"} 0.03\n\
             tensorgate_model_latency_seconds{model=\"iris\",version=\"1\",work=\"2\",quantile=\"0.5\"} 0.01\n\
+            tensorgate_model_threads{model=\"iris\",version=\"1\"} 4\n\
+            tensorgate_execute_seconds_sum{model=\"iris\",version=\"1\"} 2.5\n\
+            process_cpu_seconds_total 12.5\n\
             tensorgate_load_seconds{model=\"iris\",version=\"1\"} 1.5\nother{model=\"iris\",version=\"1\"} 1\n";
         let all = read(text).unwrap();
         assert_eq!(all.len(), 1);
@@ -164,6 +183,9 @@ mod tests {
             bad: 10.0,
             objective: millis(100),
             instances: 2,
+            threads: 4,
+            executed: 10.0,
+            processor: 12.5,
             rows_max: 64,
             unit: 1,
             executions: 1000,

@@ -54,6 +54,10 @@ pub struct RunArgs {
     #[arg(long, env = "TENSORGATE_CONTROLLER_ROUTER_IMAGE")]
     pub router_image: Option<String>,
 
+    /// KEDA is installed, so that services may be of its class; without it such are refused
+    #[arg(long, env = "TENSORGATE_CONTROLLER_KEDA")]
+    pub keda: bool,
+
     /// Headers that reach every step of a graph, as regular expressions [default: none but those of tracing]
     #[arg(long, env = "TENSORGATE_CONTROLLER_GRAPH_HEADERS", value_delimiter = ',')]
     pub graph_headers: Vec<String>,
@@ -97,6 +101,7 @@ impl RunArgs {
             storage_initializer: self.storage_initializer_image.clone(),
             router_image: self.router_image.clone(),
             graph_headers: self.graph_headers.clone(),
+            keda: self.keda,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tensorgate_autoscale::simulate::lines;
 use tensorgate_autoscale::simulate::ours::Wrong;
 use tensorgate_autoscale::simulate::page::{self, Course};
 use tensorgate_autoscale::simulate::table::{self, Row};
@@ -25,6 +26,10 @@ pub struct SimulateArgs {
     /// Courses of each trace, of which the means are told
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
+
+    /// The seed of the first course; the others follow it
+    #[arg(long, default_value_t = 1)]
+    pub first_seed: u64,
 
     /// Writes the table, and load, replicas and latency over time, to one HTML file
     #[arg(long)]
@@ -81,7 +86,7 @@ pub fn run(args: &SimulateArgs) -> Result<(), String> {
         objective: args.slo / 1e3,
         start: args.start,
     };
-    let seeds: Vec<u64> = (1..=args.seeds).collect();
+    let seeds: Vec<u64> = (args.first_seed..args.first_seed.saturating_add(args.seeds)).collect();
     let (mut rows, mut courses) = (Vec::new(), Vec::new());
     let mut play = |name: &str, make: &dyn Fn(u64) -> Trace| {
         let row = table::row(name, &Policy::ALL, &seeds, make, Wrong::default());
@@ -89,10 +94,8 @@ pub fn run(args: &SimulateArgs) -> Result<(), String> {
         rows.push(row);
         if args.html.is_some() {
             let trace = make(seeds[0]);
-            let outcomes = Policy::ALL
-                .map(|policy| (policy, policy.play(&trace, seeds[0], Wrong::default())))
-                .into_iter()
-                .collect();
+            let all = Policy::ALL.into_iter().filter(|policy| policy.plays(&trace));
+            let outcomes = all.map(|policy| (policy, policy.play(&trace, seeds[0], Wrong::default()))).collect();
             courses.push(Course { trace, outcomes });
         }
     };
@@ -114,6 +117,9 @@ pub fn run(args: &SimulateArgs) -> Result<(), String> {
                 play(kind.name(), &|seed| kind.trace(server, seed));
             }
         }
+    }
+    for line in lines::lines(&rows) {
+        println!("{line}");
     }
     finish(args, &rows, &courses)
 }

@@ -3,6 +3,7 @@
 mod arrivals;
 mod ask;
 mod bench;
+mod capacity;
 mod ceiling;
 mod cli;
 mod compare;
@@ -17,7 +18,6 @@ mod picture;
 mod process;
 mod progress;
 mod proto;
-mod random;
 mod report;
 mod run;
 mod soak;
@@ -47,6 +47,10 @@ fn main() -> ExitCode {
         Command::Ceiling(ceiling) => serve(&ceiling),
         Command::Bench(args) => match bench::run(&args) {
             Ok(false) if args.strict => Err("a target was missed".into()),
+            result => result.map(|_| ()),
+        },
+        Command::Capacity(args) => match capacity::run(&args) {
+            Ok(false) if args.strict => Err("a prediction is off".into()),
             result => result.map(|_| ()),
         },
         Command::Picture(args) => picture::run(&args),

@@ -9,7 +9,7 @@ use prost::Message;
 use serde_json::{Number, json};
 
 use crate::proto::{InferInputTensor, ModelInferRequest};
-use crate::random::Random;
+use tensorgate_random::Random;
 
 /// Words that the tokens of a transformer are taken from.
 pub(crate) const VOCABULARY: u32 = 1_000;
@@ -103,7 +103,7 @@ impl Field {
             Values::Signed => {
                 Column::Floats(elements.map(|_| (random.below(20_001) as f32 - 10_000.0) / 10_000.0).collect())
             }
-            Values::Tokens => Column::Integers(elements.map(|_| i64::from(random.below(VOCABULARY))).collect()),
+            Values::Tokens => Column::Integers(elements.map(|_| random.below(VOCABULARY as usize) as i64).collect()),
             Values::Ones => Column::Integers(elements.map(|_| 1).collect()),
         }
     }

@@ -249,6 +249,7 @@ impl Model {
             arrivals: learned.rows_per_second,
             offered_and_late: self.metrics.statistics.offered_and_late(),
             instances: self.instances,
+            threads: self.scheduling.threads,
             rows_max: limits.rows_max,
             unit: learned.unit.max(1),
             latency: curve.points().map(point).collect(),

@@ -24,6 +24,8 @@ pub struct Known {
     pub offered_and_late: (u64, u64),
     /// Batches that may run at once.
     pub instances: usize,
+    /// Threads of one execution.
+    pub threads: usize,
     /// The most rows of a batch, as they are set or found.
     pub rows_max: usize,
     /// Work of a typical row, in the curve's units.
@@ -50,11 +52,12 @@ pub(super) fn write(known: &[Known], text: &mut Text) {
         return;
     }
     type Value = fn(&Known) -> f64;
-    let single: [(&str, &str, Value); 7] = [
+    let single: [(&str, &str, Value); 8] = [
         (names::MODEL_CAPACITY, "Rows per second that can be served within the objective", |known| known.capacity),
         (names::MODEL_ARRIVALS, "Rows per second that arrive", |known| known.arrivals),
         (names::MODEL_OBJECTIVE, "The latency objective", |known| known.objective.as_secs_f64()),
         (names::MODEL_INSTANCES, "Batches that may run at once", |known| known.instances as f64),
+        (names::MODEL_THREADS, "Threads of one execution", |known| known.threads as f64),
         (names::MODEL_ROWS_MAX, "Rows that a batch may have", |known| known.rows_max as f64),
         (names::MODEL_ROW_WORK, "Work of a typical row", |known| known.unit as f64),
         (names::MODEL_EXECUTIONS, "Executions that the learned latency comes from", |known| {

@@ -8,7 +8,7 @@ use tensorgate::service::router::canary::{Phase, Rollout, Seen};
 use tensorgate::verdict::Counts;
 use tokio::time::Instant;
 
-use crate::engine::random::Random;
+use tensorgate_random::Random;
 
 /// Worlds of each kind: as many as it takes to tell one in a hundred from none.
 const WORLDS: u64 = 400;
@@ -49,7 +49,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, fault: Fault) -> Self {
-        let mut random = Random::new(seed, 4);
+        let mut random = Random::stream(seed, 4);
         let stable = Behaviour {
             fails: random.between(0.0, 0.005),
             takes: random.between(0.001, 0.03),

@@ -10,12 +10,12 @@ use tensorgate::scheduler::{BatchLimits, Priority};
 use tokio::time::Instant;
 
 use super::engine::machine::Machine;
-use super::engine::random::Random;
 use super::engine::server::{End, Request, Server, Settings};
 use super::engine::traffic::Pattern;
 use super::engine::world::{Shared, Site, run};
 use super::engine::{Nanos, nanos};
 use super::invariants::Watchman;
+use tensorgate_random::Random;
 
 /// Requests that come to one model of a world, about.
 const REQUESTS: f64 = 1500.0;
@@ -76,7 +76,7 @@ pub(crate) struct Scenario {
 impl Scenario {
     /// The world of `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed, 7);
+        let mut random = Random::stream(seed, 7);
         let count = 1 + usize::from(random.happens(0.3));
         let models: Vec<_> = (0..count as u64).map(|model| model_of(seed, model, &mut random)).collect();
         let shared = (count > 1 || random.happens(0.2)).then(|| {
@@ -113,7 +113,7 @@ fn model_of(seed: u64, model: u64, random: &mut Random) -> (Settings, Machine, V
     let fixed = 10_f64.powf(random.between(-5.0, -2.0));
     let per_row = fixed * 10_f64.powf(random.between(-2.5, 1.0));
     let alone = fixed + per_row;
-    let mut machine = Machine::new(fixed, per_row, Random::new(seed, 100 + model));
+    let mut machine = Machine::new(fixed, per_row, Random::stream(seed, 100 + model));
     machine.failures = if random.happens(0.3) { 0.02 } else { 0.0 };
     let objective = Duration::from_secs_f64(alone * random.between(1.5, 40.0));
     let rows_max = [1, 4, 16, 256, 256, 256][random.below(6)];

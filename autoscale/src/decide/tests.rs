@@ -100,10 +100,10 @@ fn a_target_that_somebody_set_goes_before_what_was_learned() {
 }
 
 #[test]
-fn the_last_replica_goes_when_nobody_has_asked_for_ten_minutes_and_held_requests_bring_one_back() {
+fn the_last_replica_goes_when_nobody_has_asked_for_two_hours_and_held_requests_bring_one_back() {
     let mut course = Course::new(Settings::within(0, 10), 1);
     course.run(60, 5.0);
-    assert_eq!(course.run(590, 0.0), 1);
+    assert_eq!(course.run(7190, 0.0), 1);
     assert_eq!(course.run(60, 0.0), 0);
     assert_eq!(course.reasons.cause, Cause::Idle);
     let held = Sample { held: 3.0, held_arrived: 3.0, ..Sample::default() };
@@ -111,6 +111,46 @@ fn the_last_replica_goes_when_nobody_has_asked_for_ten_minutes_and_held_requests
     assert_eq!(course.reasons.cause, Cause::Held);
     let many = Sample { held: 5000.0, held_arrived: 5000.0, current: 1, ..Sample::default() };
     assert!(course.see(many) > 1);
+}
+
+#[test]
+fn the_last_replica_goes_after_the_time_that_somebody_has_set_and_none_is_ordered_for_nobody() {
+    let settings = Settings { idle: Some(Duration::from_secs(90)), ..Settings::within(0, 10) };
+    let mut course = Course::new(settings, 0);
+    assert_eq!(course.run(60, 0.0), 0);
+    let held = Sample { held: 1.0, held_arrived: 1.0, ..Sample::default() };
+    assert_eq!(course.see(held), 1);
+    course.run(60, 5.0);
+    assert_eq!(course.run(89, 0.0), 1);
+    assert_eq!(course.run(2, 0.0), 0);
+}
+
+#[test]
+fn after_a_start_of_the_controller_nothing_goes_for_ten_minutes_and_what_was_learned_counts_on() {
+    let mut before = Course::new(Settings::within(1, 50), 8);
+    for _ in 0..400 {
+        before.see(Sample { bad: 20.0, ..sample(before.replicas, 300.0) });
+    }
+    let memory = before.state.memory();
+    assert!(memory.trim < 1.0, "{memory:?}");
+    let mut after = Course::new(Settings::within(1, 50), 8);
+    after.state = State::resumed(8, Some(memory), Duration::ZERO);
+    assert_eq!(after.run(595, 20.0), 8);
+    assert_eq!(after.reasons.cause, Cause::Hold);
+    assert!(after.run(300, 20.0) < 8);
+    let capacity = |course: &Course| course.state.capacity().unwrap();
+    let mut fresh = Course::new(Settings::within(1, 50), 8);
+    fresh.run(10, 20.0);
+    after.state = State::resumed(8, Some(memory), after.now);
+    after.run(10, 20.0);
+    assert!(capacity(&after) < capacity(&fresh), "{} {}", capacity(&after), capacity(&fresh));
+    // What was kept may be anything: somebody may have written it.
+    for odd in [f64::NAN, -1.0, 1e300] {
+        let memory = Memory { trim: odd, dispersion: odd, start: Duration::MAX };
+        let mut course = Course::new(Settings::within(1, 50), 8);
+        course.state = State::resumed(8, Some(memory), Duration::ZERO);
+        assert!((8..=50).contains(&course.run(60, 100.0)));
+    }
 }
 
 #[test]

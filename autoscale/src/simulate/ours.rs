@@ -6,8 +6,9 @@ use tensorgate_contract::capacity::{self, Point};
 
 use super::reports::Totals;
 use super::world::{Scaler, Seen, Server};
-use crate::decide::{Sample, Settings, State, decide};
+use crate::decide::{State, decide};
 use crate::model::Model;
+use crate::sample::{Sample, Settings};
 
 /// How wrong what it is told is, for the table of sensitivity: factors, 1 for the truth.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,9 +39,9 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Within bounds, told what is `wrong`.
-    pub fn new((min, max): (u32, u32), wrong: Wrong) -> Self {
-        let settings = Settings { bursts: wrong.bursts, ..Settings::within(min, max) };
+    /// Within bounds, told what is `wrong`; the last replica goes after `idle`, where that is set.
+    pub fn new((min, max): (u32, u32), wrong: Wrong, idle: Option<Duration>) -> Self {
+        let settings = Settings { bursts: wrong.bursts, idle, ..Settings::within(min, max) };
         let (state, totals) = (State::default(), Totals::default());
         Self { settings, state, totals, wrong, told: None, sentence: String::new() }
     }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::Policy;
+use super::outcome::Outcome;
 use super::table::Row;
 use super::trace::Trace;
-use super::world::Outcome;
 
 const STYLE: &str = include_str!("page.css");
 const WIDTH: f64 = 1080.0;

@@ -1,18 +1,16 @@
-//! The comparison: means over seeds, and what has to hold of them.
+//! The comparison: each trace under each policy, course by course and in the mean.
 
 use std::fmt::Write;
 
 use super::bound;
 use super::ours::Wrong;
+use super::outcome::Outcome;
 use super::trace::{Kind, Trace};
-use super::world::{Outcome, Server};
+use super::world::Server;
 use super::{Policy, SERVER};
 
-/// Violations that are as good as each other, in per cent of the requests: one in two thousand is what a mean over seeds is known to.
-pub const SAME: f64 = 0.05;
-
-/// One policy on one trace, the mean over seeds.
-#[derive(Clone, Debug, Default)]
+/// One policy on one trace: one course, or the mean over some.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cell {
     /// Per cent of the requests that were late or refused, those that waited for a first replica apart.
     pub violations: f64,
@@ -20,7 +18,7 @@ pub struct Cell {
     pub cold: f64,
     /// Replica hours.
     pub hours: f64,
-    /// Cost over the least that it could have been.
+    /// Cost over the least that it could have been; 0 where there may be no replica, since that is compared by what is cold.
     pub over_least: f64,
     /// 99th percentile of answers, in objectives.
     pub p99: f64,
@@ -28,8 +26,53 @@ pub struct Cell {
     pub turns: f64,
     /// Changes after the tenth minute.
     pub late_changes: f64,
+    /// Changes to less while no metrics came through.
+    pub blind_downs: f64,
     /// The highest number.
     pub most: f64,
+}
+
+impl Cell {
+    fn of(outcome: &Outcome, trace: &Trace, least: f64) -> Self {
+        let requests = outcome.requests.max(1) as f64;
+        let count = |of: &dyn Fn(f64, u32, u32) -> bool| {
+            let befores = std::iter::once(trace.first).chain(outcome.changes.iter().map(|(_, wanted)| *wanted));
+            let changes = outcome.changes.iter().zip(befores);
+            changes.filter(|((when, wanted), before)| of(*when, *wanted, *before)).count() as f64
+        };
+        Self {
+            violations: 100.0 * (outcome.bad - outcome.cold) as f64 / requests,
+            cold: 100.0 * outcome.cold as f64 / requests,
+            hours: outcome.replica_seconds / 3600.0,
+            over_least: if trace.min == 0 { 0.0 } else { outcome.replica_seconds / least },
+            p99: outcome.p99(),
+            turns: outcome.turns(trace.seconds),
+            late_changes: count(&|when, _, _| when > 600.0),
+            // What was told last counts for three seconds more, and came a second late.
+            blind_downs: count(&|when, wanted, before| trace.is_outage(when - 5.0) && wanted < before),
+            most: f64::from(outcome.most),
+        }
+    }
+
+    fn mean(cells: &[Self]) -> Self {
+        let mean = |of: &dyn Fn(&Self) -> f64| cells.iter().map(of).sum::<f64>() / cells.len().max(1) as f64;
+        Self {
+            violations: mean(&|cell| cell.violations),
+            cold: mean(&|cell| cell.cold),
+            hours: mean(&|cell| cell.hours),
+            over_least: mean(&|cell| cell.over_least),
+            p99: mean(&|cell| cell.p99),
+            turns: mean(&|cell| cell.turns),
+            late_changes: mean(&|cell| cell.late_changes),
+            blind_downs: mean(&|cell| cell.blind_downs),
+            most: mean(&|cell| cell.most),
+        }
+    }
+
+    /// Per cent of the requests that were not answered in time, for whatever reason.
+    pub fn bad(&self) -> f64 {
+        self.violations + self.cold
+    }
 }
 
 /// One trace.
@@ -37,46 +80,21 @@ pub struct Cell {
 pub struct Row {
     /// Its name.
     pub name: String,
-    /// By policy.
+    /// By policy, the means over the courses.
     pub cells: Vec<(Policy, Cell)>,
+    /// By policy, each course.
+    pub courses: Vec<(Policy, Vec<Cell>)>,
 }
 
 impl Row {
-    /// What a policy made of it.
+    /// What a policy made of it, in the mean.
     pub fn cell(&self, policy: Policy) -> Option<&Cell> {
         self.cells.iter().find(|(own, _)| *own == policy).map(|(_, cell)| cell)
     }
 
-    /// Why ours does not do better than Knative's and Kubernetes': none where its violations are at most the lower of theirs at no
-    /// more cost, or it is better in both than one of them with the fewest.
-    pub fn fault(&self) -> Option<String> {
-        let (ours, kpa, hpa) = (self.cell(Policy::Ours)?, self.cell(Policy::Kpa)?, self.cell(Policy::Hpa)?);
-        let bad = |cell: &Cell| cell.violations + cell.cold;
-        let better = if bad(kpa) <= bad(hpa) { kpa } else { hpa };
-        // Of two that are alike the cheaper one.
-        let better = if (bad(kpa) - bad(hpa)).abs() <= SAME && kpa.hours > hpa.hours { hpa } else { better };
-        let holds = bad(ours) <= bad(better) + SAME && ours.hours <= better.hours;
-        (!holds).then(|| {
-            let (own, other) = (bad(ours), bad(better));
-            format!("{}: {own:.3} % at {:.3} h beside {other:.3} % at {:.3} h", self.name, ours.hours, better.hours)
-        })
-    }
-}
-
-fn cell(outcomes: &[Outcome], traces: &[Trace], least: &[f64]) -> Cell {
-    let count = outcomes.len() as f64;
-    let mean = |of: &dyn Fn(usize) -> f64| (0..outcomes.len()).map(of).sum::<f64>() / count;
-    let requests = |index: usize| outcomes[index].requests.max(1) as f64;
-    Cell {
-        violations: mean(&|at| 100.0 * (outcomes[at].bad - outcomes[at].cold) as f64 / requests(at)),
-        cold: mean(&|at| 100.0 * outcomes[at].cold as f64 / requests(at)),
-        hours: mean(&|at| outcomes[at].replica_seconds / 3600.0),
-        // Whoever may go to zero is compared by what is cold.
-        over_least: mean(&|at| if traces[at].min == 0 { 0.0 } else { outcomes[at].replica_seconds / least[at] }),
-        p99: mean(&|at| outcomes[at].p99()),
-        turns: mean(&|at| outcomes[at].turns(traces[at].seconds)),
-        late_changes: mean(&|at| outcomes[at].changes.iter().filter(|(when, _)| *when > 600.0).count() as f64),
-        most: mean(&|at| f64::from(outcomes[at].most)),
+    /// What a policy made of each course.
+    pub fn each(&self, policy: Policy) -> &[Cell] {
+        self.courses.iter().find(|(own, _)| *own == policy).map_or(&[], |(_, cells)| cells)
     }
 }
 
@@ -84,12 +102,14 @@ fn cell(outcomes: &[Outcome], traces: &[Trace], least: &[f64]) -> Cell {
 pub fn row(name: &str, policies: &[Policy], seeds: &[u64], make: impl Fn(u64) -> Trace, wrong: Wrong) -> Row {
     let traces: Vec<Trace> = seeds.iter().map(|seed| make(*seed)).collect();
     let least: Vec<f64> = traces.iter().map(bound::least).collect();
-    let cells = policies.iter().map(|policy| {
-        let outcomes: Vec<Outcome> =
-            traces.iter().zip(seeds).map(|(trace, seed)| policy.play(trace, *seed, wrong)).collect();
-        (*policy, cell(&outcomes, &traces, &least))
-    });
-    Row { name: name.to_owned(), cells: cells.collect() }
+    let play = |policy: &Policy| {
+        let played = traces.iter().zip(seeds).zip(&least).filter(|((trace, _), _)| policy.plays(trace));
+        let cells = played.map(|((trace, seed), least)| Cell::of(&policy.play(trace, *seed, wrong), trace, *least));
+        (*policy, cells.collect::<Vec<Cell>>())
+    };
+    let courses: Vec<(Policy, Vec<Cell>)> = policies.iter().map(play).filter(|(_, cells)| !cells.is_empty()).collect();
+    let cells = courses.iter().map(|(policy, cells)| (*policy, Cell::mean(cells))).collect();
+    Row { name: name.to_owned(), cells, courses }
 }
 
 /// The trace of a kind, played with the usual model.
@@ -113,16 +133,16 @@ pub fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<22} {:<11} {:>8} {:>7} {:>9} {:>7} {:>6} {:>7} {:>8} {:>5}",
+        "{:<22} {:<16} {:>8} {:>7} {:>9} {:>7} {:>6} {:>7} {:>8} {:>5}",
         "trace", "scaler", "late %", "cold %", "replica-h", "x least", "p99", "turns/h", "changes", "most"
     );
     for row in rows {
         for (index, (policy, cell)) in row.cells.iter().enumerate() {
             let name = if index == 0 { row.name.as_str() } else { "" };
-            let Cell { violations, cold, hours, over_least, p99, turns, late_changes, most } = cell;
+            let Cell { violations, cold, hours, over_least, p99, turns, late_changes, most, .. } = cell;
             let _ = writeln!(
                 text,
-                "{name:<22} {:<11} {violations:>8.3} {cold:>7.3} {hours:>9.3} {over_least:>7.2} {p99:>6.2} {turns:>7.1} {late_changes:>8.1} {most:>5.1}",
+                "{name:<22} {:<16} {violations:>8.3} {cold:>7.3} {hours:>9.3} {over_least:>7.2} {p99:>6.2} {turns:>7.1} {late_changes:>8.1} {most:>5.1}",
                 policy.name()
             );
         }

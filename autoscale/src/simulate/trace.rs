@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::random::Random;
 use super::world::Server;
+use tensorgate_random::Random;
 
 /// One course of events.
 #[derive(Clone, Debug)]
@@ -172,6 +172,13 @@ impl Trace {
             return Err(ParseError { line: 0, value: "no requests".to_owned() });
         }
         Ok(Self::new(name, counts.len() as f64 * 60.0, arrivals, server))
+    }
+
+    /// The same with so large a `share` of the requests, chosen by chance: those of a smaller share are among those of a larger.
+    pub fn thinned(mut self, share: f64, seed: u64) -> Self {
+        let mut random = Random::part(seed, 55);
+        self.arrivals.retain(|_| random.unit() <= share);
+        self
     }
 
     /// The model as it is at a time.

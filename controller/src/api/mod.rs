@@ -39,12 +39,14 @@ pub mod keys {
     pub const STOP: &str = "serving.kserve.io/stop";
     /// Standard, Knative or ModelMesh.
     pub const DEPLOYMENT_MODE: &str = "serving.kserve.io/deploymentMode";
-    /// tensorgate, hpa, external or none.
+    /// tensorgate, hpa, keda, external or none.
     pub const AUTOSCALER: &str = "serving.kserve.io/autoscalerClass";
     /// On a Deployment: within what our own autoscaler keeps its replicas, as JSON.
     pub const SCALE: &str = "tensorgate.dev/scale";
     /// On a Deployment: how many replicas our own autoscaler set last, and why.
     pub const SCALED: &str = "tensorgate.dev/scaled";
+    /// On a Deployment: what our own autoscaler has to know after a start of the controller, as JSON.
+    pub const SCALE_MEMORY: &str = "tensorgate.dev/scale-memory";
     /// cpu or memory, for the hpa class.
     pub const METRIC: &str = "serving.kserve.io/metrics";
     /// Per cent of the request, for the hpa class.

@@ -11,7 +11,7 @@ use super::revision::{self, Revision};
 use super::scale::{self, Bounds, Scaler};
 use super::traffic::{self, Candidate, Split, Wanted};
 use super::zero::{self, Calls, Sleeper, Wish};
-use super::{Context, guard, pod, retire, routing};
+use super::{Context, guard, keda, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
 use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, RolloutStatus, TrafficTarget};
@@ -87,7 +87,7 @@ struct Scene<'a> {
 /// If the spec contradicts itself or nothing can serve it; then nothing of the component should change.
 pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -> Result<Planned, Fault> {
     let view = Component::deserialize(written).map_err(|error| Fault::invalid(format!("{kind}: {error}")))?;
-    let mut bounds = scale::bounds(cx.service, &view)?;
+    let mut bounds = scale::bounds(cx.service, &view, cx.settings.keda)?;
     // Without a router nothing would wake it: then 0 is taken as 1, as KServe's Standard mode does.
     bounds.zero &= cx.settings.router_image.is_some();
     let mut kept = revision::kept(cx.children, kind);
@@ -392,6 +392,19 @@ impl Scene<'_> {
                 }
                 let autoscaler = scale::autoscaler(self.cx.service, &self.view, &own.name, min, self.bounds.max);
                 vec![deployment, autoscaler]
+            }
+            Scaler::Keda => {
+                min = min.max(self.needed(&own.name));
+                let now = health::health(self.cx, &own.name, 0).replicas;
+                if let Some(replicas) = awake.filter(|replicas| *replicas == 0 || now == 0) {
+                    deployment["spec"]["replicas"] = json!(replicas);
+                }
+                // KEDA would wake one that sleeps.
+                if awake == Some(0) {
+                    return vec![deployment];
+                }
+                let namespace = tree::text(self.cx.service, &["metadata", "namespace"]).unwrap_or("");
+                vec![deployment, keda::scaled_object(&self.view, namespace, &own.name, min, self.bounds.max)]
             }
         }
     }

@@ -112,6 +112,7 @@ fn rank(child: &Value) -> usize {
         "ConfigMap",
         "Deployment",
         "HorizontalPodAutoscaler",
+        "ScaledObject",
         "PodDisruptionBudget",
         "Service",
         "HTTPRoute",
@@ -165,7 +166,8 @@ fn same_quantity(left: &Value, right: &Value) -> bool {
     }
 }
 
-fn quantity(value: &Value) -> Option<f64> {
+/// A quantity of Kubernetes' as a number: `500m` is 0.5.
+pub(super) fn quantity(value: &Value) -> Option<f64> {
     let text = match value {
         Value::Number(number) => return number.as_f64(),
         Value::String(text) => text,

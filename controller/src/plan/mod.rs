@@ -12,6 +12,7 @@ pub mod graph;
 pub mod graph_services;
 pub mod guard;
 pub mod health;
+pub mod keda;
 pub mod network;
 pub mod placeholder;
 pub mod pod;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub router_image: Option<String>,
     /// Regular expressions of the headers that reach the steps of graphs.
     pub graph_headers: Vec<String>,
+    /// KEDA is there.
+    pub keda: bool,
 }
 
 impl Default for Settings {
@@ -84,6 +87,7 @@ impl Default for Settings {
             storage_initializer: None,
             router_image: None,
             graph_headers: Vec::new(),
+            keda: false,
         }
     }
 }

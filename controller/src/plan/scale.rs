@@ -1,11 +1,11 @@
-//! How many pods a revision has: fixed, by what its servers learned, by a HorizontalPodAutoscaler, or as somebody else says. And the
-//! disruption budget.
+//! How many pods a revision has: fixed, by what its servers learned, by a HorizontalPodAutoscaler, by KEDA, or as somebody else says.
+//! And the disruption budget.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Context;
 use super::fault::Fault;
+use super::{Context, keda};
 use crate::api::inference_service::Component;
 use crate::api::keys;
 use crate::tree;
@@ -19,6 +19,8 @@ pub enum Scaler {
     Learned,
     /// A HorizontalPodAutoscaler, between `min` and `max`.
     Horizontal,
+    /// KEDA, between `min` and `max`.
+    Keda,
     /// Somebody else: we state no number.
     External,
 }
@@ -36,11 +38,11 @@ pub struct Bounds {
     pub zero: bool,
 }
 
-/// The bounds of a component.
+/// The bounds of a component; `with_keda` where the cluster has it.
 ///
 /// # Errors
 /// If they contradict each other, or ask for a class or metric that is not served.
-pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
+pub fn bounds(service: &Value, component: &Component, with_keda: bool) -> Result<Bounds, Fault> {
     // Who is awake has at least one; that there may be none is the router's part.
     let min = i64::from(component.min_replicas.unwrap_or(1).max(1));
     let stated = i64::from(component.max_replicas.unwrap_or(0));
@@ -51,14 +53,21 @@ pub fn bounds(service: &Value, component: &Component) -> Result<Bounds, Fault> {
     let scaler = match tree::annotation(service, keys::AUTOSCALER) {
         None | Some("hpa") if max > min => Scaler::Horizontal,
         Some("tensorgate") if max > min => Scaler::Learned,
-        None | Some("hpa" | "none" | "tensorgate") => Scaler::Fixed,
+        Some("keda") if !with_keda => {
+            return Err(Fault::invalid("autoscalerClass 'keda' needs a controller that was started with --keda"));
+        }
+        Some("keda") if max > min => Scaler::Keda,
+        None | Some("hpa" | "keda" | "none" | "tensorgate") => Scaler::Fixed,
         Some("external") => Scaler::External,
         Some(other) => {
             return Err(Fault::invalid(format!(
-                "autoscalerClass '{other}' is not served; tensorgate, hpa, external and none are"
+                "autoscalerClass '{other}' is not served; tensorgate, hpa, keda, external and none are"
             )));
         }
     };
+    if scaler == Scaler::Keda {
+        keda::check(component)?;
+    }
     if scaler == Scaler::Horizontal
         && let Some(metric @ ("concurrency" | "rps")) = component.scale_metric.as_deref()
         && component.auto_scaling.is_none()

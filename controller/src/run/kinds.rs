@@ -77,8 +77,9 @@ impl Kind {
     }
 }
 
-/// All kinds; routes only where there is a Gateway, since their definition may be missing elsewhere.
-pub fn all(with_routes: bool) -> Vec<Kind> {
+/// All kinds; routes only where there is a Gateway, and ScaledObjects where there is KEDA, since their definitions may be missing
+/// elsewhere.
+pub fn all(with_routes: bool, with_keda: bool) -> Vec<Kind> {
     let ours = || Some(format!("{MANAGED_BY}={MANAGER}"));
     let mut kinds = vec![
         Kind::new(GROUP, "v1beta1", "InferenceService", "inferenceservices", Touches::Itself, None),
@@ -94,6 +95,9 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
         Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(format!("{}=true", keys::HOLDS))),
     ];
+    if with_keda {
+        kinds.push(Kind::new("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", Touches::Owner, ours()));
+    }
     if with_routes {
         kinds.push(Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Touches::Owner, ours()));
     }

@@ -76,7 +76,7 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
     let client = Client::try_from(config).map_err(RunError::Client)?;
     let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
     let (index, queues) = (Arc::new(Index::default()), Arc::new(Queues::default()));
-    let kinds = kinds::all(args.gateway.is_some());
+    let kinds = kinds::all(args.gateway.is_some(), args.keda);
 
     let mut tasks = JoinSet::new();
     for kind in kinds.clone() {

@@ -21,7 +21,7 @@ use super::store::{Key, Refusal, Store, fits};
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Plural names by kind.
-const KINDS: [(&str, &str); 17] = [
+const KINDS: [(&str, &str); 18] = [
     ("inferenceservices", "InferenceService"),
     ("inferencegraphs", "InferenceGraph"),
     ("servingruntimes", "ServingRuntime"),
@@ -29,6 +29,7 @@ const KINDS: [(&str, &str); 17] = [
     ("deployments", "Deployment"),
     ("controllerrevisions", "ControllerRevision"),
     ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    ("scaledobjects", "ScaledObject"),
     ("poddisruptionbudgets", "PodDisruptionBudget"),
     ("services", "Service"),
     ("pods", "Pod"),

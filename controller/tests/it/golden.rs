@@ -31,6 +31,7 @@ fn settings(stated: &Value) -> Settings {
         settings.gateway = Some((namespace.into(), name.into()));
     }
     settings.node_cache = tree::text(stated, &["nodeCache"]).map(str::to_owned);
+    settings.keda = stated["keda"] == true;
     settings.router_image = tree::text(stated, &["routerImage"]).map(str::to_owned);
     settings.storage_initializer = tree::text(stated, &["storageInitializer"]).map(str::to_owned);
     settings

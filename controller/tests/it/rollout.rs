@@ -5,12 +5,7 @@ use std::collections::BTreeMap;
 
 use tensorgate_controller::api::status::RolloutStatus;
 use tensorgate_controller::rollout::{Analysis, Facts, Guard, Tally, decide};
-
-#[path = "../../../tests/simulation/engine/random.rs"]
-#[allow(dead_code, reason = "the server's simulator uses what is not used here")]
-mod random;
-
-use random::Random;
+use tensorgate_random::Random;
 
 /// Worlds of each kind: as many as it takes to tell one in a hundred from none.
 const WORLDS: u64 = 400;
@@ -88,7 +83,7 @@ fn note(tally: &mut Tally, took: f64) {
 
 impl World {
     fn new(seed: u64, fault: Fault) -> Self {
-        let mut random = Random::new(seed, 7);
+        let mut random = Random::stream(seed, 7);
         let stable = Behaviour {
             fails: random.between(0.0, 0.005),
             refuses: random.between(0.0, 0.02),

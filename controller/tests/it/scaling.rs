@@ -209,3 +209,38 @@ async fn a_change_from_another_autoscaler_to_ours_keeps_the_replicas_there_are()
     assert_eq!(server.wait("the orders", orders).await, "{\"min\":2,\"max\":4}");
     assert_eq!(follow(&server, &servers, REVISION), Some(3));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_controller_goes_on_with_what_was_learned_and_lets_nothing_go_at_once() {
+    let (server, servers) = (server().await, Servers::start().await);
+    servers.load(|load| load.rate = 20.0);
+    let first = Controller::start(&server, "one", &["--scale-down-after=2"]).await;
+    write(&server, &scaled("iris"));
+    until(&server, &servers, 1).await;
+    servers.load(|load| load.rate = 1500.0);
+    until(&server, &servers, 4).await;
+    let memory = |store: &Store| {
+        let own = store.get(&key("Deployment", REVISION))?;
+        let text = tree::annotation(own, "tensorgate.dev/scale-memory")?;
+        serde_json::from_str::<Value>(text).ok().filter(|kept| kept["trim"].is_f64() && kept["start"].is_f64())
+    };
+    server.wait("what outlasts the controller", memory).await;
+    first.terminate().await;
+
+    servers.load(|load| load.rate = 20.0);
+    let second = Controller::start(&server, "two", &["--scale-down-after=2"]).await;
+    let of = format!("{{namespace=\"models\",revision=\"{REVISION}\"}}");
+    let value = |text: &str, name: &str| -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(&format!("{name}{of} "))?.parse().ok())
+    };
+    // Until it has seen that little arrives, and decided.
+    loop {
+        let text = second.get("/metrics").await.1;
+        assert!(value(&text, names::controller::REPLICAS_DESIRED).is_none_or(|desired| desired == 4.0), "{text}");
+        if value(&text, names::controller::DEMAND).is_some_and(|demand| (1.0..100.0).contains(&demand)) {
+            break;
+        }
+    }
+    assert_eq!(follow(&server, &servers, REVISION), Some(4));
+    second.terminate().await;
+}

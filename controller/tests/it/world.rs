@@ -89,6 +89,7 @@ impl World {
             "ConfigMap",
             "Deployment",
             "HorizontalPodAutoscaler",
+            "ScaledObject",
             "PodDisruptionBudget",
             "Service",
             "HTTPRoute",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use self::profile::Segment;
 use self::trace::Trace;
 use crate::cli::parse::duration;
-use crate::random::Random;
+use tensorgate_random::Random;
 
 /// The most arrivals of one run: 400 MB of due times.
 const ARRIVALS_MAX: f64 = 50e6;

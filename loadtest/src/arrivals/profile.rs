@@ -1,7 +1,7 @@
 //! Poisson arrivals whose rate changes over time, by rescaling time: unit-rate arrivals are put where the integral of
 //! the rate reaches them (Çinlar, "Introduction to stochastic processes", 1975, section 4.7).
 
-use crate::random::Random;
+use tensorgate_random::Random;
 
 /// A stretch of time in which the rate runs evenly from one value to another.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::random::Random;
+use tensorgate_random::Random;
 
 /// Length of a bin in a file of counts.
 const BIN_SECONDS: f64 = 60.0;

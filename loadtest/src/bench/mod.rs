@@ -25,7 +25,7 @@ use crate::process;
 
 pub(crate) use self::open::{Pool, Source};
 pub(crate) use self::repository::Scratch;
-pub(crate) use self::server::Process;
+pub(crate) use self::server::{Process, get};
 pub(crate) use self::traffic::Door;
 
 /// What all parts of the bench share: programs, folders and cores.

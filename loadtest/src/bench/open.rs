@@ -57,7 +57,7 @@ impl Source {
     }
 
     /// With the generator on a core of its own.
-    pub(super) fn core(self, core: Option<usize>) -> Self {
+    pub(crate) fn core(self, core: Option<usize>) -> Self {
         Self { core, ..self }
     }
 

@@ -138,7 +138,7 @@ fn free_port() -> std::io::Result<SocketAddr> {
 }
 
 /// A blocking GET: status and body.
-pub(super) fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), Box<dyn Error>> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), Box<dyn Error>> {
     exchange(address, &get_request(address, path))
 }
 

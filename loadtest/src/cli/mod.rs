@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::load::{CompareArgs, RunArgs, SweepArgs};
-use self::parse::{duration, span};
+use self::parse::{duration, share, span};
 use crate::arrivals::Arrivals;
+use crate::capacity::Case;
 
 /// Load generator for V2 inference servers, with the ceilings to compare them against.
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Ceiling(Ceiling),
     /// The whole performance table: starts servers, measures, prints ratios with the ceilings.
     Bench(BenchArgs),
+    /// What servers predict that they serve within their objective, beside what they do.
+    Capacity(CapacityArgs),
     /// What the latency objective does, as one SVG file: servers of one model that differ in nothing but it.
     Picture(PictureArgs),
     /// Good clients beside malformed traffic, for a long time: nothing may fail, grow or panic.
@@ -126,6 +129,35 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) filter: Option<String>,
     /// Fail if a target is missed.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Arguments of `capacity`.
+#[derive(Debug, Args)]
+pub(crate) struct CapacityArgs {
+    /// Models and their objectives.
+    #[arg(long = "case", value_name = "MODEL=SLO", value_delimiter = ',', default_value = "digits=10ms,mlp=20ms,compute=50ms,minilm=100ms", value_parser = Case::parse)]
+    pub(crate) cases: Vec<Case>,
+    /// Searches of each, of which the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) searches: u64,
+    /// Each window.
+    #[arg(long, default_value = "3s", value_parser = span)]
+    pub(crate) duration: Duration,
+    /// A search ends when the rates that held and did not are as near as this.
+    #[arg(long, default_value = "4%", value_parser = share)]
+    pub(crate) precision: f64,
+    /// Print the latency curve that was learned.
+    #[arg(long)]
+    pub(crate) curve: bool,
+    /// The server's executable.
+    #[arg(long, default_value = "target/release/tensorgate")]
+    pub(crate) server: PathBuf,
+    /// Folder of the sample models.
+    #[arg(long, default_value = "models")]
+    pub(crate) models: PathBuf,
+    /// Fail if what the autoscaler counts on is more than 15 % off.
     #[arg(long)]
     pub(crate) strict: bool,
 }

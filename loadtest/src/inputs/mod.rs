@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use self::tensor::{Datatype, Element};
 use crate::payload::{Encoding, HttpBody};
 use crate::proto::{Choice, InferInputTensor, InferParameter, ModelInferRequest, ModelMetadataResponse};
-use crate::random::Random;
+use tensorgate_random::Random;
 
 /// Seed of the values: they do not change with the seed of arrivals.
 const SEED: u64 = 0x7465_6e73_6f72;

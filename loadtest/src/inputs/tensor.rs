@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use serde_json::{Number, Value};
 
-use crate::random::Random;
+use tensorgate_random::Random;
 
 /// A datatype of the V2 protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Datatype {
     pub(super) fn element(self, random: &mut Random, range: Option<(f64, f64)>, string_length: usize) -> Element {
         let whole = |random: &mut Random, (low, high): (f64, f64)| {
             let span = (high.floor() - low.ceil() + 1.0).clamp(1.0, f64::from(u32::MAX));
-            Element::Whole(low.ceil() as i64 + i64::from(random.below(span as u32)))
+            Element::Whole(low.ceil() as i64 + random.below(span as u32 as usize) as i64)
         };
         match self {
             Self::Bool | Self::Int(_) | Self::Uint(_) => whole(random, range.unwrap_or((0.0, 1.0))),
@@ -68,7 +68,7 @@ impl Datatype {
             }
             _ => {
                 let (low, high) = range.unwrap_or((-1.0, 1.0));
-                let value = low + (high - low) * f64::from(random.below(10_001)) / 1e4;
+                let value = low + (high - low) * random.below(10_001) as f64 / 1e4;
                 // Few decimals, so that JSON is of the length that people's data has.
                 Element::Real((value * 1e4).round() / 1e4)
             }

@@ -9,7 +9,7 @@ use self::messages::{
     Attribute, Dimension, DimensionChoice, Graph, Model, Node, Opset, Shape, Tensor, TensorType, Type, ValueInfo,
 };
 use crate::payload::little_endian;
-use crate::random::Random;
+use tensorgate_random::Random;
 
 pub(crate) use self::transformer::transformer;
 

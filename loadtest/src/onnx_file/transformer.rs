@@ -5,7 +5,7 @@
 use super::messages::Graph;
 use super::{FLOAT, INT64, file, floats, int, integers, ints, node, value, weights};
 use crate::payload::VOCABULARY;
-use crate::random::Random;
+use tensorgate_random::Random;
 
 const LAYERS: usize = 6;
 const HIDDEN: i64 = 384;

@@ -14,8 +14,8 @@ kubernetes_validate.utils.schema_contents = functools.lru_cache(kubernetes_valid
 ROOT = pathlib.Path(__file__).parents[3]
 VERSION = "1.37"
 GOLDEN = ROOT / "controller" / "tests" / "golden"
-# Ours and the Gateway's; only the former have a schema here.
-CUSTOM = ("serving.kserve.io/", "gateway.networking.k8s.io/", "kustomize.config.k8s.io/")
+# Ours, the Gateway's and KEDA's; only the first have a schema here.
+CUSTOM = ("serving.kserve.io/", "gateway.networking.k8s.io/", "keda.sh/", "kustomize.config.k8s.io/")
 # These ask for what the API server shall refuse, which is for it to say.
 REFUSED = {"unknown_fields"}
 

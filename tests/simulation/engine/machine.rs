@@ -1,7 +1,7 @@
 //! What executions take.
 
-use super::random::Random;
 use super::{Nanos, nanos};
+use tensorgate_random::Random;
 
 /// Relative noise of every execution, standard deviation.
 const NOISE: f64 = 0.05;

@@ -4,7 +4,6 @@
 pub(crate) mod cork;
 pub(crate) mod fifo;
 pub(crate) mod machine;
-pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod table;
 pub(crate) mod traffic;

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::fifo::Tuned;
 use super::machine::Machine;
-use super::random::Random;
 use super::server::{End, Request, Server, Settings, Witness};
 use super::traffic::Pattern;
 use super::world::{Site, run};
 use super::{Nanos, cork, fifo, nanos};
+use tensorgate_random::Random;
 
 /// A kind of model on a kind of machine: a batch of `b` rows takes `fixed + per_row * b` seconds.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Regime {
     }
 
     fn machine(&self, seed: u64) -> Machine {
-        Machine::new(self.fixed, self.per_row, Random::new(seed, 2))
+        Machine::new(self.fixed, self.per_row, Random::stream(seed, 2))
     }
 }
 
@@ -119,7 +119,7 @@ impl Cell {
     /// The arrivals of `seed`.
     pub(crate) fn arrivals(&self, seed: u64) -> Vec<Nanos> {
         let rate = self.load * self.regime.capacity();
-        self.pattern.arrivals(rate, self.regime.before() + self.regime.window, &mut Random::new(seed, 1))
+        self.pattern.arrivals(rate, self.regime.before() + self.regime.window, &mut Random::stream(seed, 1))
     }
 
     /// Goodput in percent of what was offered, or of the capacity where that is less.

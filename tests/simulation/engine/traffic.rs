@@ -1,7 +1,7 @@
 //! When requests arrive.
 
-use super::random::Random;
 use super::{Nanos, nanos};
+use tensorgate_random::Random;
 
 /// How arrivals are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,6 +2,7 @@
 //! learned and what arrives, [`tensorgate_autoscale::decide`] decides, and a number that changes is written through the scale
 //! subresource, with its reason beside it. Revisions at rest cost the API server nothing.
 
+pub mod memory;
 pub mod scrape;
 pub mod series;
 
@@ -11,8 +12,7 @@ use std::time::Duration;
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
-use tensorgate_autoscale::decide::Bounds;
-use tensorgate_autoscale::{Reasons, Settings, State, Target, decide};
+use tensorgate_autoscale::{Bounds, Reasons, Settings, State, Target, decide};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::scrape::Scraper;
@@ -45,6 +45,8 @@ struct Found {
 pub async fn run(reconciler: &Reconciler, hold: Duration) {
     let (scraper, begin) = (Scraper::default(), Instant::now());
     let mut revisions: BTreeMap<Key, Scaled> = BTreeMap::new();
+    // Those of the first look were there before this controller led.
+    let mut is_first = true;
     let mut ticks = tokio::time::interval(EVERY);
     // A look that took long is not made up for by two in a row.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,18 +64,24 @@ pub async fn run(reconciler: &Reconciler, hold: Duration) {
         let asked = ready.filter_map(|pod| Some((pod.uid.clone(), pod.address.clone()?))).collect();
         let told = scraper.read_all(asked).await;
         for (key, found) in found {
-            let own = revisions.entry(key.clone()).or_default();
             let current = tree::number(&found.deployment, &["spec", "replicas"]).unwrap_or(1);
             let current = u32::try_from(current).unwrap_or(0);
+            let own = revisions.entry(key.clone()).or_insert_with(|| match is_first {
+                true => {
+                    Scaled { state: memory::resumed(&found.deployment, current, begin.elapsed()), ..Scaled::default() }
+                }
+                false => Scaled::default(),
+            });
             let sample = own.series.sample(current, &found.pods, &told);
             let (replicas, state, reasons) =
                 decide(&settings(&found.orders, hold), &own.state, &sample, begin.elapsed());
             own.state = state;
             reconciler.metrics.scaling.show(&key, &reasons, sample.ready);
             if replicas != current {
-                write(reconciler, &key, &found.deployment, current, &reasons).await;
+                write(reconciler, &key, &found.deployment, current, &reasons, &own.state).await;
             }
         }
+        is_first = false;
     }
 }
 
@@ -102,8 +110,8 @@ fn settings(orders: &Orders, hold: Duration) -> Settings {
     Settings { bounds: Bounds { min: orders.min, max: orders.max }, target, hold, ..Settings::within(1, 1) }
 }
 
-/// Writes a number and why. What fails is tried at the next look, since the number is then still another.
-async fn write(reconciler: &Reconciler, key: &Key, deployment: &Value, current: u32, reasons: &Reasons) {
+/// Writes a number, why, and what outlasts this controller. What fails is tried at the next look, since the number is then still another.
+async fn write(reconciler: &Reconciler, key: &Key, deployment: &Value, current: u32, reasons: &Reasons, state: &State) {
     let Some(kind) = reconciler.kinds.iter().find(|kind| kind.name == "Deployment") else { return };
     let api: Api<DynamicObject> = kind.in_namespace(&reconciler.client, &key.0);
     let parameters = PatchParams { field_manager: Some(HANDED_OVER.into()), ..PatchParams::default() };
@@ -116,7 +124,8 @@ async fn write(reconciler: &Reconciler, key: &Key, deployment: &Value, current: 
     let sentence = reasons.to_string();
     tracing::info!(namespace = key.0, revision = key.1, from = current, to = reasons.replicas, "{sentence}");
     reconciler.metrics.scaling.count(reasons.cause.name());
-    let why = json!({"metadata": {"annotations": {keys::SCALED: sentence}}});
+    let why =
+        json!({"metadata": {"annotations": {keys::SCALED: sentence, keys::SCALE_MEMORY: memory::written(state)}}});
     reconciler.metrics.writes.with_label_values(&["scale"]).inc();
     if let Err(error) = api.patch(&key.1, &parameters, &Patch::Merge(&why)).await {
         tracing::warn!(namespace = key.0, revision = key.1, %error, "why could not be written");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use tensorgate_autoscale::{Model, Sample};
+use tensorgate_contract::overhead::Overhead;
 use tensorgate_contract::signals::Signals;
 
 use super::scrape::Told;
@@ -73,6 +74,7 @@ pub struct Series {
     told: BTreeMap<String, (Signals, u32)>,
     /// Pods whose start was counted.
     started: Vec<String>,
+    overhead: Overhead,
     model: Option<Model>,
 }
 
@@ -94,7 +96,7 @@ impl Series {
             }
         }
         if let Some(signals) = best.filter(|signals| !signals.points.is_empty()) {
-            self.model = Some(model(signals));
+            self.model = Some(model(signals, &self.overhead));
         }
         sample.model.clone_from(&self.model);
         self.count_starts(pods, &mut sample);
@@ -127,6 +129,7 @@ impl Series {
             sample.arrived += more(now.arrived, last.arrived);
             sample.ended += more(now.ended, last.ended);
             sample.bad += more(now.bad, last.bad);
+            self.overhead.note(last, &now);
         }
         self.told.insert(uid.to_owned(), (now, 0));
     }
@@ -157,13 +160,17 @@ fn sum(told: &Told) -> Signals {
         sum.in_flight += signals.in_flight;
         sum.ended += signals.ended;
         sum.bad += signals.bad;
+        sum.executed += signals.executed;
+        // The whole server's, whichever version tells it.
+        sum.processor = signals.processor;
     }
     sum
 }
 
-fn model(signals: Signals) -> Model {
+/// With what rows cost the server beside their execution.
+fn model(signals: Signals, overhead: &Overhead) -> Model {
     Model {
-        points: signals.points,
+        points: overhead.added_to(&signals.points, signals.unit, signals.threads),
         executions: signals.executions,
         objective: signals.objective,
         instances: signals.instances,
@@ -175,6 +182,7 @@ fn model(signals: Signals) -> Model {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tensorgate_contract::capacity::Point;
 
     use super::*;
 
@@ -218,6 +226,28 @@ mod tests {
         assert_eq!(series.sample(2, &[ready("a"), ready("b")], &none).starts.len(), 0);
         series.sample(1, &[ready("b")], &none);
         assert_eq!(series.started, ["b"]);
+    }
+
+    #[test]
+    fn what_rows_cost_beside_their_execution_is_part_of_what_a_replica_serves() {
+        let point = Point { work: 4, centre: Duration::from_millis(1), upper: Duration::from_millis(2) };
+        let at = |seconds: f64| -> BTreeMap<String, Told> {
+            let signals = Signals {
+                arrived: 1000.0 * seconds,
+                processor: 0.5 * seconds,
+                executed: 0.3 * seconds,
+                unit: 1,
+                executions: 10,
+                points: vec![point],
+                ..Signals::default()
+            };
+            [("a".to_owned(), [(("iris".to_owned(), "1".to_owned()), signals)].into())].into()
+        };
+        let mut series = Series::default();
+        let mut centre = |seconds: f64| series.sample(1, &[ready("a")], &at(seconds)).model.unwrap().points[0].centre;
+        assert_eq!(centre(1.0), Duration::from_millis(1));
+        // 200 us each, of four rows.
+        assert_eq!(centre(3.0), Duration::from_micros(1800));
     }
 
     #[test]
