@@ -45,6 +45,8 @@ pub mod keys {
     pub const SCALE: &str = "tensorgate.dev/scale";
     /// On a Deployment: how many replicas our own autoscaler set last, and why.
     pub const SCALED: &str = "tensorgate.dev/scaled";
+    /// On a Deployment: rows per second that one replica was learned to serve, for when there is none to ask.
+    pub const CAPACITY: &str = "tensorgate.dev/capacity";
     /// cpu or memory, for the hpa class.
     pub const METRIC: &str = "serving.kserve.io/metrics";
     /// Per cent of the request, for the hpa class.
