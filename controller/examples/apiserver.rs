@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the controller's own tests use what is not used here")]
 #[path = "../tests/it/apiserver.rs"]
 mod apiserver;
+#[path = "../tests/it/discovery.rs"]
+mod discovery;
 #[path = "../tests/it/ownership.rs"]
 mod ownership;
 #[allow(dead_code, reason = "the controller's own tests use what is not used here")]

@@ -47,6 +47,8 @@ pub mod keys {
     pub const SCALED: &str = "tensorgate.dev/scaled";
     /// On a Deployment: what our own autoscaler has to know after a start of the controller, as JSON.
     pub const SCALE_MEMORY: &str = "tensorgate.dev/scale-memory";
+    /// On a Deployment: rows per second that one replica was learned to serve, for when there is none to ask.
+    pub const CAPACITY: &str = "tensorgate.dev/capacity";
     /// cpu or memory, for the hpa class.
     pub const METRIC: &str = "serving.kserve.io/metrics";
     /// Per cent of the request, for the hpa class.

@@ -4,6 +4,11 @@ use super::component::NotReady;
 use super::network::RouteState;
 use crate::api::status::{CanaryStatus, Condition};
 
+/// The condition that a canary gets as much as it is to get; False where its pods could not serve that.
+pub const CANARY_CAPACITY: &str = "CanaryCapacity";
+/// Why it does not.
+pub const UNDER_PROVISIONED: &str = "CanaryUnderProvisioned";
+
 /// Collects the conditions of a status.
 pub struct Conditions<'a> {
     old: &'a [Condition],
@@ -63,6 +68,13 @@ impl<'a> Conditions<'a> {
                 let message = format!("not ready: {}", waiting.join(", "));
                 self.set("CanaryPredictorReady", "False", "CanariesNotReady", &message, true);
             }
+        }
+    }
+
+    /// `CanaryCapacity`, while a canary gets less than it is to get.
+    pub fn shortages(&mut self, shortages: &[String]) {
+        if !shortages.is_empty() {
+            self.set(CANARY_CAPACITY, "False", UNDER_PROVISIONED, &shortages.join("; "), true);
         }
     }
 

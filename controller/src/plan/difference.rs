@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::children::CHILDREN;
 use super::{Context, revision};
 use crate::api::{GROUP, MANAGER, keys};
 use crate::tree;
@@ -99,7 +100,6 @@ pub fn changes(service: &Value, wanted: &[Value], observed: &[&Value]) -> Change
     changes
 }
 
-/// History first, since a revision without it would lose its number; routes last, when what they lead to is there.
 fn order(children: &[Value]) -> Vec<&Value> {
     let mut sorted: Vec<&Value> = children.iter().collect();
     sorted.sort_by_key(|child| (rank(child), tree::name(child)));
@@ -107,17 +107,7 @@ fn order(children: &[Value]) -> Vec<&Value> {
 }
 
 fn rank(child: &Value) -> usize {
-    let kinds = [
-        "ControllerRevision",
-        "ConfigMap",
-        "Deployment",
-        "HorizontalPodAutoscaler",
-        "ScaledObject",
-        "PodDisruptionBudget",
-        "Service",
-        "HTTPRoute",
-    ];
-    kinds.iter().position(|kind| child["kind"] == *kind).unwrap_or(kinds.len())
+    CHILDREN.iter().position(|kind| child["kind"] == kind.name).unwrap_or(CHILDREN.len())
 }
 
 fn is_same(left: &Value, right: &Value) -> bool {

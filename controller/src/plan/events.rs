@@ -1,5 +1,6 @@
 //! What changed between two statuses, worded for the person who reads `kubectl describe`.
 
+use super::conditions::{CANARY_CAPACITY, UNDER_PROVISIONED};
 use crate::api::status::{ComponentStatus, RolloutStatus, Status};
 
 /// A Kubernetes Event about the service.
@@ -32,6 +33,10 @@ pub fn between(old: &Status, new: &Status) -> Vec<Event> {
         let found = status.conditions.iter().find(|own| own.kind == kind);
         found.map(|own| (own.status.clone(), own.reason.clone(), own.message.clone())).unwrap_or_default()
     };
+    let (now, reason, message) = state(new, CANARY_CAPACITY);
+    if reason == UNDER_PROVISIONED && now != state(old, CANARY_CAPACITY).0 {
+        events.push(Event { warning: true, reason, note: message });
+    }
     let (now, reason, message) = state(new, "Ready");
     if now != state(old, "Ready").0 && failure(new) == failure(old) {
         match now.as_str() {

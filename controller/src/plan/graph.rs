@@ -85,6 +85,7 @@ pub fn plan(settings: &Settings, graph: &Value, seen: &GraphSnapshot<'_>) -> Gra
         children: &seen.children,
         pods: &[],
         demand: None,
+        learned: None,
         finding: None,
         status: &unused,
         now: seen.now,

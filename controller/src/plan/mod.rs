@@ -2,6 +2,7 @@
 //!
 //! `plan` knows neither a client nor a clock; `run` gives it a snapshot and applies what comes out.
 
+pub mod children;
 pub mod component;
 pub mod conditions;
 pub mod difference;
@@ -13,6 +14,7 @@ pub mod graph_services;
 pub mod guard;
 pub mod health;
 pub mod keda;
+pub mod learned;
 pub mod network;
 pub mod placeholder;
 pub mod pod;
@@ -35,6 +37,7 @@ use serde_json::{Value, json};
 use self::component::Planned;
 use self::conditions::Conditions;
 use self::fault::Fault;
+use self::learned::AllLearned;
 use self::network::{Backend, RouteState, Rule};
 use self::storage::Vault;
 use crate::api::keys;
@@ -107,6 +110,8 @@ pub struct Snapshot<'a> {
     pub pods: Vec<&'a Value>,
     /// What its routers tell of requests; none where one of them does not, and nobody is known to wait.
     pub demand: Option<&'a Demand>,
+    /// What its servers have learned, of revisions that our own autoscaler scales.
+    pub learned: Option<&'a AllLearned>,
     /// What was found of its rollout.
     pub finding: Option<&'a Finding>,
     /// The time, RFC 3339.
@@ -133,6 +138,8 @@ pub struct Context<'a> {
     pub pods: &'a [&'a Value],
     /// What its routers tell of requests.
     pub demand: Option<&'a Demand>,
+    /// What its servers have learned.
+    pub learned: Option<&'a AllLearned>,
     /// Its status until now.
     pub status: &'a Status,
     /// What was found of its rollout.
@@ -179,6 +186,7 @@ pub fn plan(settings: &Settings, service: &Value, seen: &Snapshot<'_>) -> Plan {
         children: &seen.children,
         pods: &seen.pods,
         demand: seen.demand,
+        learned: seen.learned,
         status: &old,
         finding: seen.finding,
         now: seen.now,
@@ -251,6 +259,7 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
         if kind == "predictor" {
             status.model_status = Some(part.model);
             conditions.canaries(&part.canaries);
+            conditions.shortages(&part.shortages);
             guard::condition(&mut conditions, part.status.rollout.as_ref());
             status.canary_statuses = part.canaries;
             match part.runtime {

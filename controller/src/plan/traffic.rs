@@ -11,6 +11,15 @@ pub struct Candidate {
     pub enough: bool,
     /// What it got of the traffic until now.
     pub share: i32,
+    /// The most that its pods can serve, where that is known and less than it is to get.
+    pub most: Option<i32>,
+}
+
+impl Candidate {
+    /// As much of a canary's share as its pods can serve.
+    fn bounded(&self, share: i32) -> i32 {
+        share.min(self.most.unwrap_or(100))
+    }
 }
 
 /// What the spec and the last status say about a component.
@@ -76,9 +85,16 @@ pub fn split(wanted: &Wanted) -> Split {
     let share = match (serves, rolled.available) {
         (false, _) => 0,
         (true, false) => 100,
-        // More only when there are pods for more; until then as much as it had.
-        (true, true) if latest.enough || latest.share >= percent => percent,
-        (true, true) => latest.share,
+        // More only when there are pods for more; until then as much as it had. Beside another never more than these can serve.
+        (true, true) if percent == 100 => {
+            if latest.enough {
+                100
+            } else {
+                latest.share
+            }
+        }
+        (true, true) if latest.enough || latest.share >= percent => latest.bounded(percent),
+        (true, true) => latest.bounded(latest.share),
     };
     if percent == 100 && share == 100 {
         let stable = vec![(latest.clone(), 100)];
@@ -101,7 +117,8 @@ fn name(candidate: Option<Candidate>) -> Option<String> {
 fn beside_canaries(stable: Vec<(Candidate, i32)>, canaries: &[(Candidate, i32)]) -> Vec<(String, i32)> {
     let others: Vec<&(Candidate, i32)> =
         canaries.iter().filter(|(canary, _)| stable.iter().all(|(own, _)| own.name != canary.name)).collect();
-    let wants: Vec<i32> = others.iter().map(|(canary, share)| if canary.available { *share } else { 0 }).collect();
+    let wants: Vec<i32> =
+        others.iter().map(|(canary, share)| if canary.available { canary.bounded(*share) } else { 0 }).collect();
     let to_canaries = wants.iter().sum::<i32>().min(100);
     let stable_serves = stable.iter().any(|(own, share)| *share > 0 && own.available);
     let to_canaries = if stable_serves || to_canaries == 0 { to_canaries } else { 100 };
@@ -131,7 +148,7 @@ mod tests {
     use super::*;
 
     fn candidate(name: &str, available: bool, share: i32) -> Candidate {
-        Candidate { name: name.into(), available, enough: available, share }
+        Candidate { name: name.into(), available, enough: available, share, most: None }
     }
 
     fn wanted(latest: Candidate, rolled: Option<Candidate>, percent: Option<i32>) -> Wanted {
@@ -165,6 +182,19 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_gets_as_much_as_its_pods_can_serve_and_the_stable_revision_the_rest() {
+        let old = Some(candidate("a", true, 90));
+        let small = Candidate { most: Some(4), ..candidate("b", true, 10) };
+        assert_eq!(split(&wanted(small.clone(), old.clone(), Some(10))).shares, [("b".into(), 4), ("a".into(), 96)]);
+        // One that takes over is held until it has pods enough, and one that is all there is takes all.
+        assert_eq!(split(&wanted(small.clone(), old, None)).share("b"), 100);
+        assert_eq!(split(&wanted(small.clone(), Some(candidate("a", false, 90)), Some(10))).share("b"), 100);
+        let mut listed = wanted(candidate("a", true, 90), Some(candidate("a", true, 90)), None);
+        listed.canaries = vec![(Candidate { name: "c".into(), ..small }, 10)];
+        assert_eq!(split(&listed).shares, [("a".into(), 96), ("c".into(), 4)]);
+    }
+
+    #[test]
     fn a_canary_that_is_not_ready_leaves_its_share_to_the_stable_revision() {
         let old = Some(candidate("a", true, 90));
         assert_eq!(split(&wanted(candidate("b", true, 10), old.clone(), Some(10))).share("b"), 10);
@@ -191,8 +221,10 @@ mod tests {
     }
 
     fn any_candidate(name: &'static str) -> impl Strategy<Value = Candidate> {
-        (any::<bool>(), any::<bool>(), 0..=100).prop_map(move |(available, enough, share)| Candidate {
+        let most = prop::option::of(0..=100);
+        (any::<bool>(), any::<bool>(), 0..=100, most).prop_map(move |(available, enough, share, most)| Candidate {
             enough: available && enough,
+            most,
             ..candidate(name, available, share)
         })
     }
@@ -238,6 +270,23 @@ mod tests {
                 for (name, share) in &split.shares {
                     prop_assert!(*share == 0 || available(name), "{} gets {} and cannot take it", name, share);
                 }
+            }
+        }
+
+        #[test]
+        fn a_canary_never_gets_more_than_its_pods_can_serve_while_the_stable_revision_serves(wanted in any_wanted()) {
+            let split = split(&wanted);
+            let share = |own: &Candidate| own.available && split.share(&own.name) > 0;
+            let stable = split.rolled_out.as_deref().unwrap_or("");
+            let serves = [&wanted.rolled_out, &wanted.previous].into_iter().flatten()
+                .any(|own| own.name == stable && share(own)) || (stable == "b" && share(&wanted.latest));
+            if !serves {
+                return Ok(());
+            }
+            let latest = Some(&wanted.latest).filter(|own| own.name != stable && wanted.percent.is_some_and(|own| own < 100));
+            for own in latest.into_iter().chain(wanted.canaries.iter().map(|(canary, _)| canary)) {
+                let most = own.most.unwrap_or(100);
+                prop_assert!(split.share(&own.name) <= most, "{} gets {} of {}", own.name, split.share(&own.name), most);
             }
         }
 

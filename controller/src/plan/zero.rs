@@ -2,6 +2,9 @@
 
 /// Requests side by side that one replica is woken for, where nothing states it: Knative's default of `containerConcurrency`.
 const CONCURRENCY: i64 = 100;
+/// Seconds in which a replica is to work off those that it is woken for, where it is known how many it serves in one: as long as our
+/// autoscaler gives what waits at a server.
+const DRAIN_SECONDS: f64 = 10.0;
 /// Seconds without a request after which the pods go, where nothing states it: a cold start costs about what so long an idle pod does.
 pub const IDLE_SECONDS: u64 = 600;
 /// The least of those: more than a router keeps a connection that nobody uses, so that no pod ends under a request.
@@ -34,16 +37,29 @@ pub struct Calls {
 }
 
 /// The bounds, and when to sleep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Wish {
     /// The fewest replicas of a revision that is awake.
     pub min: i64,
     /// The most.
     pub max: i64,
-    /// Requests side by side for each replica; none for the default.
+    /// Requests side by side for each replica, where a target says so: goes before what was learned.
     pub concurrency: Option<i64>,
+    /// Requests per second that one replica has been learned to serve.
+    pub capacity: Option<f64>,
+    /// `containerConcurrency`, where there is neither; none for the default.
+    pub limit: Option<i64>,
     /// Seconds without a request after which the pods go.
     pub idle_seconds: u64,
+}
+
+impl Wish {
+    /// Requests that wait for each replica that is woken.
+    fn each(&self) -> i64 {
+        let worked_off = self.capacity.filter(|own| *own > 0.0).map(|own| (own * DRAIN_SECONDS).min(1e9) as i64);
+        let stated = |own: Option<i64>| own.filter(|own| *own > 0);
+        stated(self.concurrency).or(worked_off).or(stated(self.limit)).unwrap_or(CONCURRENCY).max(1)
+    }
 }
 
 /// The replicas that a revision should have, and the seconds after which to look again.
@@ -53,7 +69,7 @@ pub fn replicas(sleeper: &Sleeper, wish: &Wish) -> (i64, Option<u64>) {
     let now = sleeper.replicas.unwrap_or(wish.min);
     let Some(calls) = sleeper.demand else { return (now, None) };
     if calls.waiting > 0 {
-        let each = wish.concurrency.filter(|own| *own > 0).unwrap_or(CONCURRENCY);
+        let each = wish.each();
         let waiting = i64::try_from(calls.waiting).unwrap_or(i64::MAX);
         let wanted = (waiting.saturating_add(each - 1) / each).clamp(wish.min, wish.max);
         return (now.max(wanted), None);
@@ -80,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    const WISH: Wish = Wish { min: 1, max: 5, concurrency: None, idle_seconds: 600 };
+    const WISH: Wish = Wish { min: 1, max: 5, concurrency: None, capacity: None, limit: None, idle_seconds: 600 };
 
     fn with(replicas: i64, waiting: usize, running: usize, idle_seconds: u64) -> Sleeper {
         let demand = Some(Calls { waiting, running, idle_seconds });
@@ -93,7 +109,18 @@ mod tests {
         assert_eq!(replicas(&with(0, 250, 0, 0), &WISH), (3, None));
         assert_eq!(replicas(&with(0, 10_000, 0, 0), &WISH), (5, None));
         assert_eq!(replicas(&with(4, 1, 0, 0), &WISH), (4, None), "those who wake are not put to sleep");
-        assert_eq!(replicas(&with(0, 9, 0, 0), &Wish { concurrency: Some(4), ..WISH }), (3, None));
+        assert_eq!(replicas(&with(0, 9, 0, 0), &Wish { limit: Some(4), ..WISH }), (3, None));
+    }
+
+    #[test]
+    fn as_many_are_woken_as_work_off_who_waits_by_what_was_learned_unless_a_target_is_stated() {
+        let learned = Wish { capacity: Some(2.5), limit: Some(4), ..WISH };
+        assert_eq!(replicas(&with(0, 25, 0, 0), &learned), (1, None));
+        assert_eq!(replicas(&with(0, 26, 0, 0), &learned), (2, None));
+        assert_eq!(replicas(&with(1, 76, 0, 0), &learned), (4, None), "more come while nobody is ready");
+        assert_eq!(replicas(&with(0, 9, 0, 0), &Wish { concurrency: Some(3), ..learned }), (3, None));
+        assert_eq!(replicas(&with(0, 3, 0, 0), &Wish { capacity: Some(0.05), ..WISH }), (3, None));
+        assert_eq!(replicas(&with(0, 100, 0, 0), &Wish { capacity: Some(f64::INFINITY), ..WISH }), (1, None));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tensorgate_contract::exposition;
 use tensorgate_contract::metrics as names;
 
 /// Kinds of refusals that are the caller's doing: two revisions that share requests out at random get them alike.
@@ -32,32 +33,32 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Reads a page of metrics; none where it is not one of a server of ours.
+    /// Reads a page of metrics; none where it is not one of a server of ours. Lines that are no samples are passed over.
     pub fn parse(page: &str) -> Option<Self> {
         let mut tally = Self::default();
         let mut known = false;
         let mut cumulative: BTreeMap<u64, u64> = BTreeMap::new();
         let bucket = format!("{}_bucket", names::REQUEST_SECONDS);
-        for line in page.lines() {
-            let Some(sample) = Sample::parse(line) else { continue };
+        for sample in exposition::samples(page).flatten().filter(|sample| sample.value >= 0.0) {
+            let add_to = |count: &mut u64| *count = count.saturating_add(sample.value.min(COUNT_MAX) as u64);
             match sample.name {
                 names::REQUESTS => {
                     known = true;
                     match sample.label("kind").unwrap_or("") {
-                        "ok" => sample.add_to(&mut tally.answered),
-                        kind if CALLERS.contains(&kind) => sample.add_to(&mut tally.refused),
+                        "ok" => add_to(&mut tally.answered),
+                        kind if CALLERS.contains(&kind) => add_to(&mut tally.refused),
                         kind if NOBODYS.contains(&kind) => {}
-                        _ => sample.add_to(&mut tally.failed),
+                        _ => add_to(&mut tally.failed),
                     }
                 }
-                names::BATCHES => sample.add_to(&mut tally.batches),
+                names::BATCHES => add_to(&mut tally.batches),
                 names::MODEL_OBJECTIVE => tally.objective = tally.objective.max(sample.value.min(1e6)),
                 name if name == bucket => {
                     let bound = sample.label("le").and_then(|own| own.parse::<f64>().ok()).filter(|own| *own >= 0.0);
                     // The bits of floats that are not negative are in their order.
                     let Some(bound) = bound.map(f64::to_bits) else { continue };
                     if cumulative.len() < BUCKETS_MAX || cumulative.contains_key(&bound) {
-                        sample.add_to(cumulative.entry(bound).or_default());
+                        add_to(cumulative.entry(bound).or_default());
                     }
                 }
                 _ => {}
@@ -133,52 +134,6 @@ impl Tally {
     /// The smallest bound at or above `time`: what is told apart.
     pub fn bound_above(&self, time: f64) -> f64 {
         self.took.iter().map(|(bound, _)| *bound).find(|bound| *bound >= time).unwrap_or(f64::INFINITY)
-    }
-}
-
-/// A line of the text format: `name{label="value",...} value`.
-struct Sample<'a> {
-    name: &'a str,
-    labels: &'a str,
-    value: f64,
-}
-
-impl<'a> Sample<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        if line.starts_with('#') {
-            return None;
-        }
-        let end = line.find(['{', ' '])?;
-        let (name, rest) = line.split_at(end);
-        let (labels, value) = match rest.strip_prefix('{') {
-            Some(rest) => rest.rsplit_once('}')?,
-            None => ("", rest),
-        };
-        // A time may stand behind the value.
-        let value: f64 = value.split_whitespace().next()?.parse().ok()?;
-        (value >= 0.0).then_some(Self { name, labels, value })
-    }
-
-    fn add_to(&self, count: &mut u64) {
-        *count = count.saturating_add(self.value.min(COUNT_MAX) as u64);
-    }
-
-    /// The value of a label. None that is looked for is ever escaped.
-    fn label(&self, name: &str) -> Option<&'a str> {
-        let mut rest = self.labels;
-        loop {
-            let (own, behind) = rest.split_once("=\"")?;
-            let mut escaped = false;
-            let end = behind.find(|c: char| {
-                let ends = c == '"' && !escaped;
-                escaped = c == '\\' && !escaped;
-                ends
-            })?;
-            if own.trim_start_matches([',', ' ']) == name {
-                return Some(&behind[..end]);
-            }
-            rest = &behind[end + 1..];
-        }
     }
 }
 

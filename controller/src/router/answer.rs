@@ -62,6 +62,10 @@ pub fn refused(grpc: bool, refusal: Refusal, message: &str) -> Answer {
     let headers = answer.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static(code));
+    if refusal == Refusal::Unavailable {
+        // As the server says it (gRPC's proposal A6): after a second, as `Retry-After` has it.
+        headers.insert("grpc-retry-pushback-ms", HeaderValue::from_static("1000"));
+    }
     // Printable ASCII but per cent signs: what the message is made of.
     if let Ok(message) = HeaderValue::from_str(&message.replace('%', "%25")) {
         headers.insert("grpc-message", message);

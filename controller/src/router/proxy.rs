@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,8 +23,14 @@ use super::metrics::Metrics;
 use super::table::{Backend, Hold, STEP, Table, mix, point_of};
 use super::upstream::{Connector, Sockets};
 
-/// Below the server's own 75 s, so that it is never the server that ends a connection just as it is used again.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long connections to a revision are used: a Service gives each to one pod, so that pods which came since would get nothing of
+/// callers that never pause. Longer than a scaled pod's first requests should keep others waiting, and thousands of requests.
+const TURN: Duration = Duration::from_secs(10);
+/// They are gone before it is their turn again; and long before the server's own 75 s, so that it is never the server that ends one
+/// just as it is used again.
+const IDLE: Duration = Duration::from_secs(5);
+/// Connections for gRPC that are used in turn: HTTP/2 needs no more than one, which would be one pod.
+const LANES: usize = 8;
 /// The same where a revision's pods go when nobody asks: the connections are gone before the pods are, so that none ends under a request.
 const IDLE_BEFORE_SLEEP: Duration = Duration::from_secs(1);
 /// Idle connections to one revision: what a burst leaves behind, with room for the descriptors of as many callers.
@@ -39,11 +45,19 @@ pub const READ_AHEAD: u32 = 64 << 10;
 /// Tells who answered.
 const REVISION: HeaderName = HeaderName::from_static("x-tensorgate-revision");
 
+/// Connections that are used at the same time.
+struct Side {
+    http: Client<Connector, Incoming>,
+    grpc: [Client<Connector, Incoming>; LANES],
+}
+
 /// Sends requests on.
 pub struct Proxy {
     routes: watch::Receiver<Arc<Table>>,
-    http: Client<Connector, Incoming>,
-    grpc: Client<Connector, Incoming>,
+    /// Used in turn, so that no connection is kept for ever.
+    sides: [Side; 2],
+    began: Instant,
+    lane: AtomicUsize,
     counter: AtomicU64,
     holder: Arc<Holder<Sockets>>,
     metrics: Metrics,
@@ -60,8 +74,19 @@ impl Proxy {
             builder.pool_max_idle_per_host(IDLE_MAX);
             builder.build::<_, Incoming>(connector)
         };
-        let (http, grpc) = (client(false), client(true));
-        Self { routes, http, grpc, counter: AtomicU64::new(0), holder, metrics }
+        let side = || Side { http: client(false), grpc: std::array::from_fn(|_| client(true)) };
+        let (sides, began) = ([side(), side()], Instant::now());
+        Self { routes, sides, began, lane: AtomicUsize::new(0), counter: AtomicU64::new(0), holder, metrics }
+    }
+
+    /// Whose connections the next request goes by.
+    fn client(&self, grpc: bool) -> &Client<Connector, Incoming> {
+        let turns = self.began.elapsed().as_secs() / TURN.as_secs();
+        let side = &self.sides[usize::from(turns % 2 == 1)];
+        match grpc {
+            true => &side.grpc[self.lane.fetch_add(1, Ordering::Relaxed) % LANES],
+            false => &side.http,
+        }
     }
 
     /// Sends a request on, and gives the answer.
@@ -77,9 +102,7 @@ impl Proxy {
 
     async fn sent(&self, request: Request<Incoming>, backend: &Backend, grpc: bool) -> Answer {
         let outcome = match sent_on(request, &backend.revision, grpc) {
-            Ok(request) => {
-                if grpc { &self.grpc } else { &self.http }.request(request).await.map_err(|error| shown(&error))
-            }
+            Ok(request) => self.client(grpc).request(request).await.map_err(|error| shown(&error)),
             Err(error) => Err(error),
         };
         let count =

@@ -6,16 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::index::Index;
+use super::pods;
 use super::queue::{Key, Queue};
+use crate::api::keys;
 use crate::api::status::RolloutStatus;
-use crate::api::{CONTAINER, keys};
 use crate::rollout::analysis::Reading;
 use crate::rollout::{Analysis, Finding, Guard, Outcome, Tally};
-use crate::scrape::Scraper;
+use crate::scrape::{Scraper, Target};
 use crate::tree;
 
 /// How often rollouts are judged. Services without one cost nothing.
@@ -24,13 +24,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TOLD_EVERY: Duration = Duration::from_secs(15);
 /// Pods of a revision that are read: as many as answer within a second, and far more than it takes to judge.
 const PODS_MAX: usize = 64;
-/// Pages that are read at a time.
-const READ_AT_ONCE: usize = 32;
 
 /// What was found of the rollouts that are under way.
 #[derive(Debug, Default)]
 pub struct Judge {
-    scraper: Scraper,
     services: Mutex<BTreeMap<Key, Judged>>,
 }
 
@@ -51,13 +48,6 @@ struct Job {
     stable: Vec<Target>,
 }
 
-#[derive(Debug, Clone)]
-struct Target {
-    uid: String,
-    address: String,
-    path: String,
-}
-
 impl Judge {
     /// What was found of a service's rollout.
     pub fn finding(&self, key: &Key) -> Option<Finding> {
@@ -65,45 +55,21 @@ impl Judge {
     }
 
     /// Judges all rollouts of `index` for ever.
-    pub async fn keep(&self, index: &Index, queue: &Queue) {
+    pub async fn keep(&self, scraper: &Scraper, index: &Index, queue: &Queue) {
         let mut look = tokio::time::interval(INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
             let jobs: Vec<Job> = index.services().iter().filter_map(|service| job(service, index)).collect();
             self.lock().retain(|key, _| jobs.iter().any(|job| job.key == *key));
-            let mut pages = self.read(&jobs).await;
+            let targets = jobs.iter().flat_map(|job| job.canary.iter().chain(&job.stable)).cloned().collect();
+            let mut pages = scraper.read_all(targets, tally).await;
             for job in jobs {
                 let canary = reading(&job.canary, &mut pages, &job.rollout.revision);
                 let stable = reading(&job.stable, &mut pages, &job.rollout.stable);
                 if self.observe(&job, canary, stable, Instant::now()) {
                     queue.touch(job.key);
                 }
-            }
-        }
-    }
-
-    /// The pages of all pods, by uid.
-    async fn read(&self, jobs: &[Job]) -> BTreeMap<String, Result<Tally, String>> {
-        let mut targets: Vec<Target> =
-            jobs.iter().flat_map(|job| job.canary.iter().chain(&job.stable)).cloned().collect();
-        let (mut running, mut pages) = (JoinSet::new(), BTreeMap::new());
-        loop {
-            while running.len() < READ_AT_ONCE
-                && let Some(target) = targets.pop()
-            {
-                let scraper = self.scraper.clone();
-                running.spawn(async move {
-                    let page = scraper.page(&target.address, &target.path).await;
-                    let none =
-                        || format!("http://{}{}: these are no metrics of Tensorgate", target.address, target.path);
-                    (target.uid, page.and_then(|page| Tally::parse(&page).ok_or_else(none)))
-                });
-            }
-            match running.join_next().await {
-                Some(Ok((uid, page))) => drop(pages.insert(uid, page)),
-                Some(Err(_)) => {}
-                None => return pages,
             }
         }
     }
@@ -148,10 +114,10 @@ fn job(service: &Value, index: &Index) -> Option<Job> {
     let guard = Guard::parse(tree::annotation(service, keys::ROLLOUT)?).ok().flatten()?;
     let key =
         (tree::text(service, &["metadata", "namespace"]).unwrap_or("").to_owned(), tree::name(service).to_owned());
-    let pods = index.around(&key).pods;
+    let all = index.around(&key).pods;
     let of = |revision: &str| {
-        let own = pods.iter().filter(|pod| tree::label(pod, keys::REVISION) == Some(revision));
-        own.filter_map(|pod| target(pod)).take(PODS_MAX).collect()
+        let own = all.iter().filter(|pod| tree::label(pod, keys::REVISION) == Some(revision));
+        own.filter(|pod| pods::is_ready(pod)).filter_map(|pod| pods::target(pod)).take(PODS_MAX).collect()
     };
     Some(Job {
         canary: of(&rollout.revision),
@@ -163,25 +129,8 @@ fn job(service: &Value, index: &Index) -> Option<Job> {
     })
 }
 
-/// Where a pod that takes requests tells its metrics: as KServe's annotations say, else at its first port.
-fn target(pod: &Value) -> Option<Target> {
-    let conditions = tree::list(pod, &["status", "conditions"]);
-    let ready = conditions.iter().any(|own| own["type"] == "Ready" && own["status"] == "True");
-    if !ready || pod["metadata"].get("deletionTimestamp").is_some() {
-        return None;
-    }
-    let ip = tree::text(pod, &["status", "podIP"])?;
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-    let containers = tree::list(pod, &["spec", "containers"]);
-    let server = containers.iter().find(|own| own["name"] == CONTAINER).or(containers.first());
-    let first = server.and_then(|own| tree::number(tree::list(own, &["ports"]).first()?, &["containerPort"]));
-    let stated = tree::annotation(pod, "prometheus.kserve.io/port").and_then(|port| port.parse::<u16>().ok());
-    let port = stated.map_or_else(|| first.unwrap_or(8080), i64::from);
-    Some(Target {
-        uid: tree::text(pod, &["metadata", "uid"])?.to_owned(),
-        address: format!("{host}:{port}"),
-        path: tree::annotation(pod, "prometheus.kserve.io/path").unwrap_or("/metrics").to_owned(),
-    })
+fn tally(page: &str) -> Result<Tally, String> {
+    Tally::parse(page).ok_or_else(|| "these are no metrics of Tensorgate".to_owned())
 }
 
 /// What a revision's pods have counted; a pod that cannot be read is left out while others can.

@@ -6,6 +6,7 @@ use kube::{Client, runtime::watcher};
 
 use super::demand::ROUTERS;
 use crate::api::{GROUP, MANAGER, keys};
+use crate::plan::children::{CHILDREN, ChildKind, ROUTE, SCALED_OBJECT};
 use crate::plan::difference::MANAGED_BY;
 
 /// What a change of an object of a kind touches.
@@ -86,20 +87,11 @@ pub fn all(with_routes: bool, with_keda: bool) -> Vec<Kind> {
         Kind::new(GROUP, "v1alpha1", "InferenceGraph", "inferencegraphs", Touches::Graph, None),
         Kind::new(GROUP, "v1alpha1", "ServingRuntime", "servingruntimes", Touches::Namespace, None),
         Kind::new(GROUP, "v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", Touches::Cluster, None),
-        Kind::new("apps", "v1", "ControllerRevision", "controllerrevisions", Touches::Owner, ours()),
-        Kind::new("apps", "v1", "Deployment", "deployments", Touches::Owner, ours()),
-        Kind::new("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", Touches::Owner, ours()),
-        Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", Touches::Owner, ours()),
-        Kind::new("", "v1", "ConfigMap", "configmaps", Touches::Owner, ours()),
-        Kind::new("", "v1", "Service", "services", Touches::Owner, ours()),
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
         Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(format!("{}=true", keys::HOLDS))),
     ];
-    if with_keda {
-        kinds.push(Kind::new("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", Touches::Owner, ours()));
-    }
-    if with_routes {
-        kinds.push(Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Touches::Owner, ours()));
-    }
+    let there = |own: &&ChildKind| (with_routes || **own != ROUTE) && (with_keda || **own != SCALED_OBJECT);
+    let children = CHILDREN.iter().filter(there);
+    kinds.extend(children.map(|own| Kind::new(own.group, own.version, own.name, own.plural, Touches::Owner, ours())));
     kinds
 }

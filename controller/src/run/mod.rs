@@ -6,6 +6,7 @@ pub mod judge;
 pub mod kinds;
 pub mod lease;
 pub mod metrics;
+pub mod pods;
 pub mod queue;
 pub mod reconcile;
 pub mod scaling;
@@ -28,9 +29,11 @@ use self::lease::Election;
 use self::metrics::Metrics;
 use self::queue::{Key, Queues};
 use self::reconcile::Reconciler;
+use self::scaling::learnings::Learnings;
 use crate::admin;
 use crate::api::MANAGER;
 use crate::config::RunArgs;
+use crate::scrape::Scraper;
 use crate::tree;
 
 /// However quiet it is, every service is looked at anew this often: once an hour costs nothing, and mends what no event told.
@@ -103,6 +106,8 @@ pub async fn run(args: RunArgs, stop: impl Future<Output = ()>) -> Result<(), Ru
         index: index.clone(),
         kinds,
         demands: Arc::new(Demands::default()),
+        learnings: Learnings::default(),
+        scraper: Scraper::default(),
         recorder: Recorder::new(client.clone(), reporter),
         judge: Arc::default(),
         metrics: metrics.clone(),
@@ -148,12 +153,12 @@ async fn lead(
         // Only who leads asks the routers: the others would do nothing with it.
         let asking = demand::follow(reconciler.index.clone(), reconciler.demands.clone(), queues.clone());
         let hold = Duration::from_secs(u64::from(args.scale_down_after));
-        let (index, judge) = (&reconciler.index, &reconciler.judge);
+        let judging = reconciler.judge.keep(&reconciler.scraper, &reconciler.index, &queues.services);
         tokio::select! {
             () = work(args.concurrency, workers, &reconciler, &queues) => {}
             () = asking => {}
-            () = scaling::run(&reconciler, hold) => {}
-            () = judge.keep(index, &queues.services) => {}
+            () = scaling::run(&reconciler, &queues.services, hold) => {}
+            () = judging => {}
         }
     };
     tokio::select! {

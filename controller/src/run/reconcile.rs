@@ -14,10 +14,12 @@ use super::judge::Judge;
 use super::kinds::Kind;
 use super::metrics::Metrics;
 use super::queue::Key;
+use super::scaling::learnings::Learnings;
 use crate::api::MANAGER;
 use crate::plan::graph::{self, GraphSnapshot};
 use crate::plan::storage::{self, Vault};
 use crate::plan::{self, Settings, Snapshot, difference};
+use crate::scrape::Scraper;
 use crate::tree;
 
 /// The manager under which a Deployment's replicas stay when an autoscaler takes them over.
@@ -56,6 +58,10 @@ pub struct Reconciler {
     pub kinds: Vec<Kind>,
     /// Who waits at routers.
     pub demands: Arc<Demands>,
+    /// What the servers of scaled revisions have learned.
+    pub learnings: Learnings,
+    /// Reads the metrics of pods.
+    pub scraper: Scraper,
     /// Writes Events.
     pub recorder: Recorder,
     /// What is found of guarded rollouts.
@@ -79,7 +85,7 @@ impl Reconciler {
         let (account, secrets) = self.vault(&key.0, service).await?;
         let finding = self.judge.finding(key);
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let demand = self.demands.of(key);
+        let (demand, learned) = (self.demands.of(key), self.learnings.of(key));
         let snapshot = Snapshot {
             runtimes: seen(&around.runtimes),
             cluster_runtimes: seen(&around.cluster_runtimes),
@@ -87,6 +93,7 @@ impl Reconciler {
             children: seen(&around.children),
             pods: seen(&around.pods),
             demand: demand.as_ref(),
+            learned: learned.as_ref(),
             finding: finding.as_ref(),
             now: &now,
         };

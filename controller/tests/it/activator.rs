@@ -214,9 +214,7 @@ async fn ten_thousand_wait_in_the_memory_of_a_routers_pod_and_the_next_is_told_t
     let taken = resident(&router) - before;
     // The pod's limit is 256 MiB.
     assert!(taken < 160 << 20, "{} MiB", taken >> 20);
-    let (status, _, body) = ask(&client(false), &router.url, &[]).await;
-    assert_eq!(status, 503, "{body}");
-    assert!(body.contains("no more requests can wait"), "{body}");
+    refuses_more(&router).await;
 
     let _pod = place.serve();
     while let Some(answered) = waiting.join_next().await {
@@ -224,6 +222,84 @@ async fn ten_thousand_wait_in_the_memory_of_a_routers_pod_and_the_next_is_told_t
         assert_eq!((status, body.as_str()), (200, "a body"));
     }
     eprintln!("10,000 held requests took {} KiB each", taken / 10_000 / 1024);
+}
+
+/// Whoever comes now is told to come again, in the words of either protocol.
+async fn refuses_more(router: &Router) {
+    let answer = client(false).request(Request::post(&router.url).body(Full::from("a body")).unwrap()).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let error = serde_json::from_slice::<Value>(&body).unwrap()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("'one'") && error.contains("no more requests can wait"), "{error}");
+    let call = Request::post(format!("{}/inference.GRPCInferenceService/ModelInfer", router.url));
+    let call = call.header("content-type", "application/grpc").body(Full::from("a body")).unwrap();
+    let answer = client(true).request(call).await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &"14".parse().unwrap()));
+    assert_eq!(answer.headers()["grpc-retry-pushback-ms"], "1000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_wait_are_bounded_by_their_bytes_and_all_of_them_go_on_whole() {
+    // What the router reckons for one: a connection's buffers, and what is read ahead of a body.
+    const EACH: usize = (8 << 10) + (64 << 10);
+    const ROOM: usize = (128 << 20) / EACH;
+    let place = Place::new();
+    let router = Router::with("--routes", &place.routes()).await;
+    let before = resident(&router);
+    let body = Bytes::from(vec![b'x'; 100 << 10]);
+    let mut waiting = JoinSet::new();
+    let clients: Vec<_> = (0..50).map(|_| client(true)).collect();
+    for number in 0..ROOM {
+        let (client, url, body) = (clients[number % clients.len()].clone(), router.url.clone(), body.clone());
+        waiting.spawn(async move {
+            let answer = client.request(Request::post(url).body(Full::from(body.clone())).unwrap()).await.unwrap();
+            let status = answer.status().as_u16();
+            (status, answer.into_body().collect().await.unwrap().to_bytes() == body)
+        });
+    }
+    until_waiting(&router, ROOM).await;
+    let taken = resident(&router) - before;
+    assert!(taken < 192 << 20, "{} MiB", taken >> 20);
+    // A small one still finds room, since it is not yet full; one as large does not.
+    let large = Request::post(&router.url).body(Full::from(body.clone())).unwrap();
+    let refused = client(false).request(large).await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let _pod = place.serve();
+    while let Some(answered) = waiting.join_next().await {
+        assert_eq!(answered.unwrap(), (200, true));
+    }
+    eprintln!("{ROOM} held bodies took {} KiB each", taken / ROOM / 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_whose_time_is_over_are_told_and_leave_their_room_to_others() {
+    let place = Place::new();
+    let router = Router::with("--routes", &place.routes()).await;
+    let mut waiting = JoinSet::new();
+    for number in 0..1000 {
+        let grpc = number % 2 == 0;
+        let (client, url) = (client(true), router.url.clone());
+        waiting.spawn(async move {
+            let path = format!("{url}/inference.GRPCInferenceService/ModelInfer");
+            match grpc {
+                true => ask(&client, &path, &[("content-type", "application/grpc"), ("grpc-timeout", "500m")]).await,
+                false => ask(&client, &url, &[("request-timeout", "500ms")]).await,
+            }
+        });
+    }
+    let patient = {
+        let url = router.url.clone();
+        tokio::spawn(async move { ask(&client(false), &url, &[]).await })
+    };
+    let mut told = BTreeMap::new();
+    while let Some(answered) = waiting.join_next().await {
+        let (status, code, _) = answered.unwrap();
+        *told.entry((status, code)).or_insert(0) += 1;
+    }
+    assert_eq!(told, [((200, "4".to_owned()), 500), ((504, String::new()), 500)].into());
+    until_waiting(&router, 1).await;
+    let _pod = place.serve();
+    assert_eq!(patient.await.unwrap().0, 200);
 }
 
 fn key(kind: &str, name: &str) -> Key {
@@ -381,4 +457,42 @@ fn beside_an_autoscaler_as_many_are_woken_as_wait_for_and_the_number_is_then_the
         world.settle("iris");
         assert_eq!(count(&world), 2, "what the autoscaler says stays");
     }
+}
+
+#[test]
+fn who_comes_while_no_pod_is_ready_wakes_more_by_what_one_was_learned_to_serve() {
+    let settings = Settings { router_image: Some("tensorgate:latest".into()), ..Settings::default() };
+    let mut world = World::new(settings);
+    let model = json!({"modelFormat": {"name": "onnx"}, "storageUri": "s3://models/1"});
+    let annotations = json!({"serving.kserve.io/autoscalerClass": "tensorgate"});
+    world.write(json!({
+        "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
+        "metadata": {"name": "iris", "annotations": annotations},
+        "spec": {"predictor": {"minReplicas": 0, "maxReplicas": 8, "model": model}},
+    }));
+    let revision = "iris-predictor-00001";
+    let look = |world: &mut World, calls: [usize; 3], pods: Option<i64>| {
+        let demand = Some([(revision.to_owned(), calls)].into());
+        let ready = pods.map(|pods| (revision.to_owned(), pods)).into_iter().collect();
+        world.observe(&Observation { demand, ready, ..Observation::default() });
+        world.settle("iris");
+        let all = world.all("Deployment");
+        tree::number(all.iter().find(|own| tree::name(own) == revision).unwrap(), &["spec", "replicas"]).unwrap()
+    };
+    world.settle("iris");
+    assert_eq!(look(&mut world, [0, 0, 0], Some(1)), 1);
+    // The router, which has to be there before anything may sleep.
+    world.observe(&Observation { all_ready: true, ..Observation::default() });
+    assert_eq!(look(&mut world, [0, 0, 600], None), 0);
+    look(&mut world, [0, 0, 600], Some(0));
+    // Nothing is known yet: a hundred for each.
+    assert_eq!(look(&mut world, [150, 0, 0], None), 2);
+    assert_eq!(look(&mut world, [0, 0, 600], Some(2)), 0);
+    let capacity = [(revision.to_owned(), "2.5".to_owned())].into();
+    world.observe(&Observation { capacity, ready: [(revision.to_owned(), 0)].into(), ..Observation::default() });
+    assert_eq!(look(&mut world, [1, 0, 0], None), 1);
+    assert_eq!(look(&mut world, [60, 0, 0], None), 3);
+    assert_eq!(look(&mut world, [150, 0, 0], None), 6);
+    // From the first pod on they are the autoscaler's.
+    assert_eq!(look(&mut world, [200, 0, 0], Some(1)), 6);
 }

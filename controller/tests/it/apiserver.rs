@@ -16,31 +16,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use super::discovery;
 use super::store::{Key, Refusal, Store, fits};
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// Plural names by kind.
-const KINDS: [(&str, &str); 18] = [
-    ("inferenceservices", "InferenceService"),
-    ("inferencegraphs", "InferenceGraph"),
-    ("servingruntimes", "ServingRuntime"),
-    ("clusterservingruntimes", "ClusterServingRuntime"),
-    ("deployments", "Deployment"),
-    ("controllerrevisions", "ControllerRevision"),
-    ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
-    ("scaledobjects", "ScaledObject"),
-    ("poddisruptionbudgets", "PodDisruptionBudget"),
-    ("services", "Service"),
-    ("pods", "Pod"),
-    ("configmaps", "ConfigMap"),
-    ("secrets", "Secret"),
-    ("serviceaccounts", "ServiceAccount"),
-    ("httproutes", "HTTPRoute"),
-    ("leases", "Lease"),
-    ("events", "Event"),
-    ("namespaces", "Namespace"),
-];
 
 /// A request as a fault sees it.
 pub(crate) struct Call<'a> {
@@ -108,7 +87,7 @@ impl ApiServer {
     pub(crate) fn kubeconfig(&self) -> String {
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n    server: http://{}\n\
-             contexts:\n- name: test\n  context: {{cluster: test, user: test}}\nusers:\n- name: test\n  user: {{}}\n",
+             contexts:\n- name: test\n  context: {{cluster: test, user: test, namespace: models}}\nusers:\n- name: test\n  user: {{}}\n",
             self.address
         )
     }
@@ -191,13 +170,23 @@ impl ApiServer {
         if let Some(Trouble::Refused(code)) = trouble {
             return Ok(failure(&Refusal { code, reason: "Injected", message: format!("a fault of {code}") }));
         }
+        if let Some(told) = self.look(|store| discovery::answer(store, &path)) {
+            return Ok(answer(200, &told));
+        }
         let Some(place) = Place::of(&path) else {
             return Ok(failure(&Refusal { code: 404, reason: "NotFound", message: format!("there is no {path}") }));
         };
         if watches {
             return Ok(self.watch(&place, &query));
         }
-        let content_type = head.headers.get("content-type").and_then(|own| own.to_str().ok()).unwrap_or("").to_owned();
+        let header = |name: &str| head.headers.get(name).and_then(|own| own.to_str().ok()).unwrap_or("").to_owned();
+        let content_type = header("content-type");
+        if head.method == Method::GET && header("accept").contains("as=Table") {
+            let told = self.look(|store| place.table(store, &query));
+            if let Some(told) = told {
+                return Ok(answer(200, &told));
+            }
+        }
         let outcome = self.with(|store| place.serve(store, &head.method, &query, &content_type, &body));
         if trouble == Some(Trouble::AnswerLost) {
             return Err(std::io::Error::other("the answer is lost"));
@@ -285,21 +274,27 @@ impl Place {
             "apis" => format!("{}/{}", steps.next()?, steps.next()?),
             _ => return None,
         };
-        let mut steps = steps.peekable();
         let mut namespace = None;
-        if steps.peek() == Some(&"namespaces") {
-            steps.next();
-            namespace = Some(steps.next()?.to_owned());
+        let mut plural = steps.next()?;
+        let mut name = steps.next().map(str::to_owned);
+        // What is below a namespace's own name is in it.
+        if plural == "namespaces"
+            && let Some(below) = steps.next()
+        {
+            (namespace, plural) = (name, below);
+            name = steps.next().map(str::to_owned);
         }
-        let plural = steps.next()?;
-        let kind = KINDS.iter().find(|(own, _)| *own == plural)?.1;
-        Some(Self {
-            kind,
-            api_version,
-            namespace,
-            name: steps.next().map(str::to_owned),
-            subresource: steps.next().map(str::to_owned),
-        })
+        let subresource = steps.next().map(str::to_owned);
+        Some(Self { kind: discovery::kind_of(plural)?, api_version, namespace, name, subresource })
+    }
+
+    /// The objects as people see them, where their kind has a table.
+    fn table(&self, store: &Store, query: &Query) -> Option<Value> {
+        let mut objects = store.list(self.kind, self.namespace.as_deref(), "");
+        objects.retain(|own| {
+            query.selects(own) && self.name.as_ref().is_none_or(|name| own["metadata"]["name"] == **name)
+        });
+        discovery::table(store, self.kind, &objects).filter(|_| self.name.is_none() || !objects.is_empty())
     }
 
     fn holds(&self, key: &Key) -> bool {

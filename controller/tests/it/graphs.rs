@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tensorgate_controller::graph::Graph;
 use tensorgate_controller::plan::Settings;
+use tensorgate_controller::plan::children::CHILDREN;
 use tensorgate_controller::plan::difference;
 use tensorgate_controller::plan::graph::{self, GraphPlan, GraphSnapshot};
 use tensorgate_controller::tree;
@@ -34,9 +35,6 @@ struct Graphs {
     settings: Settings,
     name: String,
 }
-
-const KINDS: [&str; 6] =
-    ["ConfigMap", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "HTTPRoute"];
 
 impl Graphs {
     fn new(stated: &Value) -> Self {
@@ -69,7 +67,7 @@ impl Graphs {
     }
 
     fn children(&self) -> Vec<Value> {
-        let all = KINDS.iter().flat_map(|kind| self.store.list(kind, None, ""));
+        let all = CHILDREN.iter().flat_map(|kind| self.store.list(kind.name, None, ""));
         all.filter(|own| tree::label(own, "serving.kserve.io/inferencegraph") == Some(&self.name)).collect()
     }
 

@@ -9,10 +9,24 @@ use tensorgate_controller::tree;
 
 use super::world::{Observation, World, documents, key};
 
-fn commands() -> String {
+fn block() -> String {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let section = readme.split("## On Kubernetes").nth(1).expect("the section");
     section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+}
+
+/// The commands, each with the document that it reads, if it does.
+pub(crate) fn commands() -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    let mut document = false;
+    for line in block().lines() {
+        match commands.last_mut() {
+            Some(last) if document => *last = format!("{last}\n{line}"),
+            _ => commands.push(line.to_owned()),
+        }
+        document = if document { line != "EOF" } else { line.ends_with("<<EOF") };
+    }
+    commands
 }
 
 /// Text between quotes behind a flag.
@@ -35,15 +49,16 @@ fn shares(world: &mut World) -> Vec<(String, i64)> {
 
 #[test]
 fn from_nothing_to_a_canary_in_ten_commands_that_do_what_is_said_of_them() {
-    let text = commands();
+    let (text, lines) = (block(), commands());
     let manifest = text.split("<<EOF\n").nth(1).unwrap().split("\nEOF").next().unwrap();
-    let without = text.replace(manifest, "");
-    let lines: Vec<&str> = without.lines().filter(|line| *line != "EOF" && !line.is_empty()).collect();
     assert_eq!(lines.len(), 10, "{lines:#?}");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for (command, file) in
-        [("docker build -f deploy/Dockerfile", "deploy/Dockerfile"), ("-k deploy/", "deploy/kustomization.yaml")]
-    {
+    for (command, file) in [
+        ("docker build -f deploy/Dockerfile", "deploy/Dockerfile"),
+        ("-k deploy/crds ", "deploy/crds/kustomization.yaml"),
+        ("-f deploy/crds/crds.yaml ", "deploy/crds/crds.yaml"),
+        ("-k deploy/\n", "deploy/kustomization.yaml"),
+    ] {
         assert!(text.contains(command) && root.join(file).is_file(), "{file}");
     }
 

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 struct Revision {
     address: String,
     requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -34,13 +35,14 @@ impl Revision {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let counted = requests.clone();
+        let (requests, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (counted, accepted) = (requests.clone(), connections.clone());
         let serving = tokio::spawn(async move {
             // Dropped with this task, and the connections with it.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let counted = counted.clone();
+                accepted.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(async move {
                     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                         counted.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +67,7 @@ impl Revision {
                 });
             }
         });
-        Self { address, requests, serving }
+        Self { address, requests, connections, serving }
     }
 
     async fn stop(self) {
@@ -244,6 +246,23 @@ async fn grpc_goes_through_with_its_trailers_and_fails_in_its_own_words() {
             return;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_callers_grpc_goes_by_several_connections_since_a_service_gives_each_to_one_pod() {
+    let one = Revision::start().await;
+    let router = Router::start(&routes(&[("one", 1, &one.address)], None)).await;
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    for _ in 0..32 {
+        let request = Request::post(format!("{}/inference.GRPCInferenceService/ServerLive", router.url));
+        let request = request.header("content-type", "application/grpc").body(Full::from("\0\0\0\0\0")).unwrap();
+        let answer = client.request(request).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().trailers().unwrap()["grpc-status"], "0");
+    }
+    let connections = one.connections.load(Ordering::Relaxed);
+    // As many again where it is the turn of the others meanwhile.
+    assert!((8..=16).contains(&connections), "{connections}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,8 +262,12 @@ fn has_status(kind: &str) -> bool {
     !matches!(kind, "Secret" | "ConfigMap" | "ServiceAccount" | "ControllerRevision" | "Lease" | "Event")
 }
 
-/// What the API server fills in, as far as it matters here: an autoscaled Deployment whose replicas nobody states falls to 1.
+/// What the API server fills in, as far as it matters here: an autoscaled Deployment whose replicas nobody states falls to 1, and a
+/// definition is established at once.
 fn defaults(object: &mut Value) {
+    if object["kind"] == "CustomResourceDefinition" && object["status"].is_null() {
+        object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
+    }
     if object["kind"] == "Deployment" && object["spec"]["replicas"].is_null() {
         object["spec"]["replicas"] = json!(1);
     }

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tensorgate_controller::api::MANAGER;
 use tensorgate_controller::demand::{Demand, RevisionDemand};
+use tensorgate_controller::plan::children::CHILDREN;
 use tensorgate_controller::plan::difference::{self, Changes};
 use tensorgate_controller::plan::events::Event;
+use tensorgate_controller::plan::learned::{AllLearned, Learned};
 use tensorgate_controller::plan::storage::Vault;
 use tensorgate_controller::plan::{self, Plan, Settings, Snapshot};
 use tensorgate_controller::rollout::{Finding, Outcome};
@@ -23,6 +25,7 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     seconds: i64,
     demand: Option<Demand>,
+    learned: Option<AllLearned>,
     finding: Option<Finding>,
 }
 
@@ -48,7 +51,8 @@ pub(crate) fn key(kind: &str, name: &str) -> Key {
 
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
-        let mut world = Self { store: Store::default(), settings, seconds: START, demand: None, finding: None };
+        let (store, demand, learned) = (Store::default(), None, None);
+        let mut world = Self { store, settings, seconds: START, demand, learned, finding: None };
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in ["../deploy/base/runtime.yaml", "tests/golden/runtimes.yaml"] {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
@@ -84,19 +88,9 @@ impl World {
 
     pub(crate) fn plan(&self, name: &str) -> (Plan, Changes) {
         let service = self.service(name);
-        let kinds = [
-            "ControllerRevision",
-            "ConfigMap",
-            "Deployment",
-            "HorizontalPodAutoscaler",
-            "ScaledObject",
-            "PodDisruptionBudget",
-            "Service",
-            "HTTPRoute",
-        ];
-        let children: Vec<Value> = kinds
+        let children: Vec<Value> = CHILDREN
             .iter()
-            .flat_map(|kind| self.all(kind))
+            .flat_map(|kind| self.all(kind.name))
             .filter(|own| tree::label(own, "serving.kserve.io/inferenceservice") == Some(name))
             .collect();
         let (runtimes, cluster, pods) =
@@ -113,6 +107,7 @@ impl World {
             children: children.iter().collect(),
             pods: pods.iter().collect(),
             demand: self.demand.as_ref(),
+            learned: self.learned.as_ref(),
             finding: self.finding.as_ref(),
             now: &now,
         };
@@ -220,6 +215,16 @@ impl World {
             let revisions = told.iter().map(revision).collect();
             self.demand = Some(Demand { sequence: 1, up_seconds: 0, revisions });
         }
+        if let Some(told) = &seen.learned {
+            let known = |(name, [each, arriving]): (&String, &[f64; 2])| {
+                (name.clone(), Learned { each: *each, arriving: *arriving, sure: true })
+            };
+            self.learned = Some(told.iter().map(known).collect());
+        }
+        for (name, rows_per_second) in &seen.capacity {
+            let patch = json!({"metadata": {"annotations": {"tensorgate.dev/capacity": rows_per_second}}});
+            self.store.merge(&key("Deployment", name), &patch, None, "tensorgate-controller-scale").unwrap();
+        }
         if let Some(found) = &seen.found {
             let (step, words) = found.split_once(' ').unwrap();
             let (outcome, reason) = words.split_once(' ').unwrap();
@@ -290,6 +295,10 @@ pub(crate) struct Observation {
     pub(crate) scaled: std::collections::BTreeMap<String, i64>,
     /// What the routers tell: requests that wait and run, and seconds without any, by revision.
     pub(crate) demand: Option<std::collections::BTreeMap<String, [usize; 3]>>,
+    /// What servers have learned, by revision: rows per second that one replica serves, and that arrive.
+    pub(crate) learned: Option<std::collections::BTreeMap<String, [f64; 2]>>,
+    /// What our autoscaler has written of what one replica serves, by Deployment.
+    pub(crate) capacity: std::collections::BTreeMap<String, String>,
     /// What was found of the rollout of the newest revision: `STEP pass|fail|hold REASON`.
     pub(crate) found: Option<String>,
     /// Objects that somebody deleted, `Kind name`.

@@ -50,6 +50,8 @@ pub struct Holder<R> {
 struct Room {
     gate: Gate,
     queue: VecDeque<(usize, oneshot::Sender<()>)>,
+    /// Of those in the queue, who has given up: they are taken out together, or each would cost a look at all the others.
+    gone: usize,
     trying: bool,
     /// All requests that have gone on and are not over, counted or not.
     under_way: usize,
@@ -73,6 +75,7 @@ impl<R: Reach> Holder<R> {
         let room = rooms.entry(revision.to_owned()).or_insert_with(|| Room {
             gate: Gate::new(self.limits),
             queue: VecDeque::new(),
+            gone: 0,
             trying: false,
             under_way: 0,
             told: 0,
@@ -82,8 +85,9 @@ impl<R: Reach> Holder<R> {
         while room.gate.may_go() {
             // Counted as waiting, and yet nobody is in the queue: who gave up is about to say so.
             let Some((bytes, turn)) = room.queue.pop_front() else { break };
-            if turn.send(()).is_ok() {
-                room.gate.go(bytes);
+            match turn.send(()) {
+                Ok(()) => room.gate.go(bytes),
+                Err(()) => room.gone = room.gone.saturating_sub(1),
             }
         }
         let wanted = if room.gate.is_asleep() { room.gate.waiting() + room.under_way } else { 0 };
@@ -248,7 +252,11 @@ impl<R: Reach> Drop for Place<R> {
                 // It was its turn, and nobody is here any more to take it.
                 Ok(()) => room.gate.done(true),
                 Err(_) => {
-                    room.queue.retain(|(_, turn)| !turn.is_closed());
+                    room.gone += 1;
+                    if room.gone * 2 > room.queue.len() {
+                        room.queue.retain(|(_, turn)| !turn.is_closed());
+                        room.gone = 0;
+                    }
                     room.gate.left(bytes);
                 }
             }

@@ -76,6 +76,32 @@ async fn a_deadline_is_told_when_it_passes_and_whoever_goes_away_leaves_no_trace
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_of_ten_thousand_is_told_at_its_own_deadline_and_those_behind_them_keep_their_places() {
+    let (holder, up, _) = holder();
+    let (began, mut all) = (Instant::now(), tokio::task::JoinSet::new());
+    for number in 0..10_000 {
+        let holder = holder.clone();
+        all.spawn(async move {
+            // Every second of them waits for less than a second, in no order.
+            let patience = Duration::from_millis(if number % 2 == 0 { number * 7919 % 1000 } else { 60_000 });
+            let outcome = holder.enter("r", "host:80", 10, began + patience).await.map(drop);
+            (patience, outcome, began.elapsed())
+        });
+    }
+    for _ in 0..5000 {
+        let (patience, outcome, waited) = all.join_next().await.unwrap().unwrap();
+        assert_eq!((outcome, waited), (Err(Turned::Late), patience));
+    }
+    assert_eq!(holder.held(), (5000, 50_000));
+    assert!(holder.lock()["r"].queue.len() <= 10_000);
+    up.store(true, Ordering::Relaxed);
+    while let Some(ended) = all.join_next().await {
+        assert_eq!(ended.unwrap().1, Ok(()));
+    }
+    assert_eq!((holder.held(), holder.lock()["r"].queue.len()), ((0, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_thousand_wait_the_next_is_told_that_there_is_no_room_and_all_go_on() {
     let (holder, up, _) = holder();
     let mut all = tokio::task::JoinSet::new();

@@ -9,15 +9,16 @@ use tensorgate_autoscale::{Model, Sample};
 use tensorgate_contract::overhead::Overhead;
 use tensorgate_contract::signals::Signals;
 
-use super::scrape::Told;
-use crate::api::{CONTAINER, keys};
+use crate::api::keys;
+use crate::run::pods;
+use crate::scrape::Target;
 use crate::tree;
 
 /// What a pod told counts until it was silent for so many looks: one answer that got lost is no outage.
 const KEPT: u32 = 3;
 
-/// Where a pod of ours is asked when it does not say.
-const PORT: i64 = 8080;
+/// What a pod tells, by model and version.
+pub type Told = BTreeMap<(String, String), Signals>;
 
 /// A pod of a revision.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +26,7 @@ pub struct Pod {
     /// Its uid.
     pub uid: String,
     /// Where its metrics are, once it has an address.
-    pub address: Option<String>,
+    pub target: Option<Target>,
     /// It takes requests.
     pub ready: bool,
     /// It fails again and again.
@@ -53,14 +54,9 @@ fn pod(pod: &Value) -> Pod {
     let created = time(tree::text(pod, &["metadata", "creationTimestamp"]));
     let since = ready.and_then(|own| time(tree::text(own, &["lastTransitionTime"])));
     let start = created.zip(since).filter(|_| !restarted);
-    let containers = tree::list(pod, &["spec", "containers"]);
-    let server = containers.iter().find(|own| own["name"] == CONTAINER).or(containers.first());
-    let port = server.and_then(|own| tree::number(tree::list(own, &["ports"]).first()?, &["containerPort"]));
-    let host = tree::text(pod, &["status", "podIP"]);
-    let host = host.map(|host| if host.contains(':') { format!("[{host}]") } else { host.to_owned() });
     Pod {
         uid: tree::text(pod, &["metadata", "uid"]).unwrap_or("").to_owned(),
-        address: host.map(|host| format!("{host}:{}", port.unwrap_or(PORT))),
+        target: pods::target(pod),
         ready: ready.is_some(),
         failing,
         start: start.and_then(|(created, since)| Duration::try_from(since.duration_since(created)).ok()),
@@ -188,7 +184,7 @@ mod tests {
 
     fn ready(uid: &str) -> Pod {
         let start = Some(Duration::from_secs(20));
-        Pod { uid: uid.into(), address: None, ready: true, failing: false, start }
+        Pod { uid: uid.into(), target: None, ready: true, failing: false, start }
     }
 
     fn told(arrived: f64) -> Told {
@@ -254,8 +250,7 @@ mod tests {
     fn a_pod_is_read_from_its_object() {
         let object = json!({
             "metadata": {"uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {keys::REVISION: "iris-1"}},
-            "spec": {"containers": [{"name": "sidecar", "ports": [{"containerPort": 1}]},
-                {"name": CONTAINER, "ports": [{"containerPort": 9090}]}]},
+            "spec": {"containers": [{"name": "kserve-container", "ports": [{"containerPort": 9090}]}]},
             "status": {"podIP": "fd00::1", "containerStatuses": [{"restartCount": 0}],
                 "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:42Z"}]},
         });
@@ -263,7 +258,7 @@ mod tests {
         let found = pods([&object, &leaving].into_iter(), "iris-1");
         let expected = Pod {
             uid: "u".into(),
-            address: Some("[fd00::1]:9090".into()),
+            target: Some(Target { uid: "u".into(), address: "[fd00::1]:9090".into(), path: "/metrics".into() }),
             ready: true,
             failing: false,
             start: Some(Duration::from_secs(42)),

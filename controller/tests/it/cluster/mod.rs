@@ -3,6 +3,7 @@
 //! would.
 
 mod chaos;
+mod commands;
 mod kubelet;
 mod pod;
 mod proxy;
@@ -44,6 +45,11 @@ impl Ports {
         let port = |index: usize| held[index].local_addr().unwrap().port();
         Self { http: port(0), grpc: port(1), router: port(2), admin: port(3) }
     }
+
+    /// A runtime whose servers have these ports.
+    fn placed(&self, runtime: &str) -> String {
+        runtime.replace("8080", &self.http.to_string()).replace("9000", &self.grpc.to_string())
+    }
 }
 
 /// The server's binary: `TENSORGATE_BIN`, or the one that is built with this test in the workspace.
@@ -57,6 +63,7 @@ fn server_binary() -> PathBuf {
 /// The cluster. It ends with the test.
 struct Cluster {
     server: ApiServer,
+    ports: Ports,
     proxies: Proxies,
     kubelet: tokio::task::JoinHandle<()>,
     models: tempfile::TempDir,
@@ -73,7 +80,7 @@ impl Cluster {
         let (server, ports) = (ApiServer::start().await, Ports::free());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let runtime = std::fs::read_to_string(root.join("deploy/base/runtime.yaml")).unwrap();
-        let runtime = runtime.replace("8080", &ports.http.to_string()).replace("9000", &ports.grpc.to_string());
+        let runtime = ports.placed(&runtime);
         let key = ("ClusterServingRuntime".into(), String::new(), "tensorgate".into());
         server.with(|store| store.create(key, documents(&runtime).remove(0), "kubectl").unwrap());
         let models = tempfile::tempdir().unwrap();
@@ -81,7 +88,7 @@ impl Cluster {
         let proxies = Proxies::default();
         let kubelet = Kubelet::new(server.clone(), proxies.clone(), ports, models.path().to_owned());
         let kubelet = tokio::spawn(kubelet.run());
-        Self { server, proxies, kubelet, models }
+        Self { server, ports, proxies, kubelet, models }
     }
 
     async fn controller(&self) -> Controller {
@@ -90,11 +97,16 @@ impl Cluster {
 
     /// Adds an identity model that takes `milliseconds` for each request.
     fn add_identity(&self, place: &str, milliseconds: u64) {
+        self.add_model(place, &format!("execute_time = \"{milliseconds}ms\""));
+    }
+
+    /// Adds an identity model with settings of its own.
+    fn add_model(&self, place: &str, settings: &str) {
         let folder = self.models.path().join(place);
         std::fs::create_dir_all(&folder).unwrap();
         let text = format!(
-            "runtime = \"identity\"\nexecute_time = \"{milliseconds}ms\"\nmax_batch_size = 1\n[[inputs]]\nname = \"x\"\n\
-             datatype = \"FP32\"\nshape = [-1, 4]\n"
+            "runtime = \"identity\"\nmax_batch_size = 1\n{settings}\n[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\n\
+             shape = [-1, 4]\n"
         );
         std::fs::write(folder.join("model.toml"), text).unwrap();
     }

@@ -16,7 +16,7 @@ const WINDOW: u64 = 600;
 const WINDOWS_MAX: usize = 200;
 
 /// The first two versions of the sample model differ in what they say of the second flower.
-fn iris() -> Question {
+pub(super) fn iris() -> Question {
     let body = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/iris/example.json")).unwrap();
     let is_right = |revision: &str, answer: &Value| {
         let labels = tree::list(answer, &["outputs"]).iter().find(|own| own["name"] == "label");

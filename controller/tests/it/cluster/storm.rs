@@ -109,7 +109,7 @@ impl Storm {
     }
 }
 
-fn note(counted: &watch::Sender<Counted>, protocol: &'static str, outcome: Result<String, String>) {
+pub(super) fn note(counted: &watch::Sender<Counted>, protocol: &'static str, outcome: Result<String, String>) {
     counted.send_modify(|counted| match outcome {
         Ok(revision) => *counted.answered.entry((protocol, revision)).or_insert(0) += 1,
         Err(failure) => {
@@ -125,24 +125,49 @@ fn revision<T>(answer: &Response<T>) -> String {
     answer.headers().get("x-tensorgate-revision").and_then(|own| own.to_str().ok()).unwrap_or("").to_owned()
 }
 
-async fn ask_http(
+/// The answer to a question over HTTP, and the revision that gave it.
+///
+/// # Errors
+/// What went wrong, or came in place of an answer.
+async fn answer(
     client: &Client<HttpConnector, Full<Bytes>>,
     address: &str,
     own: &Question,
-) -> Result<String, String> {
+) -> Result<(String, Value), String> {
     let request = Request::post(format!("http://{address}/v2/models/{}/infer", own.model));
     let request = request.body(Full::from(own.body.to_string())).unwrap();
     let answer = client.request(request).await.map_err(|error| format!("{error:?}"))?;
     let (revision, status) = (revision(&answer), answer.status());
     let body = answer.into_body().collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
     let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
-    match status.as_u16() == 200 && (own.is_right)(&revision, &parsed) {
-        true => Ok(revision),
-        false => Err(format!("{revision} answered {status}: {parsed}")),
+    match status.as_u16() {
+        200 => Ok((revision, parsed)),
+        _ => Err(format!("{revision} answered {status}: {parsed}")),
     }
 }
 
-async fn ask_grpc(
+/// The answer alone.
+pub(super) async fn answered(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    address: &str,
+    own: &Question,
+) -> Result<Value, String> {
+    answer(client, address, own).await.map(|(_, body)| body)
+}
+
+pub(super) async fn ask_http(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    address: &str,
+    own: &Question,
+) -> Result<String, String> {
+    let (revision, body) = answer(client, address, own).await?;
+    match (own.is_right)(&revision, &body) {
+        true => Ok(revision),
+        false => Err(format!("{revision} answered {body}")),
+    }
+}
+
+pub(super) async fn ask_grpc(
     client: &Client<HttpConnector, Full<Bytes>>,
     address: &str,
     own: &Question,
