@@ -15,6 +15,7 @@ use super::{Context, guard, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::keys;
 use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, RolloutStatus, TrafficTarget};
+use crate::rollout::Shadow;
 use crate::tree;
 
 /// Revisions that are kept beyond those in use, so that an older manifest finds its own again: as many as somebody may remember.
@@ -28,6 +29,8 @@ pub struct Planned {
     pub status: ComponentStatus,
     /// Who gets its requests.
     pub backends: Vec<Backend>,
+    /// The port of its Service for gRPC, where it has one.
+    pub grpc_port: Option<i64>,
     /// Whether it serves as the spec asks.
     pub ready: Result<(), NotReady>,
     /// A revision of it was ready once: there may be a route to it.
@@ -79,6 +82,10 @@ struct Scene<'a> {
     percent: Option<i32>,
     /// Seconds after which the rollout may go on.
     again_after: Option<i64>,
+    /// Rollouts begin with a step in which answers are only compared, at the router.
+    shadowed: bool,
+    /// How they are, while that step lasts.
+    shadow: Option<Shadow>,
 }
 
 /// Plans the component `kind`, written as `written`, with the canaries of the spec.
@@ -101,10 +108,26 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
         tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
-    let routed = routing::is_wanted(cx, bounds.zero)?;
+    let shadowed = kind == "predictor" && guard::has_shadow(cx)?;
+    let routed = routing::is_wanted(cx, bounds.zero, shadowed)?;
     let percent = view.canary_traffic_percent;
-    let (rollout, again_after) = (None, None);
-    let mut scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed, rollout, percent, again_after };
+    let (rollout, again_after, shadow) = (None, None, None);
+    let mut scene = Scene {
+        cx,
+        kind,
+        view,
+        bounds,
+        kept,
+        latest,
+        tracks,
+        old,
+        routed,
+        rollout,
+        percent,
+        again_after,
+        shadowed,
+        shadow,
+    };
     if kind == "predictor" {
         scene.guard()?;
     }
@@ -149,9 +172,9 @@ impl Scene<'_> {
             by_hand: self.view.canary_traffic_percent.is_some() || !self.tracks.is_empty(),
             recreates: self.recreates(),
         };
-        let (rollout, again_after) = guard::next(self.cx, &seen)?;
-        self.percent = guard::percent(rollout.as_ref()).or(self.percent);
-        (self.rollout, self.again_after) = (rollout, again_after);
+        let next = guard::next(self.cx, &seen)?;
+        self.percent = guard::percent(next.rollout.as_ref()).or(self.percent);
+        (self.rollout, self.again_after, self.shadow) = (next.rollout, next.again_after, next.shadow);
         Ok(())
     }
 
@@ -184,9 +207,7 @@ impl Scene<'_> {
         }
         children.extend(self.named_services(&split));
         if self.routed {
-            let primary = &self.primary(&split).name;
-            let backends = self.backends(&split);
-            children.extend(routing::children(self.cx, self.kind, &backends, primary, self.bounds.zero));
+            children.extend(self.router(&split));
         }
         if self.bounds.max > 1 {
             children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
@@ -199,6 +220,7 @@ impl Scene<'_> {
             ready: self.ready(&split, &latest, &model),
             status: self.status(&split, &latest),
             backends: self.reached(&split),
+            grpc_port: network::ports(&self.primary(&split).template).grpc,
             has_served: split.rolled_out.is_some(),
             canaries: self.canary_statuses(&split),
             children,
@@ -207,6 +229,30 @@ impl Scene<'_> {
             again_after,
             events: told,
         }
+    }
+
+    /// The router's children.
+    fn router(&self, split: &Split) -> Vec<Value> {
+        let backends = self.backends(split);
+        let latest = &self.latest;
+        let mirrored = |shadow| {
+            let ports = network::ports(&latest.template);
+            (Backend { service: latest.name.clone(), weight: 0, ports }, shadow)
+        };
+        let wish = routing::Wish {
+            backends: &backends,
+            primary: &self.primary(split).name,
+            zero: self.bounds.zero,
+            shadowed: self.shadowed,
+            shadow: self.shadow.map(mirrored),
+        };
+        routing::children(self.cx, self.kind, &wish)
+    }
+
+    /// Whether a revision is one whose answers are only compared.
+    fn is_shadow(&self, revision: &str) -> bool {
+        revision == self.latest.name
+            && self.rollout.as_ref().is_some_and(|own| own.step == 0 && own.phase == RolloutStatus::RUNNING)
     }
 
     fn share_before(&self, revision: &str) -> i32 {
@@ -234,7 +280,8 @@ impl Scene<'_> {
 
     /// The replicas of a revision that may have none, and the seconds after which to look again.
     fn asleep_or_awake(&self, revision: &str) -> Option<(i64, Option<u64>)> {
-        if !self.bounds.zero {
+        // A shadow has to be there, though nobody asks for it.
+        if !self.bounds.zero || self.is_shadow(revision) {
             return None;
         }
         let calls = self.cx.demand.map(|demand| {
@@ -423,9 +470,10 @@ impl Scene<'_> {
         services
     }
 
-    /// Whom the Gateway sends requests to: the router, where there may be no pods behind it.
+    /// Whom the Gateway sends requests to: the router, where there may be no pods behind it, or answers are to be compared there.
     fn reached(&self, split: &Split) -> Vec<Backend> {
-        if !self.bounds.zero {
+        let compares = self.shadowed && routing::is_up(self.cx, self.kind);
+        if !self.bounds.zero && !compares {
             return self.backends(split);
         }
         let service = format!("{}-{}", tree::name(self.cx.service), self.kind);
@@ -453,7 +501,8 @@ impl Scene<'_> {
 
     fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
         let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
-        let rolled_back = self.percent == Some(0) && split.share(&self.latest.name) == 0;
+        let is_shadow = self.is_shadow(&self.latest.name);
+        let rolled_back = self.percent == Some(0) && split.share(&self.latest.name) == 0 && !is_shadow;
         let goal = self.percent.unwrap_or(100);
         let moved = split.rolled_out.as_ref() == Some(&self.latest.name) || split.share(&self.latest.name) >= goal;
         if without.is_none() && latest.available && !moved {

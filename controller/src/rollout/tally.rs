@@ -137,14 +137,14 @@ impl Tally {
 }
 
 /// A line of the text format: `name{label="value",...} value`.
-struct Sample<'a> {
-    name: &'a str,
+pub(super) struct Sample<'a> {
+    pub(super) name: &'a str,
     labels: &'a str,
-    value: f64,
+    pub(super) value: f64,
 }
 
 impl<'a> Sample<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+    pub(super) fn parse(line: &'a str) -> Option<Self> {
         if line.starts_with('#') {
             return None;
         }
@@ -159,12 +159,12 @@ impl<'a> Sample<'a> {
         (value >= 0.0).then_some(Self { name, labels, value })
     }
 
-    fn add_to(&self, count: &mut u64) {
+    pub(super) fn add_to(&self, count: &mut u64) {
         *count = count.saturating_add(self.value.min(COUNT_MAX) as u64);
     }
 
     /// The value of a label. None that is looked for is ever escaped.
-    fn label(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn label(&self, name: &str) -> Option<&'a str> {
         let mut rest = self.labels;
         loop {
             let (own, behind) = rest.split_once("=\"")?;

@@ -9,12 +9,13 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::demand::ROUTERS;
 use super::index::Index;
 use super::queue::{Key, Queue};
 use crate::api::status::RolloutStatus;
 use crate::api::{CONTAINER, keys};
 use crate::rollout::analysis::Reading;
-use crate::rollout::{Analysis, Finding, Guard, Outcome, Tally};
+use crate::rollout::{Analysis, Compared, Finding, Guard, Outcome, ShadowAnalysis, Tally, shadow};
 use crate::scrape::Scraper;
 use crate::tree;
 
@@ -36,10 +37,47 @@ pub struct Judge {
 
 #[derive(Debug)]
 struct Judged {
-    analysis: Analysis,
+    analysis: Test,
     /// What plans are made with, and since when.
     told: Option<(Finding, Instant)>,
 }
+
+/// What a step is judged by.
+#[derive(Debug)]
+enum Test {
+    /// What both revisions' pods have counted.
+    Step(Analysis),
+    /// What the routers have found of answers that nobody got.
+    Shadow(ShadowAnalysis),
+}
+
+impl Test {
+    /// Of the step that a job is about.
+    fn new(job: &Job) -> Self {
+        let (guard, revision) = (&job.guard, &job.rollout.revision);
+        match guard.shadow.filter(|_| job.rollout.step == 0) {
+            Some(shadow) => Self::Shadow(ShadowAnalysis::new(guard, shadow, revision)),
+            None => Self::Step(Analysis::new(guard, revision, job.step(), job.at_random)),
+        }
+    }
+
+    fn is_of(&self, job: &Job) -> bool {
+        match self {
+            Self::Step(own) => own.is_of(&job.guard, &job.rollout.revision, job.step(), job.at_random),
+            Self::Shadow(own) => job.rollout.step == 0 && own.is_of(&job.guard, &job.rollout.revision),
+        }
+    }
+
+    fn finding(&self) -> Finding {
+        match self {
+            Self::Step(own) => own.finding(),
+            Self::Shadow(own) => own.finding(),
+        }
+    }
+}
+
+/// A page of metrics, by its pod's uid.
+type Pages = BTreeMap<String, Result<String, String>>;
 
 /// A rollout that is under way, and where its pods are.
 struct Job {
@@ -49,6 +87,14 @@ struct Job {
     at_random: bool,
     canary: Vec<Target>,
     stable: Vec<Target>,
+    /// At the shadow step, in place of these.
+    routers: Vec<Target>,
+}
+
+impl Job {
+    fn step(&self) -> usize {
+        usize::try_from(self.rollout.step).unwrap_or(1)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -74,9 +120,7 @@ impl Judge {
             self.lock().retain(|key, _| jobs.iter().any(|job| job.key == *key));
             let mut pages = self.read(&jobs).await;
             for job in jobs {
-                let canary = reading(&job.canary, &mut pages, &job.rollout.revision);
-                let stable = reading(&job.stable, &mut pages, &job.rollout.stable);
-                if self.observe(&job, canary, stable, Instant::now()) {
+                if self.observe(&job, &mut pages, Instant::now()) {
                     queue.touch(job.key);
                 }
             }
@@ -84,21 +128,19 @@ impl Judge {
     }
 
     /// The pages of all pods, by uid.
-    async fn read(&self, jobs: &[Job]) -> BTreeMap<String, Result<Tally, String>> {
-        let mut targets: Vec<Target> =
-            jobs.iter().flat_map(|job| job.canary.iter().chain(&job.stable)).cloned().collect();
+    async fn read(&self, jobs: &[Job]) -> Pages {
+        let of = |job: &Job| {
+            let servers = job.canary.iter().chain(&job.stable).filter(|_| job.rollout.step > 0);
+            servers.chain(&job.routers).cloned().collect::<Vec<_>>()
+        };
+        let mut targets: Vec<Target> = jobs.iter().flat_map(of).collect();
         let (mut running, mut pages) = (JoinSet::new(), BTreeMap::new());
         loop {
             while running.len() < READ_AT_ONCE
                 && let Some(target) = targets.pop()
             {
                 let scraper = self.scraper.clone();
-                running.spawn(async move {
-                    let page = scraper.page(&target.address, &target.path).await;
-                    let none =
-                        || format!("http://{}{}: these are no metrics of Tensorgate", target.address, target.path);
-                    (target.uid, page.and_then(|page| Tally::parse(&page).ok_or_else(none)))
-                });
+                running.spawn(async move { (target.uid, scraper.page(&target.address, &target.path).await) });
             }
             match running.join_next().await {
                 Some(Ok((uid, page))) => drop(pages.insert(uid, page)),
@@ -109,16 +151,20 @@ impl Judge {
     }
 
     /// Takes in what was read; gives whether that says something new.
-    fn observe(&self, job: &Job, canary: Reading, stable: Reading, now: Instant) -> bool {
-        let step = usize::try_from(job.rollout.step).unwrap_or(1);
-        let revision = &job.rollout.revision;
-        let new = || Judged { analysis: Analysis::new(&job.guard, revision, step, job.at_random), told: None };
+    fn observe(&self, job: &Job, pages: &mut Pages, now: Instant) -> bool {
+        let new = || Judged { analysis: Test::new(job), told: None };
         let mut services = self.lock();
         let judged = services.entry(job.key.clone()).or_insert_with(new);
-        if !judged.analysis.is_of(&job.guard, revision, step, job.at_random) {
+        if !judged.analysis.is_of(job) {
             *judged = new();
         }
-        judged.analysis.observe(canary, stable);
+        match &mut judged.analysis {
+            Test::Step(analysis) => {
+                let canary = reading(&job.canary, pages, &job.rollout.revision);
+                analysis.observe(canary, reading(&job.stable, pages, &job.rollout.stable));
+            }
+            Test::Shadow(analysis) => analysis.observe(compared(job, pages)),
+        }
         let finding = judged.analysis.finding();
         let fresh = match &judged.told {
             None => true,
@@ -153,7 +199,18 @@ fn job(service: &Value, index: &Index) -> Option<Job> {
         let own = pods.iter().filter(|pod| tree::label(pod, keys::REVISION) == Some(revision));
         own.filter_map(|pod| target(pod)).take(PODS_MAX).collect()
     };
+    let routers = if rollout.step == 0 && guard.shadow.is_some() {
+        let own = |pod: &&std::sync::Arc<Value>| {
+            tree::text(pod, &["metadata", "namespace"]) == Some(&key.0)
+                && tree::label(pod, keys::SERVICE) == Some(&key.1)
+                && tree::label(pod, keys::COMPONENT) == Some("predictor-router")
+        };
+        index.all(ROUTERS).iter().filter(own).filter_map(|pod| router(pod)).take(PODS_MAX).collect()
+    } else {
+        Vec::new()
+    };
     Some(Job {
+        routers,
         canary: of(&rollout.revision),
         stable: of(&rollout.stable),
         at_random: tree::annotation(service, keys::STICKY_HEADER).is_none(),
@@ -165,13 +222,7 @@ fn job(service: &Value, index: &Index) -> Option<Job> {
 
 /// Where a pod that takes requests tells its metrics: as KServe's annotations say, else at its first port.
 fn target(pod: &Value) -> Option<Target> {
-    let conditions = tree::list(pod, &["status", "conditions"]);
-    let ready = conditions.iter().any(|own| own["type"] == "Ready" && own["status"] == "True");
-    if !ready || pod["metadata"].get("deletionTimestamp").is_some() {
-        return None;
-    }
-    let ip = tree::text(pod, &["status", "podIP"])?;
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    let host = host(pod)?;
     let containers = tree::list(pod, &["spec", "containers"]);
     let server = containers.iter().find(|own| own["name"] == CONTAINER).or(containers.first());
     let first = server.and_then(|own| tree::number(tree::list(own, &["ports"]).first()?, &["containerPort"]));
@@ -184,16 +235,57 @@ fn target(pod: &Value) -> Option<Target> {
     })
 }
 
+/// Where a router tells its metrics: at the port that is named `admin`.
+fn router(pod: &Value) -> Option<Target> {
+    let host = host(pod)?;
+    let ports = tree::list(pod, &["spec", "containers"]).iter().flat_map(|own| tree::list(own, &["ports"]));
+    let port = ports.into_iter().find(|port| port["name"] == "admin")?;
+    Some(Target {
+        uid: tree::text(pod, &["metadata", "uid"])?.to_owned(),
+        address: format!("{host}:{}", tree::number(port, &["containerPort"])?),
+        path: "/metrics".to_owned(),
+    })
+}
+
+/// The address of a pod that takes requests.
+fn host(pod: &Value) -> Option<String> {
+    let conditions = tree::list(pod, &["status", "conditions"]);
+    let ready = conditions.iter().any(|own| own["type"] == "Ready" && own["status"] == "True");
+    if !ready || pod["metadata"].get("deletionTimestamp").is_some() {
+        return None;
+    }
+    let ip = tree::text(pod, &["status", "podIP"])?;
+    Some(if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() })
+}
+
 /// What a revision's pods have counted; a pod that cannot be read is left out while others can.
-fn reading(targets: &[Target], pages: &mut BTreeMap<String, Result<Tally, String>>, revision: &str) -> Reading {
-    let mut tallies = BTreeMap::new();
-    let mut failure = format!("no pod of revision {revision} is ready");
+fn reading(targets: &[Target], pages: &mut Pages, revision: &str) -> Reading {
+    let none = format!("no pod of revision {revision} is ready");
+    parsed(targets, pages, none, &format!("the metrics of revision {revision}"), Tally::parse)
+}
+
+/// What the routers have found of the new revision's answers.
+fn compared(job: &Job, pages: &mut Pages) -> shadow::Reading {
+    let revision = &job.rollout.revision;
+    let none = "no router is ready, which would compare answers".to_owned();
+    parsed(&job.routers, pages, none, "the metrics of the routers", |page| Compared::parse(page, revision))
+}
+
+fn parsed<T>(
+    targets: &[Target],
+    pages: &mut Pages,
+    mut failure: String,
+    what: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<BTreeMap<String, T>, String> {
+    let mut all = BTreeMap::new();
     for target in targets {
-        match pages.remove(&target.uid) {
-            Some(Ok(tally)) => drop(tallies.insert(target.uid.clone(), tally)),
-            Some(Err(cause)) => failure = format!("the metrics of revision {revision} cannot be read: {cause}"),
-            None => {}
+        let Some(page) = pages.remove(&target.uid) else { continue };
+        let none = || format!("http://{}{}: these are no metrics of Tensorgate", target.address, target.path);
+        match page.and_then(|page| parse(&page).ok_or_else(none)) {
+            Ok(own) => drop(all.insert(target.uid.clone(), own)),
+            Err(cause) => failure = format!("{what} cannot be read: {cause}"),
         }
     }
-    if tallies.is_empty() { Err(failure) } else { Ok(tallies) }
+    if all.is_empty() { Err(failure) } else { Ok(all) }
 }

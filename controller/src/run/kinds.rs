@@ -77,6 +77,9 @@ impl Kind {
     }
 }
 
+/// The kind of the Gateway API, which a cluster may not have.
+pub const ROUTE: &str = "HTTPRoute";
+
 /// All kinds; routes only where there is a Gateway, since their definition may be missing elsewhere.
 pub fn all(with_routes: bool) -> Vec<Kind> {
     let ours = || Some(format!("{MANAGED_BY}={MANAGER}"));
@@ -92,10 +95,10 @@ pub fn all(with_routes: bool) -> Vec<Kind> {
         Kind::new("", "v1", "ConfigMap", "configmaps", Touches::Owner, ours()),
         Kind::new("", "v1", "Service", "services", Touches::Owner, ours()),
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
-        Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(format!("{}=true", keys::HOLDS))),
+        Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(keys::HOLDS.into())),
     ];
     if with_routes {
-        kinds.push(Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", Touches::Owner, ours()));
+        kinds.push(Kind::new("gateway.networking.k8s.io", "v1", ROUTE, "httproutes", Touches::Owner, ours()));
     }
     kinds
 }
