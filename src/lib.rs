@@ -3,7 +3,7 @@
 //! ARCHITECTURE.md tells the way through this crate; each room's module says what it does and what it does not.
 
 pub use tensorgate_contract as contract;
-pub use tensorgate_contract::{capacity, verdict};
+pub use tensorgate_contract::{capacity, compare, verdict};
 
 pub mod app;
 pub mod config;

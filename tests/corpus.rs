@@ -66,4 +66,5 @@ corpora! {
     pages_of_metrics_hold_what_they_should: "tally",
     traffic_bodies_hold_what_they_should: "traffic",
     v1_bodies_hold_what_they_should: "v1",
+    v2_messages_of_graphs_hold_what_they_should: "v2",
 }

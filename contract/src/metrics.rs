@@ -17,6 +17,19 @@ pub const BATCH_RETRIES: &str = "tensorgate_batch_retries_total";
 /// Batches executed, by model, version and place: "in_place", on the thread of the connections, or "thread", handed to one of
 /// its own.
 pub const BATCHES: &str = "tensorgate_batches_total";
+/// Requests that the controller's router has asked a revision without a share too, by revision and outcome: "agreed", "disagreed",
+/// "failed" where only it did; "not_run", "dropped" and "unreadable" where nothing was compared.
+pub const SHADOW_REQUESTS: &str = "tensorgate_router_shadow_requests_total";
+/// Disagreements of such a revision, by revision and kind: "names", "datatypes", "shapes", "contents", "not_finite".
+pub const SHADOW_DIFFERENCES: &str = "tensorgate_router_shadow_differences_total";
+/// Rows whose largest elements were looked for, by revision and whether their place is the same: "yes" or "no".
+pub const SHADOW_ROWS: &str = "tensorgate_router_shadow_rows_total";
+/// The largest difference of two elements, by revision.
+pub const SHADOW_ABSOLUTE: &str = "tensorgate_router_shadow_absolute_max";
+/// The largest difference divided by the larger of the two, by revision.
+pub const SHADOW_RELATIVE: &str = "tensorgate_router_shadow_relative_max";
+/// What compared answers took, by revision and side: "live" or "shadow".
+pub const SHADOW_SECONDS: &str = "tensorgate_router_shadow_seconds_total";
 /// The learned latency of a batch, by model, version, work (rows; padded cells where models are padded) and quantile ("0.5",
 /// "0.95").
 pub const MODEL_LATENCY: &str = "tensorgate_model_latency_seconds";

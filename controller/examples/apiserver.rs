@@ -8,6 +8,10 @@ mod apiserver;
 mod discovery;
 #[path = "../tests/it/ownership.rs"]
 mod ownership;
+#[path = "../tests/it/rbac.rs"]
+mod rbac;
+#[path = "../tests/it/rules.rs"]
+mod rules;
 #[allow(dead_code, reason = "the controller's own tests use what is not used here")]
 #[path = "../tests/it/store.rs"]
 mod store;

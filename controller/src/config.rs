@@ -92,6 +92,7 @@ impl RunArgs {
     pub fn settings(&self) -> Settings {
         Settings {
             gateway: self.gateway.clone(),
+            without_routes: false,
             domain: self.domain.clone(),
             domain_template: self.domain_template.clone(),
             url_scheme: self.url_scheme.clone(),

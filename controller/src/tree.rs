@@ -133,6 +133,36 @@ fn merge_list(ours: &mut Vec<Value>, over: &[Value], key: &str, field: &str) {
     }
 }
 
+/// Leaves of the members of lists that the API server tells apart by a key only the last of each key, which is the one that it goes
+/// by: an apply that states a key twice is refused.
+pub fn without_twins(tree: &mut Value) {
+    match tree {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                without_twins(value);
+                let (Some(key), Value::Array(items)) = (merge_key(field), value) else { continue };
+                let keys = |own: &Value| -> Option<[Value; 2]> {
+                    let second = match field.as_str() {
+                        "ports" => own.get("protocol").cloned().unwrap_or_else(|| "TCP".into()),
+                        "topologySpreadConstraints" => own.get("whenUnsatisfiable").cloned().unwrap_or_default(),
+                        _ => Value::Null,
+                    };
+                    Some([own.get(key)?.clone(), second])
+                };
+                let all: Vec<_> = items.iter().map(keys).collect();
+                let mut index = 0;
+                items.retain(|_| {
+                    let own = &all[index];
+                    index += 1;
+                    own.is_none() || !all[index..].contains(own)
+                });
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_twins),
+        _ => {}
+    }
+}
+
 /// Removes nulls, and fields that are left with an empty object or list.
 pub fn prune(tree: &mut Value) {
     match tree {
@@ -179,6 +209,21 @@ mod tests {
                 "tolerations": [{"key": "two"}], "nodeSelector": {"zone": "a", "disk": "ssd"},
             })
         );
+    }
+
+    #[test]
+    fn of_members_that_are_named_twice_the_last_stays() {
+        let mut tree = json!({"containers": [{
+            "name": "a", "env": [{"name": "K", "value": "1"}, {"name": "L"}, {"name": "K", "value": "2"}],
+            "ports": [{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "protocol": "TCP"}],
+            "args": ["x", "x"],
+        }]});
+        without_twins(&mut tree);
+        let container = &tree["containers"][0];
+        assert_eq!(container["env"], json!([{"name": "L"}, {"name": "K", "value": "2"}]));
+        let ports = json!([{"containerPort": 80, "protocol": "UDP"}, {"containerPort": 80, "protocol": "TCP"}]);
+        assert_eq!(container["ports"], ports);
+        assert_eq!(container["args"], json!(["x", "x"]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod tally;
 mod tensors;
 mod traffic;
 mod v1;
+mod v2;
 
 pub use binary::binary;
 pub use checkpoint::checkpoint;
@@ -37,12 +38,13 @@ pub use strings::strings;
 pub use tally::tally;
 pub use traffic::traffic;
 pub use v1::v1;
+pub use v2::v2;
 
 /// Takes any bytes, and panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// Every target with its name, which is its corpus' too.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("binary", binary),
     ("checkpoint", checkpoint),
     ("coding", coding),
@@ -61,4 +63,5 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("tally", tally),
     ("traffic", traffic),
     ("v1", v1),
+    ("v2", v2),
 ];

@@ -64,33 +64,8 @@ pub struct ShadowSettings {
 /// The share that is mirrored where none is stated: ten of a hundred requests tell soon enough whether answers differ.
 pub const SHARE: f64 = 0.1;
 
-/// What makes two answers the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CompareBy {
-    /// Every element, as far as the tolerances allow.
-    #[default]
-    Values,
-    /// The place of the largest element of each row.
-    Argmax,
-}
-
-/// When two answers are the same. Datatypes and shapes always have to be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CompareSettings {
-    /// What has to agree.
-    pub by: CompareBy,
-    /// How far apart elements may be. Default 1e-5: some hundred units in the last place of an FP32 of 1.
-    pub absolute: f64,
-    /// And how far for each unit of the larger. Default 1e-3: another engine, or another order of sums, differs by less; a
-    /// model that was trained again differs by more.
-    pub relative: f64,
-}
-
-impl Default for CompareSettings {
-    fn default() -> Self {
-        Self { by: CompareBy::Values, absolute: 1e-5, relative: 1e-3 }
-    }
-}
+/// What makes two answers the same, and when they are: what the controller compares across pods by, too.
+pub use crate::compare::{By as CompareBy, Tolerance as CompareSettings};
 
 /// A version that takes over by steps, as long as it is as good as the one that serves.
 #[derive(Clone, Debug, PartialEq)]

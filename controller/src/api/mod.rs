@@ -67,7 +67,7 @@ pub mod keys {
     pub const STICKY_HEADER: &str = "tensorgate.dev/sticky-header";
     /// Seconds without a request after which a component with `minReplicas: 0` has no pods.
     pub const IDLE_SECONDS: &str = "tensorgate.dev/idle-seconds";
-    /// On the pods of a router: `"true"` where requests wait there, which the controller asks for.
+    /// On the pods of a router that the controller asks: `"true"` where requests wait there, `"false"` where it only compares answers.
     pub const HOLDS: &str = "tensorgate.dev/holds";
     /// On a service account: the IAM role of EKS.
     pub const IRSA: &str = "eks.amazonaws.com/role-arn";

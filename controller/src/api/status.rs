@@ -96,7 +96,7 @@ pub struct ComponentStatus {
     /// For HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest_url: Option<String>,
-    /// For gRPC.
+    /// For gRPC, inside the cluster: `grpc://HOST:PORT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_url: Option<String>,
     /// Inside the cluster.
@@ -119,7 +119,7 @@ pub struct RolloutStatus {
     pub settings: String,
     /// Running, Promoted or RolledBack.
     pub phase: String,
-    /// From 1.
+    /// From 1; 0 while answers are only compared.
     pub step: i32,
     /// Per cent that the new revision gets at this step.
     pub percent: i32,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::Condition;
-use super::{Graph, Kind, Node, NodeProgram, Program, ROOT, Step, StepProgram, Target};
+use super::{Graph, Kind, Node, NodeProgram, Program, ROOT, Service, Step, StepProgram, Target};
 
 /// Nodes within each other: each costs a frame, and nobody has drawn a graph that deep.
 const DEPTH_MAX: usize = 16;
@@ -218,10 +218,12 @@ fn read_target(written: &StepProgram, names: &BTreeMap<&str, usize>, fault: &mut
             found
         }
         (None, Some(url)) => {
-            if let Err(error) = check_url(url) {
-                fault(error);
+            for url in [Some(url), written.grpc.as_ref()].into_iter().flatten() {
+                if let Err(error) = check_url(url) {
+                    fault(error);
+                }
             }
-            Some(Target::Service(url.clone()))
+            Some(Target::Service(Service { url: url.clone(), grpc: written.grpc.clone() }))
         }
         _ => {
             fault("it goes to one of serviceName, serviceUrl and nodeName".into());
@@ -244,10 +246,21 @@ fn read_weight(kind: Kind, written: &StepProgram, fault: &mut impl FnMut(String)
     }
 }
 
-/// http or https, a host, and nothing that only a browser would know.
+/// The host with its port, and the model, of `grpc://HOST:PORT/MODEL`; none of other URLs.
+pub fn grpc_place(url: &str) -> Option<(&str, &str)> {
+    let (host, model) = url.strip_prefix("grpc://")?.split_once('/')?;
+    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+    (has_port && !model.is_empty() && !model.contains(['/', '?', '#'])).then_some((host, model))
+}
+
+/// http, https or grpc, a host, and nothing that only a browser would know.
 fn check_url(url: &str) -> Result<(), String> {
-    let wrong = || format!("'{url}' is no URL; http://HOST[:PORT]/PATH or https:// is wanted");
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(wrong)?;
+    let wrong = || format!("'{url}' is no URL; http://HOST[:PORT]/PATH, https:// or grpc://HOST:PORT/MODEL is wanted");
+    if url.starts_with("grpc://") && grpc_place(url).is_none() {
+        return Err(wrong());
+    }
+    let rest =
+        ["http://", "https://", "grpc://"].iter().find_map(|scheme| url.strip_prefix(scheme)).ok_or_else(wrong)?;
     let host = rest.split(['/', '?', '#']).next().unwrap_or("");
     let plain =
         |own: char| own.is_ascii_graphic() && !matches!(own, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
@@ -301,6 +314,18 @@ mod tests {
             "node 'chain', step 4: there is no dependency 'Firm'",
         ] {
             assert!(told.contains(wanted), "{wanted}\nis not in\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_service_over_grpc_has_a_port_and_a_model() {
+        assert_eq!(grpc_place("grpc://iris.ns.svc:9000/iris"), Some(("iris.ns.svc:9000", "iris")));
+        assert_eq!(grpc_place("grpc://[::1]:9000/iris"), Some(("[::1]:9000", "iris")));
+        for url in
+            ["grpc://iris/iris", "grpc://iris:9000", "grpc://iris:9000/", "grpc://:9000/iris", "grpc://iris:9000/a/b"]
+        {
+            let told = faults(json!({"root": sequence(json!([{"url": url}, {"url": "http://a", "grpc": url}]))}));
+            assert_eq!(told.matches("grpc://HOST:PORT/MODEL is wanted").count(), 2, "{told}");
         }
     }
 

@@ -13,6 +13,8 @@ use super::{Graph, Kind, Node, Step, Target};
 pub trait World: Sync {
     /// Calls the service of a step. A service that cannot be reached is an answer too, so that a soft dependency goes on without it.
     fn call(&self, step: &Step, url: &str, message: Message) -> impl Future<Output = Answer> + Send;
+    /// Whether the request came over gRPC: its answer is then made of tensors, and steps are asked over gRPC where they can be.
+    fn is_over_grpc(&self) -> bool;
     /// A point of the whole range of `u64`, for a choice by weight.
     fn draw(&self) -> u64;
 }
@@ -63,7 +65,7 @@ impl Graph {
     async fn step<W: World>(&self, world: &W, step: &Step, input: Message) -> Outcome {
         match &step.target {
             Target::Node(index) => self.node(world, *index, input).await,
-            Target::Service(url) => Ok(world.call(step, url, input).await),
+            Target::Service(service) => Ok(world.call(step, service.address(world.is_over_grpc()), input).await),
         }
     }
 
@@ -80,7 +82,7 @@ impl Graph {
                 }
             }
             let before = last.take().filter(|_| step.of_response);
-            let message = before.map_or_else(|| input.clone(), |answer| answer.message);
+            let message = before.map_or_else(|| input.clone(), |answer| answer.message.sent_on());
             let message = if step.map_predictions { message.with_predictions_as_instances() } else { message };
             let answer = self.step(world, step, message).await?;
             if step.hard && !answer.is_success() {
@@ -104,6 +106,9 @@ impl Graph {
             answers.push(answer);
         }
         let named = node.steps.iter().map(|step| step.key.as_str()).zip(&answers);
+        if world.is_over_grpc() {
+            return Ok(Answer { status: 200, message: Message::joined(named) });
+        }
         let message = merged(named).map_err(|key| Failure {
             status: 500,
             cause: format!("step {}/{key} did not answer with a JSON object, which an ensemble is made of", node.name),
@@ -151,6 +156,7 @@ mod tests {
         answers: BTreeMap<String, (u16, String)>,
         sent: Mutex<Vec<(String, String)>>,
         point: AtomicU64,
+        over_grpc: bool,
         /// Whoever is called waits here for the others.
         meeting: Option<Barrier>,
     }
@@ -168,6 +174,10 @@ mod tests {
                 return std::future::pending().await;
             }
             Answer { status, message: Message::json(body) }
+        }
+
+        fn is_over_grpc(&self) -> bool {
+            self.over_grpc
         }
 
         fn draw(&self) -> u64 {

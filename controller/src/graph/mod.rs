@@ -22,6 +22,9 @@ pub const ROOT: &str = "root";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Program {
+    /// What gRPC's callers name as the model: the InferenceGraph's name. Without it any name will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// By name.
     pub nodes: BTreeMap<String, NodeProgram>,
     /// How long things may take.
@@ -74,9 +77,12 @@ pub struct StepProgram {
     /// Another node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// A service.
+    /// A service: `http://`, `https://`, or `grpc://HOST:PORT/MODEL`, which is V2 without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Where the same service takes gRPC, for requests that come over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
     /// `$request` or `$response`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -133,8 +139,22 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
     Node(usize),
-    /// By its URL.
-    Service(String),
+    Service(Service),
+}
+
+/// Where a service is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Service {
+    /// For requests over HTTP, and over gRPC where it has no other.
+    url: String,
+    /// For requests over gRPC.
+    grpc: Option<String>,
+}
+
+impl Service {
+    fn address(&self, over_grpc: bool) -> &str {
+        self.grpc.as_ref().filter(|_| over_grpc).unwrap_or(&self.url)
+    }
 }
 
 impl Graph {
@@ -142,7 +162,7 @@ impl Graph {
     pub fn services(&self) -> impl Iterator<Item = (&Step, &str)> {
         let steps = self.nodes.iter().flat_map(|node| &node.steps);
         steps.filter_map(|step| match &step.target {
-            Target::Service(url) => Some((step, url.as_str())),
+            Target::Service(service) => Some((step, service.url.as_str())),
             Target::Node(_) => None,
         })
     }

@@ -16,6 +16,14 @@ pub struct Conditions<'a> {
     new: Vec<Condition>,
 }
 
+/// The conditions `old` with one that says what the API server has refused, and why: nothing of the plan holds then but that.
+pub fn refused(old: &[Condition], kind: &str, message: &str, now: &str) -> Vec<Condition> {
+    let mut conditions = Conditions::new(old, now);
+    old.iter().for_each(|own| conditions.keep(own));
+    conditions.set(kind, "False", "ApplyFailed", message, false);
+    conditions.finish()
+}
+
 /// `PredictorReady` for `predictor`, and so on.
 pub fn of_component(kind: &str) -> String {
     let mut letters = kind.chars();

@@ -59,6 +59,10 @@ fn finish_as(cx: &Context<'_>, (version, kind, label): (&str, &str, &str), mut c
     labels.insert(MANAGED_BY.into(), json!(MANAGER));
     labels.insert(label.into(), json!(tree::name(cx.service)));
     tree::prune(&mut child);
+    if tree::text(&child, &["spec", "strategy", "type"]) == Some("Recreate") {
+        // The API server has filled it in where there was another type before, and refuses the two together.
+        child["spec"]["strategy"]["rollingUpdate"] = Value::Null;
+    }
     let digest = revision::digest(&child);
     tree::object_mut(tree::field(&mut child, "metadata"), "annotations").insert(APPLIED.into(), json!(digest));
     child

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::{Context, revision};
 use crate::api::keys;
 use crate::api::status::{ComponentStatus, RolloutStatus};
-use crate::rollout::{Facts, Guard, decide, step};
+use crate::rollout::{Facts, Guard, Shadow, decide, step};
 use crate::tree;
 
 /// What a decision about a predictor needs beside the context.
@@ -28,13 +28,37 @@ pub struct Seen<'a> {
     pub recreates: bool,
 }
 
-/// Where the rollout is from now on, and the seconds after which to look again.
+/// A rollout as it goes on.
+#[derive(Debug, Default)]
+pub struct Next {
+    /// Where it is from now on.
+    pub rollout: Option<RolloutStatus>,
+    /// Seconds after which to look again.
+    pub again_after: Option<i64>,
+    /// How the newest revision's answers are to be compared, which nobody gets yet.
+    pub shadow: Option<Shadow>,
+}
+
+fn written(cx: &Context<'_>) -> Result<Option<Guard>, Fault> {
+    let text = tree::annotation(cx.service, keys::ROLLOUT).unwrap_or("");
+    Guard::parse(text).map_err(|error| Fault::invalid(format!("{}: {error}", keys::ROLLOUT)))
+}
+
+/// Whether rollouts begin with a shadow step, for which there has to be a router that everybody goes through.
+///
+/// # Errors
+/// If the annotation cannot be read.
+pub fn has_shadow(cx: &Context<'_>) -> Result<bool, Fault> {
+    Ok(written(cx)?.is_some_and(|guard| guard.shadow.is_some()))
+}
+
+/// Where the rollout is from now on.
 ///
 /// # Errors
 /// If the annotation cannot be read, or nothing could be compared.
-pub fn next(cx: &Context<'_>, seen: &Seen<'_>) -> Result<(Option<RolloutStatus>, Option<i64>), Fault> {
+pub fn next(cx: &Context<'_>, seen: &Seen<'_>) -> Result<Next, Fault> {
     let text = tree::annotation(cx.service, keys::ROLLOUT).unwrap_or("");
-    let guard = Guard::parse(text).map_err(|error| Fault::invalid(format!("{}: {error}", keys::ROLLOUT)))?;
+    let guard = written(cx)?;
     if guard.is_some() && seen.recreates {
         return Err(Fault::invalid(format!(
             "{}: with deploymentStrategy Recreate there is no old revision to compare with; leave out one of them",
@@ -56,7 +80,8 @@ pub fn next(cx: &Context<'_>, seen: &Seen<'_>) -> Result<(Option<RolloutStatus>,
     let rollout = decide(seen.old.rollout.as_ref(), &facts);
     let running = rollout.as_ref().filter(|own| own.phase == RolloutStatus::RUNNING).zip(guard.as_ref());
     let left = running.map(|(rollout, guard)| step::seconds_left(rollout, guard, cx.now));
-    Ok((rollout, left.filter(|seconds| *seconds > 0)))
+    let shadow = running.filter(|(rollout, _)| rollout.step == 0 && seen.available).and_then(|(_, guard)| guard.shadow);
+    Ok(Next { again_after: left.filter(|seconds| *seconds > 0), shadow, rollout })
 }
 
 /// Whether a step of the rollout is another than it was: what is to be known before anything is done about it.
@@ -96,8 +121,11 @@ pub fn condition(conditions: &mut Conditions<'_>, rollout: Option<&RolloutStatus
 /// What changed, for the person who reads it.
 pub fn event(kind: &str, old: Option<&RolloutStatus>, new: Option<&RolloutStatus>) -> Option<Event> {
     let new = new.filter(|new| has_moved(old, Some(new)))?;
+    let goes_on = old.is_some_and(|old| {
+        (&old.revision, &old.settings, old.phase.as_str()) == (&new.revision, &new.settings, RolloutStatus::RUNNING)
+    });
     let reason = match new.phase.as_str() {
-        RolloutStatus::RUNNING if new.step == 1 => "RolloutStarted",
+        RolloutStatus::RUNNING if !goes_on => "RolloutStarted",
         RolloutStatus::RUNNING => "RolloutAdvanced",
         RolloutStatus::PROMOTED => "RolloutPromoted",
         _ => RolloutStatus::ROLLED_BACK,

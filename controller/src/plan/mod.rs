@@ -10,10 +10,10 @@ pub mod events;
 pub mod extension;
 pub mod fault;
 pub mod graph;
-pub mod graph_services;
 pub mod guard;
 pub mod health;
 pub mod keda;
+pub mod label;
 pub mod learned;
 pub mod network;
 pub mod placeholder;
@@ -54,6 +54,8 @@ pub const COMPONENTS: [&str; 3] = ["predictor", "transformer", "explainer"];
 pub struct Settings {
     /// Namespace and name of the Gateway; without one there are no routes.
     pub gateway: Option<(String, String)>,
+    /// The cluster does not know routes, whatever the Gateway.
+    pub without_routes: bool,
     /// The domain of hosts at the Gateway.
     pub domain: String,
     /// KServe's template of hosts, of `{{.Name}}`, `{{.Namespace}}` and `{{.IngressDomain}}`.
@@ -80,6 +82,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             gateway: None,
+            without_routes: false,
             domain: "example.com".into(),
             domain_template: "{{.Name}}-{{.Namespace}}.{{.IngressDomain}}".into(),
             url_scheme: "http".into(),
@@ -272,6 +275,7 @@ fn running(cx: &Context<'_>, mut parts: BTreeMap<&'static str, Planned>) -> Plan
         let service = format!("{name}-{kind}");
         own.url = Some(url(&service));
         own.rest_url.clone_from(&own.url);
+        own.grpc_url = part.grpc_port.map(|port| format!("grpc://{}:{port}", network::local_host(cx, &service)));
         own.address = Some(Address { url: format!("http://{}", network::local_host(cx, &service)) });
         status.components.insert(kind.to_owned(), own);
         again_after = [again_after, part.again_after].into_iter().flatten().min();

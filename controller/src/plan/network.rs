@@ -66,7 +66,21 @@ fn service_ports(template: &Value) -> Vec<Value> {
         rendered["name"] = json!(name);
         rendered
     };
-    ports.iter().enumerate().map(render).collect()
+    let mut rendered: Vec<Value> = Vec::with_capacity(ports.len());
+    for port in ports.iter().enumerate().map(render) {
+        // A container that has port 80 behind its first one: 80 is the first one's, and no Service has a port twice.
+        let taken = |own: &&Value| (&own["port"], &own["protocol"]) == (&port["port"], &port["protocol"]);
+        if rendered.iter().find(taken).is_none() {
+            let is_named = rendered.iter().all(|own| own["name"] != port["name"]);
+            let unique = format!("{}-{}", port["protocol"].as_str().unwrap_or("").to_lowercase(), port["port"]);
+            let name = if is_named { port["name"].clone() } else { json!(unique) };
+            rendered.push(port);
+            if let Some(last) = rendered.last_mut() {
+                last["name"] = name;
+            }
+        }
+    }
+    rendered
 }
 
 fn is_grpc(port_name: &str) -> bool {
@@ -114,7 +128,7 @@ pub struct Rule<'a> {
 
 /// The HTTPRoute `name` for `name`'s host.
 pub fn route(cx: &Context<'_>, name: &str, rules: &[Rule<'_>]) -> Option<Value> {
-    let (namespace, gateway) = cx.settings.gateway.as_ref()?;
+    let (namespace, gateway) = cx.settings.gateway.as_ref().filter(|_| !cx.settings.without_routes)?;
     Some(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -176,6 +190,11 @@ pub enum RouteState {
 
 /// What the Gateway says of the route `name`.
 pub fn route_state(cx: &Context<'_>, name: &str) -> RouteState {
+    if cx.settings.without_routes {
+        let told =
+            "this cluster does not know HTTPRoutes; install the Gateway API, or start the controller without --gateway";
+        return RouteState::Refused("GatewayApiMissing".into(), told.into());
+    }
     let route = cx.children.iter().find(|child| child["kind"] == "HTTPRoute" && tree::name(child) == name);
     let parents = route.map_or(&[][..], |route| tree::list(route, &["status", "parents"]));
     let conditions = parents.iter().flat_map(|parent| tree::list(parent, &["conditions"]));

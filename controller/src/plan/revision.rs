@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::label;
 use crate::api::keys;
 use crate::tree;
 
@@ -68,7 +69,7 @@ pub fn resolve(
 
 /// What a revision's pods carry as `app`.
 pub fn app(revision: &str) -> String {
-    format!("isvc.{revision}")
+    label::fitted(&format!("isvc.{revision}"))
 }
 
 /// The object that a revision is kept as.

@@ -26,12 +26,16 @@ pub fn check(service: &Value) -> Result<(), Fault> {
     let tracks = tree::list(spec, &["canary"]).iter().map(|canary| &canary["predictor"]).chain([&spec["predictor"]]);
     let longest = tracks.map(|track| tree::text(track, &["name"]).map_or(0, |name| name.len() + 1)).max().unwrap_or(0);
     // `-transformer-` and the five digits of a revision.
-    let most = NAME_MAX - longest - "-transformer-00001".len();
+    let most = NAME_MAX.saturating_sub(longest + "-transformer-00001".len());
     let name = tree::name(service);
+    check_label("metadata.name", name, true)?;
     if name.len() > most {
         return Err(Fault::invalid(format!(
             "metadata.name '{name}' is too long for the names of its Services: at most {most} letters"
         )));
+    }
+    if let Some(name) = tree::text(spec, &["predictor", "name"]) {
+        check_label("predictor.name", name, false)?;
     }
     for kind in super::COMPONENTS {
         if spec[kind].get("workerSpec").is_some_and(|own| !own.is_null()) {
@@ -46,6 +50,17 @@ pub fn check(service: &Value) -> Result<(), Fault> {
         }
     }
     canaries(spec)
+}
+
+/// That a name may be part of a Service's (DNS-1035): the API server takes names of resources that it refuses for Services.
+fn check_label(field: &str, name: &str, is_first: bool) -> Result<(), Fault> {
+    let plain = name.bytes().all(|own| own.is_ascii_lowercase() || own.is_ascii_digit() || own == b'-');
+    let begins = !is_first || name.starts_with(|own: char| own.is_ascii_lowercase());
+    if plain && begins && !name.starts_with('-') && !name.ends_with('-') {
+        return Ok(());
+    }
+    let first = if is_first { ", a letter first" } else { "" };
+    Err(Fault::invalid(format!("{field} '{name}' is no part of a Service's name: a-z, 0-9 and - are possible{first}")))
 }
 
 fn canaries(spec: &Value) -> Result<(), Fault> {
@@ -65,6 +80,7 @@ fn canaries(spec: &Value) -> Result<(), Fault> {
         let Some(name) = tree::text(predictor, &["name"]) else {
             return Err(Fault::invalid(format!("canary[{index}].predictor.name is missing")));
         };
+        check_label(&format!("canary[{index}].predictor.name"), name, false)?;
         if stable == Some(name) || !names.insert(name) {
             return Err(Fault::invalid(format!(
                 "canary[{index}].predictor.name: '{name}' is taken; each needs a name of its own"

@@ -1,7 +1,9 @@
 //! What a guarded rollout is to do, as an annotation of the service says.
 
-use serde::Deserialize;
 use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::shadow::Shadow;
 
 /// Steps at most: more than a person follows.
 const STEPS_MAX: usize = 20;
@@ -26,11 +28,22 @@ pub struct Guard {
     pub late: f64,
     /// How many times as long as the old revision's its answers may take, told by that one's 90th percentile. Default 1.5.
     pub latency: f64,
+    /// Whether answers are compared before anybody gets one, and how: `true` for the defaults, or an object. Default not.
+    #[serde(deserialize_with = "shadow")]
+    pub shadow: Option<Shadow>,
 }
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { steps: vec![1, 5, 25, 50], step_requests: 100, step_time: 60, errors: 0.01, late: 0.01, latency: 1.5 }
+        Self {
+            steps: vec![1, 5, 25, 50],
+            step_requests: 100,
+            step_time: 60,
+            errors: 0.01,
+            late: 0.01,
+            latency: 1.5,
+            shadow: None,
+        }
     }
 }
 
@@ -66,16 +79,38 @@ impl Guard {
         if !(1.0..=100.0).contains(&self.latency) {
             return Err(format!("latency is {}; a factor from 1 to 100 is possible", self.latency));
         }
-        Ok(())
+        self.shadow.map_or(Ok(()), |shadow| shadow.check().map_err(|error| format!("shadow: {error}")))
     }
 
-    /// Per cent that the new revision gets at a step, counted from 1; all of it after the last.
+    /// Per cent that the new revision gets at a step, counted from 1; none at the shadow's, which is 0, and all of it after the last.
     pub fn percent(&self, step: usize) -> i32 {
-        step.checked_sub(1).and_then(|index| self.steps.get(index)).copied().unwrap_or(100)
+        step.checked_sub(1).map_or(0, |index| self.steps.get(index).copied().unwrap_or(100))
+    }
+
+    /// The step that a rollout begins with.
+    pub fn first(&self) -> usize {
+        usize::from(self.shadow.is_none())
     }
 }
 
-fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+/// `true`, `false` or an object.
+fn shadow<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Shadow>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Whether(bool),
+        How(serde_json::Map<String, serde_json::Value>),
+    }
+    let wrong = |error| D::Error::custom(format!("shadow: {error}; give true or an object such as {{\"share\": 0.1}}"));
+    match Written::deserialize(deserializer).map_err(|_| wrong("it is neither".to_owned()))? {
+        Written::Whether(is) => Ok(is.then(Shadow::default)),
+        Written::How(fields) => {
+            Shadow::deserialize(serde_json::Value::Object(fields)).map(Some).map_err(|error| wrong(error.to_string()))
+        }
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let text = String::deserialize(deserializer)?;
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -101,7 +136,13 @@ mod tests {
         assert_eq!(Guard::parse("false"), Ok(None));
         let stated = Guard::parse(r#"{"steps": [10, 50], "stepTime": "5m", "errors": 0}"#).unwrap().unwrap();
         assert_eq!(stated, Guard { steps: vec![10, 50], step_time: 300, errors: 0.0, ..Guard::default() });
-        assert_eq!((stated.percent(1), stated.percent(2), stated.percent(3)), (10, 50, 100));
+        assert_eq!((stated.percent(0), stated.percent(1), stated.percent(2), stated.percent(3)), (0, 10, 50, 100));
+        assert_eq!(stated.first(), 1);
+        let shadowed = |text: &str| Guard::parse(text).unwrap().unwrap().shadow;
+        assert_eq!(shadowed(r#"{"shadow": true}"#), Some(Shadow::default()));
+        assert_eq!(shadowed(r#"{"shadow": false}"#), None);
+        let stated = Shadow { share: 0.5, by: crate::v2::agreement::Word::Argmax, ..Shadow::default() };
+        assert_eq!(shadowed(r#"{"shadow": {"share": 0.5, "by": "argmax"}}"#), Some(stated));
     }
 
     #[test]
@@ -117,6 +158,12 @@ mod tests {
             (r#"{"stepTime": "5 min"}"#, "stepTime '5 min': give a time such as 30s"),
             (r#"{"stepTime": "9999999999999999999h"}"#, "give a time such as 30s"),
             (r#"{"stepTime": "25h"}"#, "at most 24h"),
+            (r#"{"shadow": "yes"}"#, "shadow: it is neither; give true or an object"),
+            (r#"{"shadow": {"part": 1}}"#, "unknown field `part`"),
+            (r#"{"shadow": {"by": "rank"}}"#, "unknown variant `rank`"),
+            (r#"{"shadow": {"share": 0}}"#, "shadow: share is 0; a ratio above 0"),
+            (r#"{"shadow": {"disagreement": 0}}"#, "shadow: disagreement is 0; a ratio from 0.001 to 0.5"),
+            (r#"{"shadow": {"absolute": -1}}"#, "shadow: absolute is -1; a number from 0"),
         ] {
             let error = Guard::parse(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");

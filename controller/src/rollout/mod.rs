@@ -5,15 +5,17 @@
 //! looked at as often as one likes. Any condition that is shown to be broken ends the rollout with nothing left for the new
 //! revision; a step is gone on from when all are shown to hold; what can be shown neither way is held.
 //!
-//! The servers compare answers of versions within one process (`shadow` in their traffic settings). Across pods nothing is
-//! mirrored: a router would have to hold the bodies of requests, which it passes on as they come.
+//! Where the guard asks for it there is a step before the first, the shadow's: nobody gets an answer of the new revision, and those that
+//! it would have given are compared by the routers, whose counts are what that step is judged by.
 
 pub mod analysis;
 pub mod guard;
+pub mod shadow;
 pub mod step;
 pub mod tally;
 
 pub use self::analysis::{Analysis, Finding, Outcome};
 pub use self::guard::Guard;
+pub use self::shadow::{Compared, Shadow, ShadowAnalysis};
 pub use self::step::{Facts, decide};
 pub use self::tally::Tally;

@@ -48,7 +48,7 @@ pub fn decide(old: Option<&RolloutStatus>, facts: &Facts<'_>) -> Option<RolloutS
     if old.phase != RolloutStatus::RUNNING {
         return Some(old.clone());
     }
-    let step = usize::try_from(old.step).unwrap_or(1).clamp(1, guard.steps.len());
+    let step = usize::try_from(old.step).unwrap_or(1).clamp(guard.first(), guard.steps.len());
     Some(running(old, step, guard, facts))
 }
 
@@ -60,20 +60,24 @@ pub fn seconds_left(rollout: &RolloutStatus, guard: &Guard, now: &str) -> i64 {
 }
 
 fn begun(guard: &Guard, facts: &Facts<'_>) -> RolloutStatus {
+    let first = guard.first();
     RolloutStatus {
         revision: facts.latest.to_owned(),
         stable: facts.rolled_out.to_owned(),
         settings: facts.settings.to_owned(),
         phase: RolloutStatus::RUNNING.into(),
-        step: 1,
-        percent: guard.percent(1),
+        step: i32::from(first > 0),
+        percent: guard.percent(first),
         served: false,
         since: facts.now.to_owned(),
-        message: format!("held at {}: waiting for revision {} to become ready", place(guard, 1), facts.latest),
+        message: format!("held at {}: waiting for revision {} to become ready", place(guard, first), facts.latest),
     }
 }
 
 fn place(guard: &Guard, step: usize) -> String {
+    if step == 0 {
+        return "the shadow step (no answers of it are given)".into();
+    }
     format!("step {step} of {} ({})", guard.steps.len(), shown(guard.percent(step)))
 }
 

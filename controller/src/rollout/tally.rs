@@ -15,6 +15,11 @@ const BUCKETS_MAX: usize = 64;
 /// What an f64 counts exactly, and more requests than any server lives to see.
 const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// Adds a sample, which is not negative, to a count.
+pub(super) fn add(count: &mut u64, sample: f64) {
+    *count = count.saturating_add(sample.min(COUNT_MAX) as u64);
+}
+
 /// Counters of a server, or of a whole revision.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
@@ -40,7 +45,7 @@ impl Tally {
         let mut cumulative: BTreeMap<u64, u64> = BTreeMap::new();
         let bucket = format!("{}_bucket", names::REQUEST_SECONDS);
         for sample in exposition::samples(page).flatten().filter(|sample| sample.value >= 0.0) {
-            let add_to = |count: &mut u64| *count = count.saturating_add(sample.value.min(COUNT_MAX) as u64);
+            let add_to = |count: &mut u64| add(count, sample.value);
             match sample.name {
                 names::REQUESTS => {
                     known = true;

@@ -21,11 +21,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn codes(self) -> (StatusCode, &'static str) {
+    fn codes(self) -> (StatusCode, u8) {
         match self {
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "14"),
-            Self::Late => (StatusCode::GATEWAY_TIMEOUT, "4"),
-            Self::Unsupported => (StatusCode::NOT_IMPLEMENTED, "12"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, 14),
+            Self::Late => (StatusCode::GATEWAY_TIMEOUT, 4),
+            Self::Unsupported => (StatusCode::NOT_IMPLEMENTED, 12),
         }
     }
 }
@@ -58,17 +58,44 @@ pub fn refused(grpc: bool, refusal: Refusal, message: &str) -> Answer {
     if !grpc {
         return error(status, message);
     }
-    let mut answer = whole(StatusCode::OK, Bytes::new());
-    let headers = answer.headers_mut();
-    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from_static(code));
+    let mut answer = super::grpc::refused(code, message);
     if refusal == Refusal::Unavailable {
         // As the server says it (gRPC's proposal A6): after a second, as `Retry-After` has it.
-        headers.insert("grpc-retry-pushback-ms", HeaderValue::from_static("1000"));
-    }
-    // Printable ASCII but per cent signs: what the message is made of.
-    if let Ok(message) = HeaderValue::from_str(&message.replace('%', "%25")) {
-        headers.insert("grpc-message", message);
+        answer.headers_mut().insert("grpc-retry-pushback-ms", HeaderValue::from_static("1000"));
     }
     answer
+}
+
+/// HTTP's statuses and gRPC's codes for the same, in the order in which they are looked for: the server's table, and what others send.
+const CODES: [(u16, u8); 19] = [
+    (400, 3),
+    (401, 16),
+    (403, 7),
+    (404, 5),
+    (409, 9),
+    (429, 8),
+    (499, 1),
+    (500, 13),
+    (501, 12),
+    (503, 14),
+    (504, 4),
+    (405, 12),
+    (408, 4),
+    (413, 8),
+    (414, 8),
+    (431, 8),
+    (502, 14),
+    (400, 11),
+    (409, 10),
+];
+
+/// gRPC's code for a status of HTTP.
+pub fn code_of_status(status: u16) -> u8 {
+    let other = if (400..500).contains(&status) { 3 } else { 13 };
+    CODES.iter().find(|(own, _)| *own == status).map_or(other, |(_, code)| *code)
+}
+
+/// HTTP's status for a code of gRPC.
+pub fn status_of_code(code: u8) -> u16 {
+    CODES.iter().find(|(_, own)| *own == code).map_or(500, |(status, _)| *status)
 }

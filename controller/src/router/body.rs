@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use hyper::header::HeaderMap;
 
 /// One body: the server's own default bound.
 pub const BODY_MAX: usize = 64 << 20;
@@ -78,6 +79,19 @@ impl Budget {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// Counts bytes that were made here, of what was read.
+    ///
+    /// # Errors
+    /// If all bodies would take more than their bound.
+    pub fn keep(&self, bytes: Bytes) -> Result<Bytes, Unread> {
+        let place = Place { held: self.held.clone(), bytes: bytes.len() };
+        let before = self.held.fetch_add(bytes.len(), Ordering::Relaxed);
+        if before + bytes.len() > self.max {
+            return Err(Unread::NoRoom);
+        }
+        Ok(Bytes::from_owner(Counted { bytes, _place: place }))
+    }
+
     /// Reads a body to its end. One that came in one piece is not copied.
     ///
     /// # Errors
@@ -87,13 +101,31 @@ impl Budget {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
+        Ok(self.read_to_trailers(body).await?.0)
+    }
+
+    /// The same with what comes behind it.
+    ///
+    /// # Errors
+    /// As [`Budget::read`].
+    pub async fn read_to_trailers<B>(&self, body: &mut B) -> Result<(Bytes, HeaderMap), Unread>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
         if body.size_hint().lower() > BODY_MAX as u64 {
             return Err(Unread::TooLarge);
         }
         let mut place = Place { held: self.held.clone(), bytes: 0 };
-        let (mut first, mut more) = (Bytes::new(), BytesMut::new());
+        let (mut first, mut more, mut trailers) = (Bytes::new(), BytesMut::new(), HeaderMap::new());
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|error| Unread::Broken(error.to_string()))?.into_data() else { continue };
+            let data = match frame.map_err(|error| Unread::Broken(error.to_string()))?.into_data() {
+                Ok(data) => data,
+                Err(other) => {
+                    trailers.extend(other.into_trailers().unwrap_or_default());
+                    continue;
+                }
+            };
             if place.bytes + data.len() > BODY_MAX {
                 return Err(Unread::TooLarge);
             }
@@ -113,7 +145,7 @@ impl Budget {
             more.extend_from_slice(&data);
         }
         let bytes = if more.is_empty() { first } else { more.freeze() };
-        Ok(Bytes::from_owner(Counted { bytes, _place: place }))
+        Ok((Bytes::from_owner(Counted { bytes, _place: place }), trailers))
     }
 }
 
@@ -147,6 +179,10 @@ mod tests {
         drop(second);
         assert_eq!(budget.held(), 0);
         assert_eq!(budget.read(&mut Full::from("abcdef")).await.unwrap(), "abcdef");
+        let made = budget.keep(Bytes::from("abcdef")).unwrap();
+        assert_eq!((budget.keep(Bytes::from("abcde")), budget.held()), (Err(Unread::NoRoom), 6));
+        drop(made);
+        assert_eq!(budget.held(), 0);
         let mut large = Full::from(vec![0; BODY_MAX + 1]);
         assert_eq!(Budget::new(usize::MAX).read(&mut large).await, Err(Unread::TooLarge));
     }

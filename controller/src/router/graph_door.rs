@@ -1,47 +1,36 @@
-//! A graph served over HTTP as KServe's router does it: a POST to any path is a request to the graph's root.
+//! A graph served over HTTP as KServe's router does it: a POST to any path is a request to the graph's root. And over gRPC, as the
+//! model of its name.
 //!
-//! Bodies are read whole, since a graph sends them several times and looks into them. gRPC is refused: neither a Switch's conditions
-//! nor an ensemble's answer have a form in V2's messages.
+//! Bodies are read whole, since a graph sends them several times and looks into them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use regex_lite::Regex;
 use tokio::time::Instant;
 
-use super::answer::{self, Answer, Refusal};
+use super::answer::{self, Answer};
 use super::body::{Budget, HELD_MAX, Unread, discard};
 use super::deadline;
+use super::graph_call::{Call, Clients, JSON_LENGTH, describe, described};
 use super::metrics::Metrics;
-use super::table::{STEP, mix};
-use crate::graph::evaluate::{Failure, World};
-use crate::graph::message::{self, Message};
-use crate::graph::{Graph, Program, Step};
+use crate::graph::evaluate::Failure;
+use crate::graph::message::{self, Form, Message};
+use crate::graph::{Graph, Program};
+use crate::v2::{Side, json};
 
 /// KServe's default of `routerTimeouts.serverRead`.
 const READ_TIMEOUT: u64 = 60;
 /// KServe's default of `routerTimeouts.serverWrite`.
 const WRITE_TIMEOUT: u64 = 60;
-/// A Service without pods refuses at once; a node that is gone does not answer at all.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle connections to one service: what a burst leaves behind.
-const IDLE_MAX: usize = 64;
-/// Below the server's own 75 s, so that it is never the server that ends a connection just as it is used again.
-const IDLE: Duration = Duration::from_secs(60);
 /// What tells of the request and not of its content: reaches every step.
 const PROPAGATED: [&str; 8] =
     ["x-request-id", "traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-b3-spanid", "x-b3-sampled"];
 /// What belongs to a connection or a body, and is never taken from the caller's request, whatever a pattern says.
-const NEVER: [&str; 9] = [
+const NEVER: [&str; 12] = [
     "host",
     "connection",
     "content-length",
@@ -51,21 +40,24 @@ const NEVER: [&str; 9] = [
     "te",
     "expect",
     "accept-encoding",
+    "grpc-timeout",
+    "grpc-encoding",
+    "grpc-accept-encoding",
 ];
-/// How much of a body is JSON, where binary tensors follow.
-const JSON_LENGTH: &str = "inference-header-content-length";
 
 /// Serves one graph.
 pub struct GraphDoor {
-    graph: Graph,
+    pub(super) graph: Graph,
+    /// What gRPC's callers name as the model; any where there is none.
+    pub(super) name: Option<String>,
     propagate: Vec<Regex>,
-    read: Duration,
-    write: Duration,
-    step: Option<Duration>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    budget: Budget,
-    counter: AtomicU64,
-    metrics: Metrics,
+    pub(super) read: Duration,
+    pub(super) write: Duration,
+    pub(super) step: Option<Duration>,
+    pub(super) clients: Clients,
+    pub(super) budget: Budget,
+    pub(super) counter: AtomicU64,
+    pub(super) metrics: Metrics,
 }
 
 impl GraphDoor {
@@ -87,12 +79,13 @@ impl GraphDoor {
             seconds(timeouts.write, WRITE_TIMEOUT).max(timeouts.request.map(Duration::from_secs).unwrap_or_default());
         Ok(Self {
             graph,
+            name: program.name.clone(),
             propagate,
             read: seconds(timeouts.read, READ_TIMEOUT),
             // A longer time of the whole is stated on purpose; a shorter one counts.
             write: timeouts.request.map_or(write, |request| write.min(Duration::from_secs(request))),
             step: timeouts.step.map(Duration::from_secs),
-            client: client(secure)?,
+            clients: Clients::new(secure)?,
             budget: Budget::new(HELD_MAX),
             counter: AtomicU64::new(0),
             metrics,
@@ -101,19 +94,19 @@ impl GraphDoor {
 
     /// Answers a request.
     pub async fn handle(&self, request: Request<Incoming>) -> Answer {
-        let answer = self.answer(request).await;
+        let (status, answer) = if super::proxy::is_grpc(request.headers()) {
+            self.answer_grpc(request).await
+        } else {
+            let answer = self.answer(request).await;
+            (answer.status(), answer)
+        };
         let held = i64::try_from(self.budget.held()).unwrap_or(i64::MAX);
         self.metrics.graph_held.set(held);
-        self.metrics.graph_requests.with_label_values(&[answer.status().as_str()]).inc();
+        self.metrics.graph_requests.with_label_values(&[status.as_str()]).inc();
         answer
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        if super::proxy::is_grpc(request.headers()) {
-            let message =
-                "a graph is served over HTTP: POST to its root; its conditions and ensembles have no form in gRPC";
-            return answer::refused(true, Refusal::Unsupported, message);
-        }
         if request.method() != Method::POST {
             let mut refused = answer::error(StatusCode::METHOD_NOT_ALLOWED, "a graph is asked by POST to its root");
             refused.headers_mut().insert("allow", HeaderValue::from_static("POST"));
@@ -135,16 +128,28 @@ impl GraphDoor {
                 return answer::error(StatusCode::REQUEST_TIMEOUT, &message);
             }
         };
-        let stated = deadline::stated(&head.headers).map(|own| arrived + own);
+        match self.evaluate(&head.headers, arrived, false, Message { body, ..described }).await {
+            Ok(answer) => rendered(answer),
+            Err(failure) => failed(&failure),
+        }
+    }
+
+    /// A request through the graph, within its own deadline and the graph's.
+    pub(super) async fn evaluate(
+        &self,
+        headers: &HeaderMap,
+        arrived: Instant,
+        over_grpc: bool,
+        message: Message,
+    ) -> Result<message::Answer, Failure> {
+        let stated = deadline::stated(headers).and_then(|own| arrived.checked_add(own));
         let deadline = stated.into_iter().chain([Instant::now() + self.write]).min().unwrap_or(arrived);
-        let call = Call { door: self, headers: self.propagated(&head.headers), deadline };
-        let message = Message { body, ..described };
+        let call = Call { door: self, headers: self.propagated(headers), deadline, over_grpc };
         match tokio::time::timeout_at(deadline, self.graph.evaluate(&call, message)).await {
-            Ok(Ok(answer)) => rendered(answer),
-            Ok(Err(failure)) => failed(&failure),
+            Ok(outcome) => outcome,
             Err(_) => {
                 let cause = format!("no answer within {:?}", deadline.saturating_duration_since(arrived));
-                failed(&Failure { status: 504, cause })
+                Err(Failure { status: 504, cause })
             }
         }
     }
@@ -159,31 +164,7 @@ impl GraphDoor {
     }
 }
 
-fn client(secure: bool) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, String> {
-    let mut plain = HttpConnector::new();
-    plain.enforce_http(false);
-    plain.set_nodelay(true);
-    plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let tls = if secure {
-        HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| format!("steps are https, and the system has no certificates to trust: {error}"))?
-    } else {
-        let provider = rustls::crypto::ring::default_provider();
-        let config = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        HttpsConnectorBuilder::new().with_tls_config(config)
-    };
-    let connector = tls.https_or_http().enable_http1().wrap_connector(plain);
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(IDLE_MAX);
-    Ok(builder.build(connector))
-}
-
-fn status_of(unread: &Unread) -> StatusCode {
+pub(super) fn status_of(unread: &Unread) -> StatusCode {
     match unread {
         Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Unread::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
@@ -191,108 +172,35 @@ fn status_of(unread: &Unread) -> StatusCode {
     }
 }
 
-/// What headers say of a body. KServe takes a body without a type as JSON.
-fn described(headers: &HeaderMap) -> Result<Message, ()> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let json_length = text(JSON_LENGTH).map(|text| text.parse()).transpose().map_err(|_| ())?;
-    Ok(Message {
-        body: Bytes::new(),
-        content_type: text("content-type"),
-        encoding: text("content-encoding"),
-        json_length,
-    })
-}
-
-fn describe(message: &Message, headers: &mut HeaderMap) {
-    let kind = message.content_type.as_deref().unwrap_or("application/json");
-    let length = message.json_length.map(|length| length.to_string());
-    let all = [
-        ("content-type", Some(kind)),
-        ("content-encoding", message.encoding.as_deref()),
-        (JSON_LENGTH, length.as_deref()),
-    ];
-    for (name, value) in all {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(name, value);
-        }
-    }
-}
-
 fn rendered(answer: message::Answer) -> Answer {
+    let message = match over_http(answer.message) {
+        Ok(message) => message,
+        Err(cause) => {
+            return failed(&Failure { status: 500, cause: format!("the answer cannot be given over HTTP: {cause}") });
+        }
+    };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut rendered = answer::whole(status, answer.message.body.clone());
-    describe(&answer.message, rendered.headers_mut());
+    let mut rendered = answer::whole(status, message.body.clone());
+    describe(&message, rendered.headers_mut());
     rendered
 }
 
+/// What a step answered over gRPC, in the form of HTTP.
+fn over_http(message: Message) -> Result<Message, String> {
+    if message.form == Form::Http {
+        return Ok(message);
+    }
+    let (body, json_length) = json::write_answer(&message.as_call(Side::Answer)?);
+    let content_type = json_length.map_or("application/json", |_| "application/octet-stream");
+    Ok(Message { body, json_length, content_type: Some(content_type.into()), ..Message::default() })
+}
+
 /// KServe's form: what happened, and why.
-fn body_of(cause: &str) -> serde_json::Value {
+pub(super) fn body_of(cause: &str) -> serde_json::Value {
     serde_json::json!({"error": "Failed to process request", "cause": cause})
 }
 
 fn failed(failure: &Failure) -> Answer {
     let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer::json(status, &body_of(&failure.cause))
-}
-
-/// A request under way through the graph.
-struct Call<'a> {
-    door: &'a GraphDoor,
-    headers: HeaderMap,
-    deadline: Instant,
-}
-
-impl Call<'_> {
-    async fn attempt(&self, url: &str, message: Message) -> Result<message::Answer, String> {
-        let mut request =
-            Request::post(url).body(Full::new(message.body.clone())).map_err(|error| error.to_string())?;
-        request.headers_mut().extend(self.headers.clone());
-        describe(&message, request.headers_mut());
-        // What is left, so that no step works on an answer that would come too late.
-        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
-        if let Ok(left) = HeaderValue::from_str(&format!("{left}ms")) {
-            request.headers_mut().insert(deadline::REQUEST_TIMEOUT, left);
-        }
-        let answer = self.door.client.request(request).await.map_err(|error| super::proxy::shown(&error))?;
-        let (head, mut body) = answer.into_parts();
-        let described = described(&head.headers).map_err(|()| format!("its {JSON_LENGTH} is no number of bytes"))?;
-        let body = self.door.budget.read(&mut body).await.map_err(|unread| unread.to_string())?;
-        Ok(message::Answer { status: head.status.as_u16(), message: Message { body, ..described } })
-    }
-}
-
-impl World for Call<'_> {
-    async fn call(&self, step: &Step, url: &str, message: Message) -> message::Answer {
-        let metrics = &self.door.metrics;
-        let began = Instant::now();
-        let bound = self.door.step.unwrap_or(self.door.write);
-        let outcome = tokio::time::timeout(bound, self.attempt(url, message)).await;
-        metrics.graph_seconds.with_label_values(&[step.label.as_str()]).observe(began.elapsed().as_secs_f64());
-        let count = |outcome: &str| metrics.graph_steps.with_label_values(&[step.label.as_str(), outcome]).inc();
-        let failed = |status: u16, cause: String| {
-            tracing::warn!(step = step.label, url, cause, "a step could not be asked");
-            message::Answer {
-                status,
-                message: Message::json(body_of(&format!("step {}: {cause}", step.label)).to_string()),
-            }
-        };
-        match outcome {
-            Ok(Ok(answer)) => {
-                count(if answer.is_success() { "answered" } else { "refused" });
-                answer
-            }
-            Ok(Err(cause)) => {
-                count("unreachable");
-                failed(503, format!("{url}: {cause}"))
-            }
-            Err(_) => {
-                count("late");
-                failed(504, format!("{url}: no answer within {bound:?}"))
-            }
-        }
-    }
-
-    fn draw(&self) -> u64 {
-        mix(self.door.counter.fetch_add(STEP, Ordering::Relaxed))
-    }
 }

@@ -4,6 +4,8 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use super::shadow::told::Told;
+
 /// Counts of the router.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -18,12 +20,14 @@ pub struct Metrics {
     pub held_bytes: IntGauge,
     /// Requests to a graph by the `status` of its answer.
     pub graph_requests: IntCounterVec,
-    /// Calls of a graph's services by `step`, `node/name`, and `outcome`: answered, refused, unreachable, late.
+    /// Calls of a graph's services by `step`, `node/name`, and `outcome`: answered, refused, unfit, unreachable, late.
     pub graph_steps: IntCounterVec,
     /// Seconds of such a call.
     pub graph_seconds: HistogramVec,
     /// Bytes of bodies that a graph holds.
     pub graph_held: IntGauge,
+    /// What shadows have shown.
+    pub shadow: Told,
 }
 
 impl Metrics {
@@ -60,6 +64,7 @@ impl Metrics {
         let graph_held = gauge("graph_held_bytes", "Bytes of bodies that the graph holds.")?;
         registry.register(Box::new(diverted.clone()))?;
         registry.register(Box::new(graph_seconds.clone()))?;
+        let shadow = Told::new(&registry)?;
         Ok(Self {
             registry,
             requests,
@@ -70,6 +75,7 @@ impl Metrics {
             graph_steps,
             graph_seconds,
             graph_held,
+            shadow,
         })
     }
 

@@ -4,10 +4,14 @@
 pub mod answer;
 pub mod body;
 pub mod deadline;
+mod graph_call;
 pub mod graph_door;
+mod graph_grpc;
+pub mod grpc;
 pub mod hold;
 pub mod metrics;
 pub mod proxy;
+pub mod shadow;
 pub mod table;
 pub mod upstream;
 

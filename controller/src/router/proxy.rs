@@ -20,6 +20,7 @@ use super::answer::{Answer, Refusal, refused};
 use super::deadline;
 use super::hold::{Holder, Pass, Turned};
 use super::metrics::Metrics;
+use super::shadow::{Sent, Shadows};
 use super::table::{Backend, Hold, STEP, Table, mix, point_of};
 use super::upstream::{Connector, Sockets};
 
@@ -47,8 +48,8 @@ const REVISION: HeaderName = HeaderName::from_static("x-tensorgate-revision");
 
 /// Connections that are used at the same time.
 struct Side {
-    http: Client<Connector, Incoming>,
-    grpc: [Client<Connector, Incoming>; LANES],
+    http: Client<Connector, Sent>,
+    grpc: [Client<Connector, Sent>; LANES],
 }
 
 /// Sends requests on.
@@ -58,6 +59,7 @@ pub struct Proxy {
     sides: [Side; 2],
     began: Instant,
     lane: AtomicUsize,
+    shadows: Shadows,
     counter: AtomicU64,
     holder: Arc<Holder<Sockets>>,
     metrics: Metrics,
@@ -72,15 +74,15 @@ impl Proxy {
             let mut builder = Client::builder(TokioExecutor::new());
             builder.pool_timer(TokioTimer::new()).timer(TokioTimer::new()).pool_idle_timeout(idle).http2_only(grpc);
             builder.pool_max_idle_per_host(IDLE_MAX);
-            builder.build::<_, Incoming>(connector)
+            builder.build::<_, Sent>(connector)
         };
         let side = || Side { http: client(false), grpc: std::array::from_fn(|_| client(true)) };
-        let (sides, began) = ([side(), side()], Instant::now());
-        Self { routes, sides, began, lane: AtomicUsize::new(0), counter: AtomicU64::new(0), holder, metrics }
+        let (sides, began, shadows) = ([side(), side()], Instant::now(), Shadows::new(metrics.clone()));
+        Self { routes, sides, began, lane: AtomicUsize::new(0), shadows, counter: AtomicU64::new(0), holder, metrics }
     }
 
     /// Whose connections the next request goes by.
-    fn client(&self, grpc: bool) -> &Client<Connector, Incoming> {
+    fn client(&self, grpc: bool) -> &Client<Connector, Sent> {
         let turns = self.began.elapsed().as_secs() / TURN.as_secs();
         let side = &self.sides[usize::from(turns % 2 == 1)];
         match grpc {
@@ -94,13 +96,16 @@ impl Proxy {
         let table = self.routes.borrow().clone();
         let grpc = is_grpc(request.headers());
         if let Some(hold) = &table.hold {
-            return self.held(request, hold, grpc).await;
+            return self.held(request, &table, hold, grpc).await;
         }
         let backend = table.pick(self.point(&table, request.headers()));
-        self.sent(request, backend, grpc).await
+        self.sent(request, &table, backend, grpc).await
     }
 
-    async fn sent(&self, request: Request<Incoming>, backend: &Backend, grpc: bool) -> Answer {
+    async fn sent(&self, request: Request<Incoming>, table: &Table, backend: &Backend, grpc: bool) -> Answer {
+        let (mut head, body) = request.into_parts();
+        let sampled = self.shadows.sample(table, &backend.revision, &mut head, grpc);
+        let request = Request::from_parts(head, Sent::new(body, sampled.clone()));
         let outcome = match sent_on(request, &backend.revision, grpc) {
             Ok(request) => self.client(grpc).request(request).await.map_err(|error| shown(&error)),
             Err(error) => Err(error),
@@ -115,7 +120,11 @@ impl Proxy {
                     answer.headers_mut().insert(REVISION, name);
                 }
                 *answer.version_mut() = Version::default();
-                answer.map(BodyExt::boxed_unsync)
+                let answer = answer.map(BodyExt::boxed_unsync);
+                match sampled {
+                    Some(sampled) => sampled.watched(answer),
+                    None => answer,
+                }
             }
             Err(error) => {
                 count("failed");
@@ -126,7 +135,7 @@ impl Proxy {
     }
 
     /// Sends a request on once its revision has pods, and keeps count of it until its answer has been read.
-    async fn held(&self, request: Request<Incoming>, hold: &Hold, grpc: bool) -> Answer {
+    async fn held(&self, request: Request<Incoming>, table: &Table, hold: &Hold, grpc: bool) -> Answer {
         let arrived = Instant::now();
         let stated = deadline::stated(request.headers()).and_then(|own| arrived.checked_add(own));
         let longest = arrived + Duration::from_secs(hold.timeout_seconds.into());
@@ -159,8 +168,8 @@ impl Proxy {
             }
         };
         let answer = match stated {
-            Some(deadline) => tokio::time::timeout_at(deadline, self.sent(request, &backend, grpc)).await.ok(),
-            None => Some(self.sent(request, &backend, grpc).await),
+            Some(deadline) => tokio::time::timeout_at(deadline, self.sent(request, table, &backend, grpc)).await.ok(),
+            None => Some(self.sent(request, table, &backend, grpc).await),
         };
         let Some(answer) = answer else {
             pass.went_badly();
@@ -248,7 +257,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The request as the revision gets it. Its name stands for its address, which the connector knows.
-fn sent_on(request: Request<Incoming>, revision: &str, grpc: bool) -> Result<Request<Incoming>, String> {
+fn sent_on(request: Request<Sent>, revision: &str, grpc: bool) -> Result<Request<Sent>, String> {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     head.uri = Uri::builder()
@@ -273,7 +282,7 @@ fn sent_on(request: Request<Incoming>, revision: &str, grpc: bool) -> Result<Req
 }
 
 /// Removes what belongs to a connection, and what its `Connection` header names beside.
-fn remove_of_a_connection(headers: &mut HeaderMap) {
+pub fn remove_of_a_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all("connection")
         .iter()

@@ -1,14 +1,17 @@
 //! Who gets how much: the file of routes, and the choice for a request. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::v2::agreement::Agreement;
 
 /// The largest file of routes makes no larger table: the Gateway's own bound on backends of a rule.
 const BACKENDS_MAX: usize = 16;
 
 /// The revisions of a component and their weights.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Table {
     /// Requests with the same value of this header go to the same revision, as long as the weights stay.
@@ -17,6 +20,9 @@ pub struct Table {
     /// Requests wait for a revision's pods, where it may have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// A revision that is asked too, and gives no answers.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
+    pub shadow: Option<Arc<Shadow>>,
     /// In the order in which their shares lie: who was with one of the first stays with it while its weight grows.
     pub backends: Vec<Backend>,
 }
@@ -27,6 +33,41 @@ pub struct Table {
 pub struct Hold {
     /// Seconds, for requests that state no deadline of their own.
     pub timeout_seconds: u32,
+}
+
+/// A revision whose answers are compared with those that callers get.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shadow {
+    /// Its name.
+    pub revision: String,
+    /// Host and port for HTTP.
+    pub http: String,
+    /// Host and port for gRPC, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
+    /// The share of the requests that it is asked too, above 0, at most 1.
+    pub share: f64,
+    /// When two answers are the same.
+    #[serde(default)]
+    pub compare: Agreement,
+}
+
+/// A shadow goes along with each request that it is asked.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Shadow;
+
+    pub(super) fn serialize<S: Serializer>(own: &Option<Arc<Shadow>>, serializer: S) -> Result<S::Ok, S::Error> {
+        own.as_deref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Shadow>>, D::Error> {
+        Ok(Option::<Shadow>::deserialize(deserializer)?.map(Arc::new))
+    }
 }
 
 /// A revision.
@@ -82,14 +123,15 @@ impl Table {
                     backend.revision
                 ));
             }
-            for address in [Some(&backend.http), backend.grpc.as_ref()].into_iter().flatten() {
-                let port = address
-                    .rsplit_once(':')
-                    .and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
-                if port.is_none() {
-                    return Err(format!("backend '{}': '{address}' is not HOST:PORT", backend.revision));
-                }
+            check_addresses(&backend.revision, &backend.http, backend.grpc.as_deref())?;
+        }
+        if let Some(shadow) = &table.shadow {
+            check_addresses(&shadow.revision, &shadow.http, shadow.grpc.as_deref())?;
+            let wrong = |why: String| format!("shadow '{}': {why}", shadow.revision);
+            if !(shadow.share > 0.0 && shadow.share <= 1.0) {
+                return Err(wrong(format!("its share is {}; above 0 and at most 1 is possible", shadow.share)));
             }
+            shadow.compare.check().map_err(wrong)?;
         }
         Ok(table)
     }
@@ -120,6 +162,18 @@ impl Table {
         others.sort_by_key(|own| std::cmp::Reverse(own.weight));
         others.into_iter()
     }
+}
+
+/// That a revision's addresses are some.
+fn check_addresses(revision: &str, http: &str, grpc: Option<&str>) -> Result<(), String> {
+    for address in [Some(http), grpc].into_iter().flatten() {
+        let port =
+            address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+        if port.is_none() {
+            return Err(format!("backend '{revision}': '{address}' is not HOST:PORT"));
+        }
+    }
+    Ok(())
 }
 
 /// SplitMix64's mixing: spreads what is counted up over the whole range.
@@ -154,7 +208,12 @@ mod tests {
             http: "localhost:1".into(),
             grpc: None,
         };
-        Table { sticky_header: None, hold: None, backends: weights.iter().enumerate().map(backend).collect() }
+        Table {
+            sticky_header: None,
+            hold: None,
+            shadow: None,
+            backends: weights.iter().enumerate().map(backend).collect(),
+        }
     }
 
     #[test]
@@ -183,6 +242,15 @@ mod tests {
         assert!(parse(r#"{"backends": [{"revision": "a", "weight": 1, "http": "nowhere"}]}"#).contains("HOST:PORT"));
         let twice = r#"{"backends": [{"revision": "a", "weight": 1, "http": "b:1"}, {"revision": "a", "weight": 1, "http": "b:1"}]}"#;
         assert!(parse(twice).contains("name of its own"));
+        let with = |shadow: &str| {
+            format!(
+                r#"{{"backends": [{{"revision": "a", "weight": 1, "http": "b:1"}}], "shadow": {{"revision": "s", "http": "c:1", {shadow}}}}}"#
+            )
+        };
+        assert!(parse(&with(r#""share": 0"#)).contains("its share is 0"));
+        assert!(parse(&with(r#""share": 1, "compare": {"absolute": -1}"#)).contains("absolute is -1"));
+        let table = Table::parse(&with(r#""share": 0.5, "compare": {"by": "argmax"}"#)).unwrap();
+        assert_eq!(Table::parse(&serde_json::to_string(&table).unwrap()), Ok(table));
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use crate::api::keys;
 use crate::demand::{self, Demand};
 use crate::tree;
 
-/// The table of [`Index`] that has the pods of routers.
+/// The table of [`Index`] that has the pods of routers that are asked.
 pub const ROUTERS: &str = "RouterPod";
 /// How often it is looked for routers that came or went, and a router that did not answer is asked again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -132,7 +132,8 @@ async fn listen(
 
 /// A pod that runs, by its address and the port that is named `admin`.
 fn router(pod: &Value) -> Option<Router> {
-    if pod["metadata"].get("deletionTimestamp").is_some() || pod["status"]["phase"] != "Running" {
+    let holds = tree::label(pod, keys::HOLDS) == Some("true");
+    if !holds || pod["metadata"].get("deletionTimestamp").is_some() || pod["status"]["phase"] != "Running" {
         return None;
     }
     let namespace = tree::text(pod, &["metadata", "namespace"])?;

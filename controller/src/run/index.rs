@@ -25,6 +25,8 @@ struct Table {
     /// While a list is read: what it has shown. The old objects stay until it is complete.
     arriving: Option<BTreeMap<Key, Arc<Value>>>,
     complete: bool,
+    /// The API server does not know the kind.
+    unknown: bool,
 }
 
 /// What there is around a service.
@@ -61,7 +63,7 @@ impl Index {
     /// Takes in an event of a kind's watch, and has those looked at whom it concerns.
     pub fn take(&self, kind: &Kind, event: Event<DynamicObject>, queues: &Queues) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut touched = Vec::new();
+        let (mut touched, mut returned) = (Vec::new(), false);
         {
             let table = kinds.entry(kind.name).or_default();
             match event {
@@ -70,7 +72,10 @@ impl Index {
                     let object = Arc::new(tree_of(kind, &object));
                     table.arriving.get_or_insert_default().insert(key(&object), object);
                 }
-                Event::InitDone => touched = table.complete(),
+                Event::InitDone => {
+                    touched = table.complete();
+                    returned = std::mem::take(&mut table.unknown);
+                }
                 Event::Apply(object) => {
                     let object = Arc::new(tree_of(kind, &object));
                     table.objects.insert(key(&object), object.clone());
@@ -82,6 +87,12 @@ impl Index {
                     touched.push(object);
                 }
             }
+        }
+        if returned {
+            // What could not be made before can be now.
+            let all = |kind| kinds.get(kind).into_iter().flat_map(|table| table.objects.keys());
+            all("InferenceService").for_each(|own| queues.services.touch(own.clone()));
+            all("InferenceGraph").for_each(|own| queues.graphs.touch(own.clone()));
         }
         let all = |kind| kinds.get(kind).into_iter().flat_map(|table| table.objects.keys());
         for object in touched {
@@ -108,6 +119,21 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// Takes note that the API server does not know a kind: then there are none of it, until it does.
+    pub fn miss(&self, kind: &Kind) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = kinds.entry(kind.name).or_default();
+        table.arriving = None;
+        (table.complete, table.unknown) = (true, true);
+        table.objects.clear();
+    }
+
+    /// Whether the API server knows a kind that is watched.
+    pub fn knows(&self, kind: &str) -> bool {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.get(kind).is_none_or(|table| !table.unknown)
     }
 
     /// Whether the first list of each of these kinds is complete.

@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::demand::ROUTERS;
 use super::index::Index;
 use super::pods;
 use super::queue::{Key, Queue};
 use crate::api::keys;
 use crate::api::status::RolloutStatus;
 use crate::rollout::analysis::Reading;
-use crate::rollout::{Analysis, Finding, Guard, Outcome, Tally};
+use crate::rollout::{Analysis, Compared, Finding, Guard, Outcome, ShadowAnalysis, Tally, shadow};
 use crate::scrape::{Scraper, Target};
 use crate::tree;
 
@@ -33,10 +34,47 @@ pub struct Judge {
 
 #[derive(Debug)]
 struct Judged {
-    analysis: Analysis,
+    analysis: Test,
     /// What plans are made with, and since when.
     told: Option<(Finding, Instant)>,
 }
+
+/// What a step is judged by.
+#[derive(Debug)]
+enum Test {
+    /// What both revisions' pods have counted.
+    Step(Analysis),
+    /// What the routers have found of answers that nobody got.
+    Shadow(ShadowAnalysis),
+}
+
+impl Test {
+    /// Of the step that a job is about.
+    fn new(job: &Job) -> Self {
+        let (guard, revision) = (&job.guard, &job.rollout.revision);
+        match guard.shadow.filter(|_| job.rollout.step == 0) {
+            Some(shadow) => Self::Shadow(ShadowAnalysis::new(guard, shadow, revision)),
+            None => Self::Step(Analysis::new(guard, revision, job.step(), job.at_random)),
+        }
+    }
+
+    fn is_of(&self, job: &Job) -> bool {
+        match self {
+            Self::Step(own) => own.is_of(&job.guard, &job.rollout.revision, job.step(), job.at_random),
+            Self::Shadow(own) => job.rollout.step == 0 && own.is_of(&job.guard, &job.rollout.revision),
+        }
+    }
+
+    fn finding(&self) -> Finding {
+        match self {
+            Self::Step(own) => own.finding(),
+            Self::Shadow(own) => own.finding(),
+        }
+    }
+}
+
+/// A page of metrics, by its pod's uid.
+type Pages = BTreeMap<String, Result<String, String>>;
 
 /// A rollout that is under way, and where its pods are.
 struct Job {
@@ -46,6 +84,20 @@ struct Job {
     at_random: bool,
     canary: Vec<Target>,
     stable: Vec<Target>,
+    /// At the shadow step, in place of these.
+    routers: Vec<Target>,
+}
+
+impl Job {
+    fn step(&self) -> usize {
+        usize::try_from(self.rollout.step).unwrap_or(1)
+    }
+
+    /// Whose pages it is judged by.
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        let servers = self.canary.iter().chain(&self.stable).filter(|_| self.rollout.step > 0);
+        servers.chain(&self.routers)
+    }
 }
 
 impl Judge {
@@ -62,12 +114,10 @@ impl Judge {
             look.tick().await;
             let jobs: Vec<Job> = index.services().iter().filter_map(|service| job(service, index)).collect();
             self.lock().retain(|key, _| jobs.iter().any(|job| job.key == *key));
-            let targets = jobs.iter().flat_map(|job| job.canary.iter().chain(&job.stable)).cloned().collect();
-            let mut pages = scraper.read_all(targets, tally).await;
+            let targets = jobs.iter().flat_map(Job::targets).cloned().collect();
+            let mut pages = scraper.read_all(targets, |page| Ok(page.to_owned())).await;
             for job in jobs {
-                let canary = reading(&job.canary, &mut pages, &job.rollout.revision);
-                let stable = reading(&job.stable, &mut pages, &job.rollout.stable);
-                if self.observe(&job, canary, stable, Instant::now()) {
+                if self.observe(&job, &mut pages, Instant::now()) {
                     queue.touch(job.key);
                 }
             }
@@ -75,16 +125,20 @@ impl Judge {
     }
 
     /// Takes in what was read; gives whether that says something new.
-    fn observe(&self, job: &Job, canary: Reading, stable: Reading, now: Instant) -> bool {
-        let step = usize::try_from(job.rollout.step).unwrap_or(1);
-        let revision = &job.rollout.revision;
-        let new = || Judged { analysis: Analysis::new(&job.guard, revision, step, job.at_random), told: None };
+    fn observe(&self, job: &Job, pages: &mut Pages, now: Instant) -> bool {
+        let new = || Judged { analysis: Test::new(job), told: None };
         let mut services = self.lock();
         let judged = services.entry(job.key.clone()).or_insert_with(new);
-        if !judged.analysis.is_of(&job.guard, revision, step, job.at_random) {
+        if !judged.analysis.is_of(job) {
             *judged = new();
         }
-        judged.analysis.observe(canary, stable);
+        match &mut judged.analysis {
+            Test::Step(analysis) => {
+                let canary = reading(&job.canary, pages, &job.rollout.revision);
+                analysis.observe(canary, reading(&job.stable, pages, &job.rollout.stable));
+            }
+            Test::Shadow(analysis) => analysis.observe(compared(job, pages)),
+        }
         let finding = judged.analysis.finding();
         let fresh = match &judged.told {
             None => true,
@@ -119,7 +173,19 @@ fn job(service: &Value, index: &Index) -> Option<Job> {
         let own = all.iter().filter(|pod| tree::label(pod, keys::REVISION) == Some(revision));
         own.filter(|pod| pods::is_ready(pod)).filter_map(|pod| pods::target(pod)).take(PODS_MAX).collect()
     };
+    let routers = if rollout.step == 0 && guard.shadow.is_some() {
+        let own = |pod: &&std::sync::Arc<Value>| {
+            tree::text(pod, &["metadata", "namespace"]) == Some(&key.0)
+                && tree::label(pod, keys::SERVICE) == Some(&key.1)
+                && tree::label(pod, keys::COMPONENT) == Some("predictor-router")
+        };
+        let own = index.all(ROUTERS).iter().filter(own).filter(|pod| pods::is_ready(pod)).cloned().collect::<Vec<_>>();
+        own.iter().filter_map(|pod| pods::admin(pod)).take(PODS_MAX).collect()
+    } else {
+        Vec::new()
+    };
     Some(Job {
+        routers,
         canary: of(&rollout.revision),
         stable: of(&rollout.stable),
         at_random: tree::annotation(service, keys::STICKY_HEADER).is_none(),
@@ -129,20 +195,34 @@ fn job(service: &Value, index: &Index) -> Option<Job> {
     })
 }
 
-fn tally(page: &str) -> Result<Tally, String> {
-    Tally::parse(page).ok_or_else(|| "these are no metrics of Tensorgate".to_owned())
+/// What a revision's pods have counted; a pod that cannot be read is left out while others can.
+fn reading(targets: &[Target], pages: &mut Pages, revision: &str) -> Reading {
+    let none = format!("no pod of revision {revision} is ready");
+    parsed(targets, pages, none, &format!("the metrics of revision {revision}"), Tally::parse)
 }
 
-/// What a revision's pods have counted; a pod that cannot be read is left out while others can.
-fn reading(targets: &[Target], pages: &mut BTreeMap<String, Result<Tally, String>>, revision: &str) -> Reading {
-    let mut tallies = BTreeMap::new();
-    let mut failure = format!("no pod of revision {revision} is ready");
+/// What the routers have found of the new revision's answers.
+fn compared(job: &Job, pages: &mut Pages) -> shadow::Reading {
+    let revision = &job.rollout.revision;
+    let none = "no router is ready, which would compare answers".to_owned();
+    parsed(&job.routers, pages, none, "the metrics of the routers", |page| Compared::parse(page, revision))
+}
+
+fn parsed<T>(
+    targets: &[Target],
+    pages: &mut Pages,
+    mut failure: String,
+    what: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<BTreeMap<String, T>, String> {
+    let mut all = BTreeMap::new();
     for target in targets {
-        match pages.remove(&target.uid) {
-            Some(Ok(tally)) => drop(tallies.insert(target.uid.clone(), tally)),
-            Some(Err(cause)) => failure = format!("the metrics of revision {revision} cannot be read: {cause}"),
-            None => {}
+        let Some(page) = pages.remove(&target.uid) else { continue };
+        let none = || format!("http://{}{}: these are no metrics of Tensorgate", target.address, target.path);
+        match page.and_then(|page| parse(&page).ok_or_else(none)) {
+            Ok(own) => drop(all.insert(target.uid.clone(), own)),
+            Err(cause) => failure = format!("{what} cannot be read: {cause}"),
         }
     }
-    if tallies.is_empty() { Err(failure) } else { Ok(tallies) }
+    if all.is_empty() { Err(failure) } else { Ok(all) }
 }

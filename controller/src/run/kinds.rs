@@ -88,7 +88,7 @@ pub fn all(with_routes: bool, with_keda: bool) -> Vec<Kind> {
         Kind::new(GROUP, "v1alpha1", "ServingRuntime", "servingruntimes", Touches::Namespace, None),
         Kind::new(GROUP, "v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", Touches::Cluster, None),
         Kind::new("", "v1", "Pod", "pods", Touches::Owner, Some(keys::REVISION.into())),
-        Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(format!("{}=true", keys::HOLDS))),
+        Kind::new("", "v1", ROUTERS, "pods", Touches::Nobody, Some(keys::HOLDS.into())),
     ];
     let there = |own: &&ChildKind| (with_routes || **own != ROUTE) && (with_keda || **own != SCALED_OBJECT);
     let children = CHILDREN.iter().filter(there);

@@ -33,6 +33,7 @@ use self::scaling::learnings::Learnings;
 use crate::admin;
 use crate::api::MANAGER;
 use crate::config::RunArgs;
+use crate::plan::children::{ROUTE, SCALED_OBJECT};
 use crate::scrape::Scraper;
 use crate::tree;
 
@@ -233,21 +234,13 @@ async fn look(subject: Subject, reconciler: Arc<Reconciler>, queues: Arc<Queues>
 
 /// What the API server refuses, the service's owner should see: a field that no PodSpec has, a quota.
 async fn tell(reconciler: &Reconciler, subject: &Subject, error: &reconcile::ApplyError) {
-    let kube::Error::Api(status) = &error.source else { return };
-    // Conflicts and outages are ours to get over.
-    if !matches!(status.code, 400 | 403 | 422) && !status.message.contains("typed") {
-        return;
-    }
+    let Some(note) = error.refusal() else { return };
     let owner = match subject {
         Subject::Service(key) => reconciler.index.around(key).service,
         Subject::Graph(key) => reconciler.index.around_graph(key).graph,
     };
     if let Some(owner) = owner {
-        let event = crate::plan::events::Event {
-            warning: true,
-            reason: "ApplyFailed".into(),
-            note: format!("{}: {}", error.what, status.message),
-        };
+        let event = crate::plan::events::Event { warning: true, reason: "ApplyFailed".into(), note };
         reconciler.publish(&owner, &event).await;
     }
 }
@@ -281,10 +274,25 @@ async fn follow(
             Ok(event) => index.take(&kind, event, &queues),
             Err(error) => {
                 metrics.watch_errors.with_label_values(&[kind.name]).inc();
+                // What is not ours may not be installed; its definition is waited for while everything else goes on.
+                if [ROUTE.name, SCALED_OBJECT.name].contains(&kind.name) && is_unknown(&error) {
+                    index.miss(&kind);
+                }
                 tracing::warn!(kind = kind.name, %error, "the watch failed; taking it up again");
             }
         }
     }
+}
+
+/// Whether a watch failed since the API server does not know the kind.
+fn is_unknown(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(cause)
+    | watcher::Error::WatchStartFailed(cause)
+    | watcher::Error::WatchFailed(cause)) = error
+    else {
+        return false;
+    };
+    matches!(cause, kube::Error::Api(status) if status.code == 404)
 }
 
 fn identity() -> String {

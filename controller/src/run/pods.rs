@@ -18,8 +18,7 @@ pub fn is_ready(pod: &Value) -> bool {
 
 /// Where it tells its metrics, once it has an address: as KServe's annotations say, else at its server's first port.
 pub fn target(pod: &Value) -> Option<Target> {
-    let ip = tree::text(pod, &["status", "podIP"])?;
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    let host = host(pod)?;
     let containers = tree::list(pod, &["spec", "containers"]);
     let server = containers.iter().find(|own| own["name"] == CONTAINER).or(containers.first());
     let first = server.and_then(|own| tree::number(tree::list(own, &["ports"]).first()?, &["containerPort"]));
@@ -30,6 +29,23 @@ pub fn target(pod: &Value) -> Option<Target> {
         address: format!("{host}:{port}"),
         path: tree::annotation(pod, "prometheus.kserve.io/path").unwrap_or("/metrics").to_owned(),
     })
+}
+
+/// Where a router tells its metrics: at the port that is named `admin`.
+pub fn admin(pod: &Value) -> Option<Target> {
+    let host = host(pod)?;
+    let mut ports = tree::list(pod, &["spec", "containers"]).iter().flat_map(|own| tree::list(own, &["ports"]));
+    let port = ports.find(|port| port["name"] == "admin")?;
+    Some(Target {
+        uid: tree::text(pod, &["metadata", "uid"])?.to_owned(),
+        address: format!("{host}:{}", tree::number(port, &["containerPort"])?),
+        path: "/metrics".to_owned(),
+    })
+}
+
+fn host(pod: &Value) -> Option<String> {
+    let ip = tree::text(pod, &["status", "podIP"])?;
+    Some(if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One service or graph: snapshot, plan, and the requests that make the cluster follow.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use super::metrics::Metrics;
 use super::queue::Key;
 use super::scaling::learnings::Learnings;
 use crate::api::MANAGER;
+use crate::api::status::Condition;
+use crate::plan::children::ROUTE;
+use crate::plan::conditions;
 use crate::plan::graph::{self, GraphSnapshot};
 use crate::plan::storage::{self, Vault};
 use crate::plan::{self, Settings, Snapshot, difference};
@@ -32,6 +36,16 @@ pub struct ApplyError {
     pub what: String,
     /// What the API server or the way to it said.
     pub source: kube::Error,
+}
+
+impl ApplyError {
+    /// What the API server will go on refusing until somebody changes the spec, or what the cluster allows: a field that no PodSpec
+    /// has, a quota. Conflicts and outages are ours to get over.
+    pub fn refusal(&self) -> Option<String> {
+        let kube::Error::Api(status) = &self.source else { return None };
+        let is_refusal = matches!(status.code, 400 | 403 | 422) || status.message.contains("typed");
+        is_refusal.then(|| format!("{}: {}", self.what, status.message))
+    }
 }
 
 impl std::fmt::Display for ApplyError {
@@ -97,12 +111,14 @@ impl Reconciler {
             finding: finding.as_ref(),
             now: &now,
         };
-        let plan = plan::plan(&self.settings, service, &snapshot);
+        let plan = plan::plan(&self.settings(), service, &snapshot);
         if let Some(decided) = &plan.decided {
             self.decide(key, service, decided).await?;
         }
         let status = plan::render_status(&plan.status);
-        self.apply(key, service, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await?;
+        let applied =
+            self.apply(key, service, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await;
+        self.told(key, service, "PredictorReady", &now, applied).await?;
         Ok(plan.again_after.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs))
     }
 
@@ -124,10 +140,43 @@ impl Reconciler {
             children: seen(&around.children),
             now: &now,
         };
-        let plan = graph::plan(&self.settings, graph, &snapshot);
+        let plan = graph::plan(&self.settings(), graph, &snapshot);
         let status = graph::render_status(&plan.status);
-        self.apply(key, graph, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await?;
+        let applied = self.apply(key, graph, plan.children.as_deref(), &snapshot.children, &status, &plan.events).await;
+        self.told(key, graph, "RouterReady", &now, applied).await?;
         Ok(None)
+    }
+
+    /// Says in the owner's status what the API server has refused of its children: whoever wrote the spec can mend it.
+    async fn told(
+        &self,
+        key: &Key,
+        owner: &Value,
+        kind: &str,
+        now: &str,
+        applied: Result<(), ApplyError>,
+    ) -> Result<(), ApplyError> {
+        if let Err(error) = &applied
+            && let Some(message) = error.refusal()
+        {
+            let mut status = owner.get("status").cloned().unwrap_or_else(|| json!({}));
+            let old: Vec<Condition> = serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
+            let conditions = conditions::refused(&old, kind, &message, now);
+            status["conditions"] = serde_json::to_value(conditions).unwrap_or_default();
+            status["observedGeneration"] = tree::at(owner, &["metadata", "generation"]).clone();
+            if status != owner["status"] {
+                self.write_status(key, owner, &status).await?;
+            }
+        }
+        applied
+    }
+
+    /// The settings, with what the cluster lacks.
+    fn settings(&self) -> Cow<'_, Settings> {
+        match self.index.knows(ROUTE.name) {
+            true => Cow::Borrowed(&self.settings),
+            false => Cow::Owned(Settings { without_routes: true, ..self.settings.clone() }),
+        }
     }
 
     /// Tells and writes what was decided before anything is done about it.
@@ -220,7 +269,7 @@ impl Reconciler {
         let event = Event {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.clone(),
-            note: Some(event.note.chars().take(1000).collect()),
+            note: Some(cut(&event.note).to_owned()),
             action: "Reconcile".into(),
             secondary: None,
         };
@@ -253,6 +302,14 @@ impl Reconciler {
         let found = found.map_err(|source| ApplyError { what: format!("read {kind} {namespace}/{name}"), source })?;
         Ok(found.and_then(|object| serde_json::to_value(object).ok()))
     }
+}
+
+/// The longest note of an Event, in bytes (`NoteLengthLimit` of the API server's validation).
+const NOTE_MAX: usize = 1024;
+
+/// As much of a note as an Event holds, in whole letters.
+fn cut(note: &str) -> &str {
+    &note[..note.floor_char_boundary(NOTE_MAX)]
 }
 
 fn seen(all: &[Arc<Value>]) -> Vec<&Value> {

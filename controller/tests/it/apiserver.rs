@@ -1,6 +1,7 @@
 //! The store behind a socket, speaking as much of Kubernetes' HTTP API as its clients need: objects, subresources, server-side
 //! apply, lists, watches with bookmarks and 410. And faults: refusals, watches that end, answers that are lost.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::discovery;
+use super::rbac::{Asked, Rights};
 use super::store::{Key, Refusal, Store, fits};
+
+/// What the controller is known by: its calls are held against what it was granted.
+const CONTROLLER: &str = "controller";
+/// The namespace of its Lease.
+const HOME: &str = "tensorgate-system";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -52,6 +59,9 @@ struct Shared {
     watches: watch::Sender<u64>,
     fault: Mutex<Option<Fault>>,
     calls: Mutex<Vec<String>>,
+    rights: Rights,
+    /// Plural names of kinds that this cluster does not know.
+    unknown: Mutex<BTreeSet<String>>,
 }
 
 impl ApiServer {
@@ -63,6 +73,8 @@ impl ApiServer {
             watches: watch::Sender::new(0),
             fault: Mutex::default(),
             calls: Mutex::default(),
+            rights: Rights::deployed(HOME),
+            unknown: Mutex::default(),
         });
         let server = Self { address: listener.local_addr().unwrap(), shared };
         let accepting = server.clone();
@@ -83,11 +95,21 @@ impl ApiServer {
         server
     }
 
-    /// For KUBECONFIG.
+    /// For KUBECONFIG, of somebody who may do everything.
+    #[allow(dead_code, reason = "for the process of its own, see examples/apiserver.rs")]
     pub(crate) fn kubeconfig(&self) -> String {
+        self.kubeconfig_of("anybody")
+    }
+
+    /// For KUBECONFIG of the controller, which may do what it was granted.
+    pub(crate) fn controllers_kubeconfig(&self) -> String {
+        self.kubeconfig_of(CONTROLLER)
+    }
+
+    fn kubeconfig_of(&self, token: &str) -> String {
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster:\n    server: http://{}\n\
-             contexts:\n- name: test\n  context: {{cluster: test, user: test, namespace: models}}\nusers:\n- name: test\n  user: {{}}\n",
+             contexts:\n- name: test\n  context: {{cluster: test, user: test, namespace: models}}\nusers:\n- name: test\n  user: {{token: {token}}}\n",
             self.address
         )
     }
@@ -148,6 +170,16 @@ impl ApiServer {
         *self.shared.fault.lock().unwrap() = None;
     }
 
+    /// Takes the definition of a kind away, by its plural name, or gives it back.
+    pub(crate) fn define(&self, plural: &str, is_defined: bool) {
+        let mut unknown = self.shared.unknown.lock().unwrap();
+        if is_defined {
+            unknown.remove(plural)
+        } else {
+            unknown.insert(plural.to_owned())
+        };
+    }
+
     /// Ends all watches; what happened before now is forgotten.
     pub(crate) fn drop_watches(&self) {
         self.with(Store::compact);
@@ -176,6 +208,15 @@ impl ApiServer {
         let Some(place) = Place::of(&path) else {
             return Ok(failure(&Refusal { code: 404, reason: "NotFound", message: format!("there is no {path}") }));
         };
+        if self.shared.unknown.lock().unwrap().contains(&place.plural) {
+            let message = "the server could not find the requested resource".to_owned();
+            return Ok(failure(&Refusal { code: 404, reason: "NotFound", message }));
+        }
+        let is_controller =
+            head.headers.get("authorization").is_some_and(|own| own == format!("Bearer {CONTROLLER}").as_str());
+        if let Some(refusal) = self.refused(&head.method, &place, watches).filter(|_| is_controller) {
+            return Ok(failure(&refusal));
+        }
         if watches {
             return Ok(self.watch(&place, &query));
         }
@@ -195,6 +236,32 @@ impl ApiServer {
             Ok((code, object)) => answer(code, &object),
             Err(refusal) => failure(&refusal),
         })
+    }
+
+    /// What is not granted to the controller.
+    fn refused(&self, method: &Method, place: &Place, watches: bool) -> Option<Refusal> {
+        let verb = match (method, &place.name) {
+            (&Method::GET, _) if watches => "watch",
+            (&Method::GET, None) => "list",
+            (&Method::GET, Some(_)) => "get",
+            (&Method::POST, _) => "create",
+            (&Method::PUT, _) => "update",
+            (&Method::PATCH, _) => "patch",
+            _ => "delete",
+        };
+        let resource = [Some(place.plural.as_str()), place.subresource.as_deref()];
+        let resource = resource.into_iter().flatten().collect::<Vec<_>>().join("/");
+        let group = place.api_version.split_once('/').map_or("", |(group, _)| group);
+        let (namespace, name) = (place.namespace.as_deref(), place.name.as_deref());
+        let allowed = |verb| self.shared.rights.allow(&Asked { verb, group, resource: &resource, namespace, name });
+        // An apply of what is not there creates it.
+        let is_new =
+            verb == "patch" && name.is_some_and(|name| self.look(|store| store.get(&place.key(name)).is_none()));
+        if allowed(verb) && (!is_new || place.subresource.is_some() || allowed("create")) {
+            return None;
+        }
+        let message = format!("{CONTROLLER} cannot {verb} resource {resource:?} in API group {group:?}");
+        Some(Refusal { code: 403, reason: "Forbidden", message })
     }
 
     fn watch(&self, place: &Place, query: &Query) -> Response<Body> {
@@ -260,6 +327,7 @@ impl ApiServer {
 #[derive(Debug, Clone)]
 struct Place {
     kind: &'static str,
+    plural: String,
     api_version: String,
     namespace: Option<String>,
     name: Option<String>,
@@ -284,8 +352,8 @@ impl Place {
             (namespace, plural) = (name, below);
             name = steps.next().map(str::to_owned);
         }
-        let subresource = steps.next().map(str::to_owned);
-        Some(Self { kind: discovery::kind_of(plural)?, api_version, namespace, name, subresource })
+        let (kind, plural) = (discovery::kind_of(plural)?, plural.to_owned());
+        Some(Self { kind, plural, api_version, namespace, name, subresource: steps.next().map(str::to_owned) })
     }
 
     /// The objects as people see them, where their kind has a table.

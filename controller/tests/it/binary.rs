@@ -24,7 +24,7 @@ impl Controller {
     pub(crate) async fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config: PathBuf = folder.path().join("kubeconfig");
-        std::fs::write(&config, server.kubeconfig()).unwrap();
+        std::fs::write(&config, server.controllers_kubeconfig()).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_tensorgate-controller"))
             .args(["run", "--listen=127.0.0.1:0", "--retire-after=0", "--log-format=json", "--identity", identity])
             .args(flags)
@@ -97,7 +97,7 @@ pub(crate) async fn server() -> ApiServer {
 }
 
 /// All pods of a Deployment become ready, as soon as there is one.
-async fn make_ready(server: &ApiServer, deployment: &str) {
+pub(crate) async fn make_ready(server: &ApiServer, deployment: &str) {
     let key = key("Deployment", deployment);
     let replicas = server.wait(deployment, |store| store.get(&key).map(|own| own["spec"]["replicas"].clone())).await;
     let status = json!({"status": {

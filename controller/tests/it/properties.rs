@@ -158,8 +158,10 @@ fn pods_are_made_from_what_is_kept_so_that_a_newer_controller_restarts_none() {
     edit(&mut world, &json!({"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "s3://a/b"}}}));
     world.settle("iris");
     // As another version of the controller would have made it.
-    let older = json!({"data": {"template": {"spec": {"priorityClassName": "older"}}}});
-    world.store.merge(&key("ControllerRevision", "iris-predictor-00001"), &older, None, "older").unwrap();
+    let revision = key("ControllerRevision", "iris-predictor-00001");
+    let mut older = world.store.delete(&revision, None).unwrap();
+    older["data"]["template"]["spec"]["priorityClassName"] = json!("older");
+    world.store.create(revision, older, "older").unwrap();
     world.settle("iris");
     assert_eq!(world.all("Deployment").len(), 1);
     assert_eq!(world.all("Deployment")[0]["spec"]["template"]["spec"]["priorityClassName"], "older");

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use tensorgate_controller::api::status::RolloutStatus;
-use tensorgate_controller::rollout::{Analysis, Facts, Guard, Tally, decide};
+use tensorgate_controller::rollout::{
+    Analysis, Compared, Facts, Guard, Outcome, Shadow, ShadowAnalysis, Tally, decide,
+};
 use tensorgate_random::Random;
 
 /// Worlds of each kind: as many as it takes to tell one in a hundred from none.
@@ -241,6 +243,99 @@ fn a_revision_as_bad_as_is_just_tolerated_is_rarely_rolled_back() {
         wrong += u64::from(world.play().phase == RolloutStatus::ROLLED_BACK);
     }
     assert!(wrong <= 1, "{wrong} of {worlds}");
+}
+
+/// Plays the shadow step of a revision of whose answers such a part differs, before two routers that may start anew; gives how it ended.
+fn play_shadow(seed: u64, differs: f64) -> Outcome {
+    let mut random = Random::stream(seed, 11);
+    let shadow = Shadow { share: 0.2, ..Shadow::default() };
+    let guard = Guard { shadow: Some(shadow), ..Guard::default() };
+    let mut analysis = ShadowAnalysis::new(&guard, shadow, "new");
+    let mut routers = [Compared::default(), Compared::default()];
+    let restless = random.happens(0.3);
+    for _ in 0..600 {
+        for _ in 0..random.below(60) {
+            let router = &mut routers[random.below(2)];
+            match random.happens(differs) {
+                true => router.disagreed += 1,
+                false => router.agreed += 1,
+            }
+        }
+        if restless && random.happens(0.05) {
+            routers[random.below(2)] = Compared::default();
+        }
+        // A controller that starts anew knows nothing of what was compared.
+        if restless && random.happens(0.02) {
+            analysis = ShadowAnalysis::new(&guard, shadow, "new");
+        }
+        let told = |(index, own): (usize, &Compared)| (index.to_string(), own.clone());
+        analysis.observe(Ok(routers.iter().enumerate().map(told).collect()));
+        let outcome = analysis.finding().outcome;
+        if outcome != Outcome::Hold {
+            return outcome;
+        }
+    }
+    Outcome::Hold
+}
+
+#[test]
+fn of_shadows_less_than_one_in_a_hundred_is_judged_wrongly() {
+    let count = |part: &dyn Fn(&mut Random) -> f64, wrong: Outcome| {
+        let plays = seeds(WORLDS).into_iter().map(|seed| play_shadow(seed, part(&mut Random::stream(seed, 13))));
+        let outcomes: Vec<Outcome> = plays.collect();
+        let held = outcomes.iter().filter(|own| **own == Outcome::Hold).count();
+        assert!(held * 20 <= outcomes.len(), "{held} were held for ever");
+        outcomes.iter().filter(|own| **own == wrong).count()
+    };
+    let good = count(&|random| random.between(0.0, 0.025), Outcome::Fail);
+    let bad = count(&|random| random.between(0.1, 1.0), Outcome::Pass);
+    assert!(
+        good * 100 < WORLDS as usize && bad * 100 < WORLDS as usize,
+        "{good} good ones and {bad} bad ones of {WORLDS}"
+    );
+}
+
+#[test]
+fn a_rollout_begins_with_its_shadow_and_goes_on_to_its_steps_or_ends_there() {
+    let guard = Guard { shadow: Some(Shadow::default()), step_time: 5, ..Guard::default() };
+    let at = |second: i64| jiff::Timestamp::from_second(START + second).unwrap().to_string();
+    let look = |old: Option<&RolloutStatus>, second: i64, outcome: Option<(usize, Outcome)>| {
+        let finding = outcome.map(|(step, outcome)| tensorgate_controller::rollout::Finding {
+            revision: "new".into(),
+            step,
+            outcome,
+            reason: "disagreement: some".into(),
+        });
+        let now = at(second);
+        let facts = Facts {
+            now: &now,
+            guard: Some(&guard),
+            settings: "s",
+            latest: "new",
+            rolled_out: "old",
+            previous: "",
+            available: true,
+            failure: None,
+            finding: finding.as_ref(),
+        };
+        decide(old, &facts).unwrap()
+    };
+    let begun = look(None, 0, None);
+    assert_eq!((begun.step, begun.percent, begun.served), (0, 0, false));
+    let running = look(Some(&begun), 1, None);
+    assert!(running.served && running.message.starts_with("held at the shadow step"), "{running:?}");
+    let undone = look(Some(&running), 2, Some((0, Outcome::Fail)));
+    assert_eq!((undone.phase.as_str(), undone.percent), (RolloutStatus::ROLLED_BACK, 0));
+    assert!(undone.message.starts_with("rolled back at the shadow step"), "{}", undone.message);
+    let early = look(Some(&running), 3, Some((0, Outcome::Pass)));
+    assert_eq!((early.step, early.percent), (0, 0), "it takes its time");
+    let on = look(Some(&running), 10, Some((0, Outcome::Pass)));
+    assert_eq!((on.step, on.percent), (1, 1));
+    assert_eq!(
+        look(Some(&on), 11, Some((0, Outcome::Fail))).phase,
+        RolloutStatus::RUNNING,
+        "what the shadow showed is past"
+    );
 }
 
 fn tally(answered: u64) -> Tally {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::ownership::{self, Path};
+use super::rules;
 
 /// Kind, namespace and name.
 pub(crate) type Key = (String, String, String);
@@ -89,6 +90,7 @@ impl Store {
             own(&mut object, manager, "Update", fields);
         }
         defaults(&mut object);
+        rules::check(&key.0, None, &object).or_else(|error| invalid(&key, error))?;
         Ok(self.put("ADDED", key, object))
     }
 
@@ -123,6 +125,7 @@ impl Store {
             .filter(|path| !before.contains(path) || ownership::at(&now, path) != ownership::at(&next, path))
             .collect();
         take_over(&mut next, manager, "Update", changed);
+        rules::check(&key.0, Some(&now), &next).or_else(|error| invalid(key, error))?;
         Ok(self.commit(key, &now, next))
     }
 
@@ -139,6 +142,10 @@ impl Store {
         if has_status(&key.0) && subresource != Some("status") {
             wanted.as_object_mut().unwrap().remove("status");
         }
+        // Of fields that a definition does not describe the server knows no keys.
+        if !wanted["apiVersion"].as_str().is_some_and(|own| own.starts_with("serving.kserve.io/")) {
+            rules::check_applied(&wanted).or_else(|error| invalid(key, error))?;
+        }
         let fields = ownership::fields(&wanted);
         let Some(now) = self.objects.get(key).cloned() else {
             if subresource.is_some() {
@@ -147,9 +154,6 @@ impl Store {
             own(&mut wanted, manager, "Apply", fields);
             return self.create(key.clone(), wanted, manager);
         };
-        if key.0 == "ControllerRevision" && wanted["data"] != now["data"] {
-            return refuse(422, "Invalid", format!("ControllerRevision \"{}\": data: field is immutable", key.2));
-        }
         let mut next = now.clone();
         for path in &fields {
             let value = ownership::at(&wanted, path).cloned().unwrap_or_default();
@@ -170,6 +174,7 @@ impl Store {
         }
         own(&mut next, manager, "Apply", fields);
         defaults(&mut next);
+        rules::check(&key.0, Some(&now), &next).or_else(|error| invalid(key, error))?;
         Ok(self.commit(key, &now, next))
     }
 
@@ -253,6 +258,10 @@ impl Store {
     }
 }
 
+fn invalid<T>(key: &Key, error: String) -> Result<T, Refusal> {
+    refuse(422, "Invalid", format!("{} \"{}\" is invalid: {error}", key.0, key.2))
+}
+
 fn missing<T>(key: &Key) -> Result<T, Refusal> {
     refuse(404, "NotFound", format!("{} \"{}\" not found", key.0, key.2))
 }
@@ -262,14 +271,24 @@ fn has_status(kind: &str) -> bool {
     !matches!(kind, "Secret" | "ConfigMap" | "ServiceAccount" | "ControllerRevision" | "Lease" | "Event")
 }
 
-/// What the API server fills in, as far as it matters here: an autoscaled Deployment whose replicas nobody states falls to 1, and a
-/// definition is established at once.
+/// What the API server fills in, as far as it matters here: a definition is established at once; an autoscaled Deployment whose replicas
+/// nobody states falls to 1, and one without a strategy gets one, whose details stay when its type is another.
 fn defaults(object: &mut Value) {
     if object["kind"] == "CustomResourceDefinition" && object["status"].is_null() {
         object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
     }
-    if object["kind"] == "Deployment" && object["spec"]["replicas"].is_null() {
+    if object["kind"] != "Deployment" {
+        return;
+    }
+    if object["spec"]["replicas"].is_null() {
         object["spec"]["replicas"] = json!(1);
+    }
+    let strategy = &mut object["spec"]["strategy"];
+    if strategy["type"].is_null() {
+        strategy["type"] = json!("RollingUpdate");
+    }
+    if strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"].is_null() {
+        strategy["rollingUpdate"] = json!({"maxUnavailable": "25%", "maxSurge": "25%"});
     }
 }
 

@@ -18,6 +18,7 @@ use super::traffic::{self, Candidate, Split, Wanted};
 use super::{Context, guard, pod, retire, routing};
 use crate::api::inference_service::Component;
 use crate::api::status::{CanaryStatus, ComponentStatus, ModelStatus, RolloutStatus};
+use crate::rollout::Shadow;
 use crate::tree;
 
 /// Revisions that are kept beyond those in use, so that an older manifest finds its own again: as many as somebody may remember.
@@ -31,6 +32,8 @@ pub struct Planned {
     pub status: ComponentStatus,
     /// Who gets its requests.
     pub backends: Vec<Backend>,
+    /// The port of its Service for gRPC, where it has one.
+    pub grpc_port: Option<i64>,
     /// Whether it serves as the spec asks.
     pub ready: Result<(), NotReady>,
     /// A revision of it was ready once: there may be a route to it.
@@ -84,6 +87,10 @@ struct Scene<'a> {
     percent: Option<i32>,
     /// Seconds after which the rollout may go on.
     again_after: Option<i64>,
+    /// Rollouts begin with a step in which answers are only compared, at the router.
+    shadowed: bool,
+    /// How they are, while that step lasts.
+    shadow: Option<Shadow>,
 }
 
 /// Plans the component `kind`, written as `written`, with the canaries of the spec.
@@ -106,10 +113,26 @@ pub fn plan(cx: &Context<'_>, kind: &str, written: &Value, canaries: &[Value]) -
         tracks.push(canary_track(cx, kind, written, canary, &mut kept)?);
     }
     let old = cx.status.components.get(kind).cloned().unwrap_or_default();
-    let routed = routing::is_wanted(cx, bounds.zero)?;
+    let shadowed = kind == "predictor" && guard::has_shadow(cx)?;
+    let routed = routing::is_wanted(cx, bounds.zero, shadowed)?;
     let percent = view.canary_traffic_percent;
-    let (rollout, again_after) = (None, None);
-    let mut scene = Scene { cx, kind, view, bounds, kept, latest, tracks, old, routed, rollout, percent, again_after };
+    let (rollout, again_after, shadow) = (None, None, None);
+    let mut scene = Scene {
+        cx,
+        kind,
+        view,
+        bounds,
+        kept,
+        latest,
+        tracks,
+        old,
+        routed,
+        rollout,
+        percent,
+        again_after,
+        shadowed,
+        shadow,
+    };
     if kind == "predictor" {
         scene.guard()?;
     }
@@ -154,9 +177,9 @@ impl Scene<'_> {
             by_hand: self.view.canary_traffic_percent.is_some() || !self.tracks.is_empty(),
             recreates: self.recreates(),
         };
-        let (rollout, again_after) = guard::next(self.cx, &seen)?;
-        self.percent = guard::percent(rollout.as_ref()).or(self.percent);
-        (self.rollout, self.again_after) = (rollout, again_after);
+        let next = guard::next(self.cx, &seen)?;
+        self.percent = guard::percent(next.rollout.as_ref()).or(self.percent);
+        (self.rollout, self.again_after, self.shadow) = (next.rollout, next.again_after, next.shadow);
         Ok(())
     }
 
@@ -189,9 +212,7 @@ impl Scene<'_> {
         }
         children.extend(self.named_services(&split));
         if self.routed {
-            let primary = &self.primary(&split).name;
-            let backends = self.backends(&split);
-            children.extend(routing::children(self.cx, self.kind, &backends, primary, self.bounds.zero));
+            children.extend(self.router(&split));
         }
         if self.bounds.max > 1 {
             children.push(scale::disruption_budget(tree::name(self.cx.service), self.kind));
@@ -204,6 +225,7 @@ impl Scene<'_> {
             ready: self.ready(&split, &latest, &model),
             status: self.status(&split, &latest),
             backends: self.reached(&split),
+            grpc_port: network::ports(&self.primary(&split).template).grpc,
             has_served: split.rolled_out.is_some(),
             canaries: self.canary_statuses(&split),
             children,
@@ -213,6 +235,12 @@ impl Scene<'_> {
             shortages: self.shortages(&split),
             events: told,
         }
+    }
+
+    /// Whether a revision is one whose answers are only compared.
+    fn is_shadow(&self, revision: &str) -> bool {
+        revision == self.latest.name
+            && self.rollout.as_ref().is_some_and(|own| own.step == 0 && own.phase == RolloutStatus::RUNNING)
     }
 
     fn share_before(&self, revision: &str) -> i32 {

@@ -15,7 +15,8 @@ use crate::tree;
 impl Scene<'_> {
     /// The replicas of a revision that may have none, and the seconds after which to look again.
     pub(super) fn asleep_or_awake(&self, revision: &str) -> Option<(i64, Option<u64>)> {
-        if !self.bounds.zero {
+        // A shadow has to be there, though nobody asks for it.
+        if !self.bounds.zero || self.is_shadow(revision) {
             return None;
         }
         let calls = self.cx.demand.map(|demand| {

@@ -17,7 +17,8 @@ impl Scene<'_> {
 
     pub(super) fn ready(&self, split: &Split, latest: &Health, model: &ModelStatus) -> Result<(), NotReady> {
         let without = split.shares.iter().find(|(name, share)| *share > 0 && !self.health(name).available);
-        let rolled_back = self.percent == Some(0) && split.share(&self.latest.name) == 0;
+        let is_shadow = self.is_shadow(&self.latest.name);
+        let rolled_back = self.percent == Some(0) && split.share(&self.latest.name) == 0 && !is_shadow;
         let goal = self.percent.unwrap_or(100);
         let moved = split.rolled_out.as_ref() == Some(&self.latest.name) || split.share(&self.latest.name) >= goal;
         if without.is_none()

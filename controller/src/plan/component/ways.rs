@@ -37,9 +37,28 @@ impl Scene<'_> {
         services
     }
 
-    /// Whom the Gateway sends requests to: the router, where there may be no pods behind it.
+    /// The router's children.
+    pub(super) fn router(&self, split: &Split) -> Vec<Value> {
+        let backends = self.backends(split);
+        let latest = &self.latest;
+        let mirrored = |shadow| {
+            let ports = network::ports(&latest.template);
+            (Backend { service: latest.name.clone(), weight: 0, ports }, shadow)
+        };
+        let wish = routing::Wish {
+            backends: &backends,
+            primary: &self.primary(split).name,
+            zero: self.bounds.zero,
+            shadowed: self.shadowed,
+            shadow: self.shadow.map(mirrored),
+        };
+        routing::children(self.cx, self.kind, &wish)
+    }
+
+    /// Whom the Gateway sends requests to: the router, where there may be no pods behind it, or answers are to be compared there.
     pub(super) fn reached(&self, split: &Split) -> Vec<Backend> {
-        if !self.bounds.zero {
+        let compares = self.shadowed && routing::is_up(self.cx, self.kind);
+        if !self.bounds.zero && !compares {
             return self.backends(split);
         }
         let service = format!("{}-{}", tree::name(self.cx.service), self.kind);

@@ -64,6 +64,7 @@ pub fn build<'a>(cx: &Context<'a>, kind: &str, component: &Value) -> Result<Buil
     let metadata = metadata::metadata(cx, kind, component, chosen.as_ref().map(|chosen| chosen.object));
     let mut template = json!({"metadata": metadata, "spec": pod});
     tree::prune(&mut template);
+    tree::without_twins(&mut template["spec"]);
     // What the controller adds is left out: a newer controller must not restart pods.
     let inputs = json!({
         "component": without(component, &scaling_fields()),

@@ -103,7 +103,7 @@ impl Kubelet {
         let free = free.filter(|name| !names.contains(name.as_str()));
         for name in free.take(wanted.saturating_sub(own.len())) {
             let template = &deployment["spec"]["template"];
-            let pod = json!({
+            let mut pod = json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
                     "name": name, "labels": template["metadata"]["labels"],
@@ -115,6 +115,13 @@ impl Kubelet {
                 },
                 "spec": template["spec"], "status": {"phase": "Pending"},
             });
+            if is_router(&pod) {
+                // A router's own ports are taken by others here; the controller asks at the one that the pod says.
+                let ports = &mut pod["spec"]["containers"][0]["ports"];
+                for port in ports.as_array_mut().unwrap().iter_mut().filter(|own| own["name"] == "admin") {
+                    port["containerPort"] = json!(self.ports.admin);
+                }
+            }
             // Who deleted the Deployment meanwhile has deleted this too.
             let _made = self.server.with(|store| store.create(key("Pod", &name), pod, "kubelet"));
         }
@@ -182,10 +189,9 @@ impl Kubelet {
 
     /// The port at which a pod has what its spec calls so: a router's own are taken by others here.
     fn port(&self, pod: &Value, stated: i64) -> u16 {
-        let is_router = tree::label(pod, "component").is_some_and(|own| own.ends_with("-router"));
         match stated {
-            8080 if is_router => self.ports.router,
-            8081 if is_router => self.ports.admin,
+            8080 if is_router(pod) => self.ports.router,
+            8081 if is_router(pod) => self.ports.admin,
             stated => u16::try_from(stated).unwrap(),
         }
     }
@@ -278,6 +284,10 @@ impl Kubelet {
             self.server.with(|store| store.merge(&key, &patch, Some("status"), "kubelet").unwrap());
         }
     }
+}
+
+fn is_router(pod: &Value) -> bool {
+    tree::label(pod, "component").is_some_and(|own| own.ends_with("-router"))
 }
 
 fn owned<'a>(deployment: &Value, pods: &'a [Value]) -> Vec<&'a Value> {

@@ -20,7 +20,7 @@ pub(super) fn iris() -> Question {
     let body = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/iris/example.json")).unwrap();
     let is_right = |revision: &str, answer: &Value| {
         let labels = tree::list(answer, &["outputs"]).iter().find(|own| own["name"] == "label");
-        let second = if revision.ends_with("1") { 2 } else { 1 };
+        let second = if revision.ends_with('2') { 1 } else { 2 };
         labels.is_some_and(|own| own["data"] == json!([0, second, 2]))
     };
     let values = vec![5.1, 3.5, 1.4, 0.2, 6.7, 3.0, 5.0, 1.7, 5.9, 3.0, 5.1, 1.8];
@@ -160,6 +160,43 @@ async fn guarded(site: &Site) {
     assert_eq!((counted.failed, &counted.failures), (0, &Vec::new()), "the slow revision was slow, and lost nothing");
 }
 
+/// A revision whose answers are other ones is undone at the shadow step, before anybody got one; the same model again is rolled out.
+async fn shadowed(site: &Site) {
+    let rollout = r#"{"steps": [50], "stepRequests": 50, "stepTime": "1s", "errors": 0.05, "late": 0.05, "latency": 20,
+        "shadow": {"share": 1}}"#;
+    let service = |place: &str, argument: &str| {
+        let uri = format!("{}/samples/iris/{place}", site.storage);
+        let mut own = inference_service("iris", &uri, json!({}), json!({"tensorgate.dev/rollout": rollout}));
+        let arguments = &mut own["spec"]["predictor"]["model"]["args"];
+        arguments.as_array_mut().unwrap().push(json!(argument));
+        own
+    };
+    site.apply(&service("1", "--slo=500ms")).await;
+    until_routed(site, "iris").await;
+    let storm = storm(site, &iris(), "iris").await;
+    let phase = |phase: &'static str, number: u32| {
+        move |own: &Value| {
+            let rollout = tree::at(own, &["status", "components", "predictor", "rollout"]);
+            rollout["phase"] == phase && rollout["revision"] == revision_of("iris", number)
+        }
+    };
+    site.apply(&service("2", "--slo=500ms")).await;
+    let undone = site.wait("iris", "the other model to be undone", phase("RolledBack", 2)).await;
+    let message = undone["status"]["components"]["predictor"]["rollout"]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("rolled back at the shadow step") && message.contains("disagreement: "), "{message}");
+    site.wait_for_shares("iris", &[(1, 100)]).await;
+    until_split(&storm, "iris", &[(1, 1.0)]).await;
+
+    site.apply(&service("1", "--slo=501ms")).await;
+    site.wait("iris", "the same model to be rolled out", phase("Promoted", 3)).await;
+    let events = site.events().await;
+    let told = |reason: &str, part: &str| events.iter().any(|own| own.starts_with(reason) && own.contains(part));
+    assert!(told("RolledBack", "shadow step") && told("RolloutAdvanced", "after the shadow step"), "{events:#?}");
+    let counted = storm.stop().await;
+    assert_eq!((counted.failed, &counted.failures), (0, &Vec::new()));
+    assert!(!counted.by_revision().contains_key(&revision_of("iris", 2)), "{:?}", counted.answered);
+}
+
 /// The cluster that is named in the environment; else one of processes, with a controller.
 async fn site() -> (Site, Option<(Cluster, Controller)>) {
     if let Some(path) = std::env::var_os("TENSORGATE_TEST_KUBECONFIG") {
@@ -186,6 +223,12 @@ async fn a_service_goes_through_canaries_and_back_while_nobody_loses_a_request()
 async fn a_guarded_rollout_undoes_a_slow_revision_and_rolls_a_good_one_out_while_nobody_loses_a_request() {
     let (site, _running) = site().await;
     guarded(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_undoes_a_revision_with_other_answers_before_anybody_gets_one() {
+    let (site, _running) = site().await;
+    shadowed(&site).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

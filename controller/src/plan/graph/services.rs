@@ -2,16 +2,18 @@
 
 use serde_json::Value;
 
-use super::pod;
+use super::super::pod;
 use crate::tree;
 
 /// A service of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(super) enum Found {
     /// Where it is asked; whether it says that it is ready.
     At {
-        /// In full.
+        /// In full: by the protocol that the service states.
         url: String,
+        /// Its gRPC beside that, as `grpc://HOST:PORT/MODEL`.
+        grpc: Option<String>,
         /// As its condition says.
         ready: bool,
     },
@@ -19,26 +21,48 @@ pub enum Found {
     Missing,
     /// It has no address yet.
     Waiting,
-    /// It cannot be asked over HTTP.
+    /// It cannot be asked.
     Unfit(String),
 }
 
 /// The service `name` of the namespace whose services and runtimes these are.
-pub fn find(name: &str, services: &[&Value], runtimes: &[&Value], cluster_runtimes: &[&Value]) -> Found {
+pub(super) fn find(name: &str, services: &[&Value], runtimes: &[&Value], cluster_runtimes: &[&Value]) -> Found {
     let Some(service) = services.iter().find(|own| tree::name(own) == name) else { return Found::Missing };
-    let path = match predict_path(service, runtimes, cluster_runtimes) {
-        Ok(path) => path,
+    let (protocol, model) = match spoken(service, runtimes, cluster_runtimes) {
+        Ok(spoken) => spoken,
         Err(unfit) => return Found::Unfit(unfit),
     };
     let Some(address) = tree::text(service, &["status", "address", "url"]) else { return Found::Waiting };
+    let address = address.trim_end_matches('/');
+    let entry = if service["spec"]["transformer"].is_object() { "transformer" } else { "predictor" };
+    let grpc = tree::text(service, &["status", "components", entry, "grpcUrl"]).map(|own| format!("{own}/{model}"));
+    let url = match protocol {
+        Protocol::V1 => format!("{address}/v1/models/{model}:predict"),
+        Protocol::V2 => format!("{address}/v2/models/{model}/infer"),
+        Protocol::Grpc => grpc.clone().unwrap_or_else(|| {
+            // A service that speaks nothing else has it where others have HTTP.
+            let host = address.split_once("://").map_or(address, |(_, host)| host);
+            let port =
+                if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { "" } else { ":80" };
+            format!("grpc://{host}{port}/{model}")
+        }),
+    };
+    let grpc = grpc.filter(|own| *own != url);
     let ready = tree::list(service, &["status", "conditions"])
         .iter()
         .any(|own| own["type"] == "Ready" && own["status"] == "True");
-    Found::At { url: format!("{}{path}", address.trim_end_matches('/')), ready }
+    Found::At { url, grpc, ready }
 }
 
-/// V1's or V2's path of the service's model, by the protocol that it states; V1 where it states none.
-fn predict_path(service: &Value, runtimes: &[&Value], cluster_runtimes: &[&Value]) -> Result<String, String> {
+/// What a service states that it speaks.
+enum Protocol {
+    V1,
+    V2,
+    Grpc,
+}
+
+/// The protocol that a service states, V1 where it states none, and the name of its model.
+fn spoken(service: &Value, runtimes: &[&Value], cluster_runtimes: &[&Value]) -> Result<(Protocol, String), String> {
     let name = tree::name(service);
     let spec = &service["spec"];
     let predictor =
@@ -51,9 +75,10 @@ fn predict_path(service: &Value, runtimes: &[&Value], cluster_runtimes: &[&Value
         None => stated_protocol(&predictor).or_else(|| protocol_of_runtime(&predictor, runtimes, cluster_runtimes)),
     };
     match protocol.unwrap_or("v1") {
-        "v1" => Ok(format!("/v1/models/{model}:predict")),
-        "v2" => Ok(format!("/v2/models/{model}/infer")),
-        other => Err(format!("service '{name}' speaks {other}; a graph asks over v1 or v2")),
+        "v1" => Ok((Protocol::V1, model)),
+        "v2" => Ok((Protocol::V2, model)),
+        "grpc-v2" => Ok((Protocol::Grpc, model)),
+        other => Err(format!("service '{name}' speaks {other}; a graph asks over v1, v2 or grpc-v2")),
     }
 }
 
@@ -108,11 +133,34 @@ mod tests {
         });
         let runtime = json!({"metadata": {"name": "mlserver"}, "spec": {"protocolVersions": ["grpc-v2", "v2"]}});
         let grpc = json!({"metadata": {"name": "grpc"}, "spec": {"protocolVersions": ["grpc-v2"]}});
-        find("iris", &[&service], &[&runtime], &[&grpc])
+        let odd = json!({"metadata": {"name": "odd"}, "spec": {"protocolVersions": ["grpc-v1"]}});
+        find("iris", &[&service], &[&runtime], &[&grpc, &odd])
     }
 
     fn at(path: &str) -> Found {
-        Found::At { url: format!("http://iris.ns.svc{path}"), ready: true }
+        Found::At { url: format!("http://iris.ns.svc{path}"), grpc: None, ready: true }
+    }
+
+    #[test]
+    fn grpc_is_asked_where_the_service_says_it_has_it() {
+        let service = |protocol: &str| {
+            json!({
+                "metadata": {"name": "iris"}, "spec": {"predictor": {"model": {"protocolVersion": protocol}}},
+                "status": {
+                    "address": {"url": "http://iris.ns.svc"},
+                    "components": {"predictor": {"grpcUrl": "grpc://iris-predictor.ns.svc:9000"}},
+                },
+            })
+        };
+        let grpc = "grpc://iris-predictor.ns.svc:9000/iris".to_owned();
+        let both = Found::At {
+            url: "http://iris.ns.svc/v1/models/iris:predict".into(),
+            grpc: Some(grpc.clone()),
+            ready: false,
+        };
+        assert_eq!(find("iris", &[&service("v1")], &[], &[]), both);
+        let alone = Found::At { url: grpc, grpc: None, ready: false };
+        assert_eq!(find("iris", &[&service("grpc-v2")], &[], &[]), alone);
     }
 
     #[test]
@@ -132,7 +180,9 @@ mod tests {
             "transformer": {"containers": [{"args": ["--model_name=t"], "env": [{"name": "PROTOCOL", "value": "v2"}]}]},
         });
         assert_eq!(url(transformed), at("/v2/models/t/infer"));
-        assert!(matches!(url(json!({"predictor": {"model": {"runtime": "grpc"}}})), Found::Unfit(_)));
+        let alone = Found::At { url: "grpc://iris.ns.svc:80/iris".into(), grpc: None, ready: true };
+        assert_eq!(url(json!({"predictor": {"model": {"runtime": "grpc"}}})), alone);
+        assert!(matches!(url(json!({"predictor": {"model": {"runtime": "odd"}}})), Found::Unfit(_)));
         assert_eq!(find("other", &[], &[], &[]), Found::Missing);
         assert_eq!(find("iris", &[&json!({"metadata": {"name": "iris"}})], &[], &[]), Found::Waiting);
     }

@@ -1,0 +1,72 @@
+//! What an API server refuses or does not know, and the controller gets over.
+
+use serde_json::{Value, json};
+use tensorgate_controller::tree;
+
+use super::binary::{Controller, key, make_ready, server, service, write};
+use super::store::Store;
+
+fn condition(store: &Store, kind: &str) -> Option<Value> {
+    let conditions = tree::list(store.get(&key("InferenceService", "iris"))?, &["status", "conditions"]).to_vec();
+    conditions.into_iter().find(|own| own["type"] == kind)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_the_gateway_api_serves_and_gets_its_routes_when_it_is_installed() {
+    let server = server().await;
+    server.define("httproutes", false);
+    let _controller = Controller::start(&server, "one", &["--gateway=infra/gateway"]).await;
+    write(&server, &service("iris", "s3://models/1"));
+    make_ready(&server, "iris-predictor-00001").await;
+    let told = |store: &Store| {
+        let ingress = condition(store, "IngressReady")?;
+        let serves = condition(store, "PredictorReady")?["status"] == "True";
+        (serves && ingress["reason"] == "GatewayApiMissing").then_some(ingress)
+    };
+    let ingress = server.wait("the condition", told).await;
+    assert!(ingress["message"].as_str().unwrap().contains("install the Gateway API"), "{ingress}");
+    server.define("httproutes", true);
+    server.wait("the route", |store| store.get(&key("HTTPRoute", "iris")).map(drop)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_written_however_long_it_is_and_whatever_its_letters_are() {
+    let server = server().await;
+    let _controller = Controller::start(&server, "one", &[]).await;
+    let mut own = service("iris", "s3://models/1");
+    own["spec"]["predictor"]["model"]["runtime"] = json!("é".repeat(900));
+    write(&server, &own);
+    let long = |store: &Store| {
+        let events = store.list("Event", None, "");
+        events.into_iter().find(|own| own["note"].as_str().is_some_and(|note| note.len() > 1000))
+    };
+    let event = server.wait("the event", long).await;
+    assert!(event["note"].as_str().unwrap().len() <= 1024, "{event}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_told_to_the_person_and_mended_by_the_next_edit() {
+    let server = server().await;
+    let _controller = Controller::start(&server, "one", &[]).await;
+    let mut own = service("iris", "s3://models/1");
+    own["spec"]["predictor"]["labels"] = json!({"team": "no label's value!"});
+    write(&server, &own);
+    let told = |store: &Store| {
+        let events = store.list("Event", None, "");
+        events.into_iter().find(|own| own["reason"] == "ApplyFailed")
+    };
+    let event = server.wait("the event", told).await;
+    assert!(event["note"].as_str().unwrap().contains("no label's value!"), "{event}");
+    let refused = |store: &Store| condition(store, "PredictorReady").filter(|own| own["reason"] == "ApplyFailed");
+    let refused = server.wait("the condition", refused).await;
+    assert!(
+        refused["status"] == "False" && refused["message"].as_str().unwrap().contains("Deployment models/iris"),
+        "{refused}"
+    );
+    own["spec"]["predictor"]["labels"] = json!({"team": "red"});
+    write(&server, &own);
+    let mended = |store: &Store| condition(store, "PredictorReady").filter(|own| own["reason"] != "ApplyFailed");
+    server.wait("the next edit to count", mended).await;
+    make_ready(&server, "iris-predictor-00002").await;
+    server.wait("it to serve", |store| condition(store, "Ready").filter(|own| own["status"] == "True")).await;
+}
