@@ -103,7 +103,13 @@ impl Kubelet {
         let free = free.filter(|name| !names.contains(name.as_str()));
         for name in free.take(wanted.saturating_sub(own.len())) {
             let template = &deployment["spec"]["template"];
-            let mut pod = json!({
+            let mut spec = template["spec"].clone();
+            let containers = tree::list_mut(&mut spec, "containers").iter_mut();
+            for port in containers.flat_map(|own| tree::list_mut(own, "ports")) {
+                // Who asks a pod goes by what it says.
+                port["containerPort"] = json!(self.port(template, tree::number(port, &["containerPort"]).unwrap()));
+            }
+            let pod = json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
                     "name": name, "labels": template["metadata"]["labels"],
@@ -113,15 +119,8 @@ impl Kubelet {
                         "uid": uid(deployment), "controller": true,
                     }],
                 },
-                "spec": template["spec"], "status": {"phase": "Pending"},
+                "spec": spec, "status": {"phase": "Pending"},
             });
-            if is_router(&pod) {
-                // A router's own ports are taken by others here; the controller asks at the one that the pod says.
-                let ports = &mut pod["spec"]["containers"][0]["ports"];
-                for port in ports.as_array_mut().unwrap().iter_mut().filter(|own| own["name"] == "admin") {
-                    port["containerPort"] = json!(self.ports.admin);
-                }
-            }
             // Who deleted the Deployment meanwhile has deleted this too.
             let _made = self.server.with(|store| store.create(key("Pod", &name), pod, "kubelet"));
         }

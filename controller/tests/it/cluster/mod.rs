@@ -7,6 +7,7 @@ mod commands;
 mod kubelet;
 mod pod;
 mod proxy;
+mod scale;
 mod scenario;
 mod storm;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
@@ -97,6 +98,7 @@ fn socket(address: SocketAddr) -> TcpSocket {
 async fn forward(address: SocketAddr, mut pods: watch::Receiver<Vec<SocketAddr>>) {
     let mut next = 0;
     loop {
+        let mut last = pods.borrow().first().copied();
         let listener: Option<TcpListener> =
             (!pods.borrow_and_update().is_empty()).then(|| socket(address).listen(1024).unwrap());
         loop {
@@ -106,6 +108,10 @@ async fn forward(address: SocketAddr, mut pods: watch::Receiver<Vec<SocketAddr>>
                         return;
                     }
                     if pods.borrow().is_empty() != listener.is_none() {
+                        // Who is connected already goes to the pod that there was, which serves on for a while.
+                        while let Some(Ok((client, _))) = accept(listener.as_ref()).now_or_never() {
+                            tokio::spawn(async move { pass(client, last?).await });
+                        }
                         break;
                     }
                 }
@@ -113,8 +119,9 @@ async fn forward(address: SocketAddr, mut pods: watch::Receiver<Vec<SocketAddr>>
                     let chosen = {
                         let pods = pods.borrow();
                         next += 1;
-                        pods.get(next % pods.len().max(1)).copied()
+                        pods.get(next % pods.len().max(1)).copied().or(last)
                     };
+                    last = chosen;
                     tokio::spawn(async move { pass(client, chosen?).await });
                 }
             }
