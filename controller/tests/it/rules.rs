@@ -41,7 +41,8 @@ pub(crate) fn check_applied(tree: &Value) -> Result<(), String> {
                     "env" | "volumes" | "containers" | "initContainers" | "imagePullSecrets" => &["name"],
                     "volumeMounts" => &["mountPath"],
                     "ports" if fields.contains_key("selector") => &["port", "protocol"],
-                    "ports" => &["containerPort", "protocol"],
+                    // A NetworkPolicy's are a plain list.
+                    "ports" if value[0].get("containerPort").is_some() => &["containerPort", "protocol"],
                     "ownerReferences" => &["uid"],
                     _ => &[],
                 };

@@ -207,24 +207,7 @@ impl World {
                 )
                 .unwrap();
         }
-        if let Some(told) = &seen.demand {
-            let revision = |(name, [waiting, running, idle_seconds]): (&String, &[usize; 3])| {
-                let idle_seconds = u64::try_from(*idle_seconds).unwrap();
-                (name.clone(), RevisionDemand { waiting: *waiting, running: *running, idle_seconds })
-            };
-            let revisions = told.iter().map(revision).collect();
-            self.demand = Some(Demand { sequence: 1, up_seconds: 0, revisions });
-        }
-        if let Some(told) = &seen.learned {
-            let known = |(name, [each, arriving]): (&String, &[f64; 2])| {
-                (name.clone(), Learned { each: *each, arriving: *arriving, sure: true })
-            };
-            self.learned = Some(told.iter().map(known).collect());
-        }
-        for (name, rows_per_second) in &seen.capacity {
-            let patch = json!({"metadata": {"annotations": {"tensorgate.dev/capacity": rows_per_second}}});
-            self.store.merge(&key("Deployment", name), &patch, None, "tensorgate-controller-scale").unwrap();
-        }
+        self.hear(seen);
         if let Some(found) = &seen.found {
             let (step, words) = found.split_once(' ').unwrap();
             let (outcome, reason) = words.split_once(' ').unwrap();
@@ -242,6 +225,28 @@ impl World {
         for gone in &seen.deleted {
             let (kind, name) = gone.split_once(' ').unwrap();
             self.store.delete(&key(kind, name), None).unwrap();
+        }
+    }
+
+    /// What routers and servers tell.
+    fn hear(&mut self, seen: &Observation) {
+        if let Some(told) = &seen.demand {
+            let revision = |(name, [waiting, running, idle_seconds]): (&String, &[usize; 3])| {
+                let idle_seconds = u64::try_from(*idle_seconds).unwrap();
+                (name.clone(), RevisionDemand { waiting: *waiting, running: *running, idle_seconds })
+            };
+            let revisions = told.iter().map(revision).collect();
+            self.demand = Some(Demand { sequence: 1, up_seconds: 0, revisions });
+        }
+        if let Some(told) = &seen.learned {
+            let known = |(name, [each, arriving]): (&String, &[f64; 2])| {
+                (name.clone(), Learned { each: *each, arriving: *arriving, sure: true })
+            };
+            self.learned = Some(told.iter().map(known).collect());
+        }
+        for (name, rows_per_second) in &seen.capacity {
+            let patch = json!({"metadata": {"annotations": {"tensorgate.dev/capacity": rows_per_second}}});
+            self.store.merge(&key("Deployment", name), &patch, None, "tensorgate-controller-scale").unwrap();
         }
     }
 
