@@ -94,7 +94,7 @@ async fn what_a_gpu_has_no_room_for_leaves_it_and_the_memory_of_the_machine_alon
     }
     let metrics = Metrics::of(&mut http).await;
     let used = metrics.sum(names::GPU_MODELS_MEMORY, &[("device", "cuda:0"), ("what", "used")]);
-    assert_eq!(used, (2 * EACH_KIB << 10) as f64);
+    assert_eq!(used, ((2 * EACH_KIB) << 10) as f64);
     assert_eq!(metrics.sum(names::MEMORY, &[("what", "used")]), (EACH_KIB << 10) as f64);
 }
 
@@ -109,7 +109,7 @@ async fn models_that_may_be_on_any_gpu_are_shared_out_to_those_with_most_room() 
     let metrics = Metrics::of(&mut http).await;
     for device in ["cuda:0", "cuda:1"] {
         let used = metrics.sum(names::GPU_MODELS_MEMORY, &[("device", device), ("what", "used")]);
-        assert_eq!(used, (2 * EACH_KIB << 10) as f64, "{device}");
+        assert_eq!(used, ((2 * EACH_KIB) << 10) as f64, "{device}");
     }
 }
 
@@ -127,7 +127,10 @@ async fn a_model_larger_than_a_gpu_may_hold_is_refused_with_the_flag() {
 }
 
 /// What `tensorgate check` says of `models`.
-async fn checked(models: &Models, change: impl FnOnce(&mut tokio::process::Command)) -> String {
+async fn checked(
+    models: &Models,
+    change: impl FnOnce(&mut tokio::process::Command) -> &mut tokio::process::Command,
+) -> String {
     let mut command = command(&["check", models.argument()]);
     command.env("CUDA_VISIBLE_DEVICES", "");
     change(&mut command);
@@ -141,21 +144,20 @@ async fn a_gpu_that_cannot_be_had_refuses_the_model_with_what_is_missing() {
     let driver = driver();
     let models = Models::new();
     identity(&models, "i", "device = \"cuda:2\"");
-    let told = checked(&models, |command| {
-        drop(command.env("LD_LIBRARY_PATH", driver.path()).env_remove("CUDA_VISIBLE_DEVICES"))
-    })
-    .await;
+    let told =
+        checked(&models, |command| command.env("LD_LIBRARY_PATH", driver.path()).env_remove("CUDA_VISIBLE_DEVICES"))
+            .await;
     let expected =
         "i version 1: device 'cuda:2' cannot be had: there is no such GPU, but cuda:0 (Made-up GPU 0), cuda:1";
     assert!(told.contains(expected), "{told}");
     // Where there is a driver it hides what it has, else it is not there.
-    let told = checked(&models, |_| ()).await;
+    let told = checked(&models, |command| command).await;
     assert!(told.contains("no NVIDIA driver: libnvidia-ml.so.1") || told.contains("leaves none of the"), "{told}");
     let models = Models::of(&["identity_fp32"]).with_toml("identity_fp32", "device = \"cuda\"");
-    let told = checked(&models, |command| drop(command.env("ORT_DYLIB_PATH", ""))).await;
+    let told = checked(&models, |command| command.env("ORT_DYLIB_PATH", "")).await;
     assert!(told.contains("there is no libonnxruntime.so, and tract runs on the CPU alone"), "{told}");
     let models = Models::of(&["identity_fp32"]).with_toml("identity_fp32", "runtime = \"tract\"\ndevice = \"cuda:0\"");
-    let told = checked(&models, |_| ()).await;
+    let told = checked(&models, |command| command).await;
     assert!(
         told.contains("device 'cuda:0' cannot be had: runtime 'tract' runs on the CPU alone; device = \"auto\""),
         "{told}"
@@ -163,6 +165,6 @@ async fn a_gpu_that_cannot_be_had_refuses_the_model_with_what_is_missing() {
     let library = PathBuf::from(driver.path()).join("libonnxruntime.so");
     let models =
         Models::of(&["identity_fp32"]).with_pbtxt("identity_fp32", "instance_group { kind: KIND_GPU gpus: 0 }");
-    let told = checked(&models, |command| drop(command.env("ORT_DYLIB_PATH", &library))).await;
+    let told = checked(&models, |command| command.env("ORT_DYLIB_PATH", &library)).await;
     assert!(told.contains("is without CUDA") && told.contains("make run ORT=gpu"), "{told}");
 }

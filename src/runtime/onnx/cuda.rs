@@ -64,10 +64,16 @@ pub(super) fn provider(number: u32, bytes_max: Option<u64>) -> ExecutionProvider
 /// An error message of ONNX Runtime in one line; one that tells of a GPU without memory says so first.
 pub(super) fn told(device: Device, message: &str) -> String {
     let message = one_line(message);
-    if device.is_gpu() && USED_UP.iter().any(|known| message.contains(known)) {
-        return format!("{device} has no memory left for it (--gpu-memory-max, max_batch_size): {message}");
+    if !device.is_gpu() {
+        return message;
     }
-    message
+    // "/onnxruntime_src/...cc:63 type function() [ONNXRuntimeError] : 1 : FAIL : what happened".
+    let what = message.rsplit_once("[ONNXRuntimeError] : ").and_then(|(_, code)| code.splitn(3, " : ").nth(2));
+    let what = what.unwrap_or(&message);
+    if USED_UP.iter().any(|known| what.contains(known)) {
+        return format!("{device} has no memory left for it (--gpu-memory-max, max_batch_size): {what}");
+    }
+    what.to_owned()
 }
 
 #[cfg(test)]
@@ -95,6 +101,9 @@ mod tests {
             assert!(told.starts_with("cuda:1 has no memory left for it (") && !told.contains('\n'), "{told}");
         }
         assert_eq!(told(Device::Cuda(1), "Invalid \n rank"), "Invalid rank");
+        let placed = "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& \
+            onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library a.so with error: b : c";
+        assert_eq!(told(Device::Cuda(0), placed), "Failed to load library a.so with error: b : c");
         assert_eq!(told(Device::Cpu, cuda), cuda);
     }
 }
