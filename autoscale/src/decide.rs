@@ -346,8 +346,8 @@ impl State {
         now: Duration,
     ) -> (u32, Cause) {
         let highest = self.needs.highest().max(self.needs.returning().min(current)).min(current);
-        // A mean that falls by chance would be back at once, and the replica with it.
-        let demand = self.needs.demand();
+        // A rate that falls by chance would be back at once, and the replica with it.
+        let demand = self.needs.demand().max(load.then);
         let carries = |replicas: u32| demand <= LESS_ONE * load.each * f64::from(replicas);
         // The last one goes by what is known of the gaps, which looks back far enough.
         let floor = if need == 0 && highest <= 1 { 0 } else { highest };

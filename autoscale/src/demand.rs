@@ -106,7 +106,9 @@ impl Demand {
 
     /// The rates now and in `ahead` seconds.
     pub fn rates(&self, ahead: f64) -> Rates {
-        let chance = CHANCE * (self.dispersion() * self.slow / (2.0 * FAST)).sqrt();
+        // What an exponential mean counts is twice its time, of which at first there is less.
+        let counted = (2.0 * FAST).min(self.seen.max(1.0));
+        let chance = CHANCE * (self.dispersion() * self.slow / counted).sqrt();
         // A mean of a few seconds is known to its own deviation only.
         let early = if self.seen < SLOW { (self.dispersion() * self.slow / self.seen.max(1.0)).sqrt() } else { 0.0 };
         let now = (self.slow - early).max(self.fast - chance).max(0.0);
@@ -204,6 +206,14 @@ mod tests {
         let rates = demand.rates(60.0);
         assert!((rates.now - 200.0).abs() < 2.0 && (rates.then - 200.0).abs() < 6.0, "{rates:?}");
         assert!(demand.dispersion() < 1.5, "{}", demand.dispersion());
+    }
+
+    #[test]
+    fn the_first_second_counts_for_what_it_shows_beyond_chance() {
+        let mut demand = Demand::default();
+        demand.note(1.0, 144.0, 1.0);
+        let now = demand.rates(0.0).now;
+        assert!((115.0..135.0).contains(&now), "{now}");
     }
 
     #[test]

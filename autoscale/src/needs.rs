@@ -47,9 +47,9 @@ impl Needs {
         self.needs.iter().map(|(_, need, _)| *need).max().unwrap_or(0)
     }
 
-    /// The highest demand of the hold.
+    /// The mean demand of the hold.
     pub fn demand(&self) -> f64 {
-        self.needs.iter().map(|(.., demand)| *demand).fold(0.0, f64::max)
+        self.needs.iter().map(|(.., demand)| *demand).sum::<f64>() / self.needs.len().max(1) as f64
     }
 
     /// The highest number that was needed again and again.
