@@ -215,16 +215,7 @@ impl World {
             let revisions = told.iter().map(revision).collect();
             self.demand = Some(Demand { sequence: 1, up_seconds: 0, revisions });
         }
-        if let Some(told) = &seen.learned {
-            let known = |(name, [each, arriving]): (&String, &[f64; 2])| {
-                (name.clone(), Learned { each: *each, arriving: *arriving, sure: true })
-            };
-            self.learned = Some(told.iter().map(known).collect());
-        }
-        for (name, rows_per_second) in &seen.capacity {
-            let patch = json!({"metadata": {"annotations": {"tensorgate.dev/capacity": rows_per_second}}});
-            self.store.merge(&key("Deployment", name), &patch, None, "tensorgate-controller-scale").unwrap();
-        }
+        self.learn(seen);
         if let Some(found) = &seen.found {
             let (step, words) = found.split_once(' ').unwrap();
             let (outcome, reason) = words.split_once(' ').unwrap();
@@ -242,6 +233,19 @@ impl World {
         for gone in &seen.deleted {
             let (kind, name) = gone.split_once(' ').unwrap();
             self.store.delete(&key(kind, name), None).unwrap();
+        }
+    }
+
+    fn learn(&mut self, seen: &Observation) {
+        if let Some(told) = &seen.learned {
+            let known = |(name, [each, arriving]): (&String, &[f64; 2])| {
+                (name.clone(), Learned { each: *each, arriving: *arriving, sure: true })
+            };
+            self.learned = Some(told.iter().map(known).collect());
+        }
+        for (name, rows_per_second) in &seen.capacity {
+            let patch = json!({"metadata": {"annotations": {"tensorgate.dev/capacity": rows_per_second}}});
+            self.store.merge(&key("Deployment", name), &patch, None, "tensorgate-controller-scale").unwrap();
         }
     }
 
