@@ -125,7 +125,8 @@ async fn listen(
         let told: Demand = serde_json::from_slice(&text).map_err(std::io::Error::other)?;
         path = format!("{}?seen={}", demand::PATH, told.sequence);
         if demands.tell(service, pod, Some(told)) {
-            queues.services.touch(service.clone());
+            // Somebody may wait: at once, and not when what else there is has settled.
+            queues.services.after(service.clone(), Duration::ZERO);
         }
     }
 }

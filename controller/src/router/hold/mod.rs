@@ -19,8 +19,8 @@ use crate::demand::{Demand, RevisionDemand};
 pub const REQUESTS_MAX: usize = 10_000;
 /// What they keep in memory by our reckoning: half of the memory that a router's pod has.
 pub const BYTES_MAX: usize = 128 << 20;
-/// Between two tries of a connection while somebody waits: a refusal costs a few microseconds, and a cold start takes seconds.
-const TRY_EVERY: Duration = Duration::from_millis(50);
+/// Between two tries of a connection while somebody waits: a refusal costs a few microseconds, and whoever waits waits half as long.
+const TRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Finds out whether a revision takes connections.
 pub trait Reach: Send + Sync + 'static {
