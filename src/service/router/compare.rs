@@ -16,12 +16,9 @@ pub(super) fn compare(one: &Outputs, other: &Outputs, settings: &CompareSettings
 }
 
 fn views(outputs: &Outputs) -> Vec<Output<'_>> {
-    let view = |(name, tensor): &'_ (Arc<str>, Tensor)| Output {
-        name,
-        datatype: tensor.datatype().name(),
-        shape: tensor.shape(),
-        data: tensor.data(),
-    };
+    fn view((name, tensor): &(Arc<str>, Tensor)) -> Output<'_> {
+        Output { name, datatype: tensor.datatype().name(), shape: tensor.shape(), data: tensor.data() }
+    }
     outputs.iter().map(view).collect()
 }
 
