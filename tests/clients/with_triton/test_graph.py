@@ -15,7 +15,7 @@ ROUTER = BINARY.with_name("tensorgate-controller")
 
 @pytest.fixture(scope="module")
 def client(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[triton.InferenceServerClient]:
-    """A Switch by the first number: an ensemble of both versions' doors, or iris over gRPC."""
+    """A Switch by the numbers: an ensemble of iris over both protocols, or iris over gRPC."""
     grpc, http = f"grpc://{server.grpc}/iris", f"{server.url}/v2/models/iris/infer"
     graph = {"name": "flowers", "nodes": {
         "root": {"routerType": "Switch", "steps": [
