@@ -21,7 +21,7 @@ const COLD_MAX: f64 = 0.01;
 
 /// How much longer than those that were seen a gap may be, and how much shorter: some tens of gaps show neither end.
 const LONGER: f64 = 1.5;
-const SHORTER: f64 = 0.5;
+const SHORTER: f64 = 1.0 / 3.0;
 
 /// The longest that an idle replica stays, and how long where little is known. Who asks less often waits for a start each time:
 /// there a single request would cost hours of a replica.
