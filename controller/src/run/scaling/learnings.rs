@@ -69,13 +69,14 @@ mod tests {
     #[test]
     fn a_service_is_looked_at_when_one_of_several_revisions_has_changed_by_more_than_noise() {
         let (learnings, key) = (Learnings::default(), ("ns".to_owned(), "iris".to_owned()));
+        let looked_at = [key.clone()];
         assert_eq!(learnings.tell(told(&[("a", 100.0)])), [], "a revision alone has nobody to share with");
         assert_eq!(learnings.tell(told(&[("a", 500.0)])), []);
-        assert_eq!(learnings.tell(told(&[("a", 500.0), ("b", 0.0)])), [key.clone()]);
+        assert_eq!(learnings.tell(told(&[("a", 500.0), ("b", 0.0)])), looked_at);
         assert_eq!(learnings.tell(told(&[("a", 540.0), ("b", 0.0)])), []);
         assert_eq!(learnings.of(&key).unwrap()["a"].arriving, 500.0);
-        assert_eq!(learnings.tell(told(&[("a", 560.0), ("b", 0.0)])), [key.clone()]);
-        assert_eq!(learnings.tell(told(&[("a", 560.0)])), [key.clone()]);
+        assert_eq!(learnings.tell(told(&[("a", 560.0), ("b", 0.0)])), looked_at);
+        assert_eq!(learnings.tell(told(&[("a", 560.0)])), looked_at);
         assert_eq!(learnings.tell(BTreeMap::new()), []);
         assert_eq!(learnings.of(&key), None);
     }
