@@ -43,9 +43,9 @@ struct Judged {
 #[derive(Debug)]
 enum Test {
     /// What both revisions' pods have counted.
-    Step(Analysis),
+    Step(Box<Analysis>),
     /// What the routers have found of answers that nobody got.
-    Shadow(ShadowAnalysis),
+    Shadow(Box<ShadowAnalysis>),
 }
 
 impl Test {
@@ -53,8 +53,8 @@ impl Test {
     fn new(job: &Job) -> Self {
         let (guard, revision) = (&job.guard, &job.rollout.revision);
         match guard.shadow.filter(|_| job.rollout.step == 0) {
-            Some(shadow) => Self::Shadow(ShadowAnalysis::new(guard, shadow, revision)),
-            None => Self::Step(Analysis::new(guard, revision, job.step(), job.at_random)),
+            Some(shadow) => Self::Shadow(Box::new(ShadowAnalysis::new(guard, shadow, revision))),
+            None => Self::Step(Box::new(Analysis::new(guard, revision, job.step(), job.at_random))),
         }
     }
 

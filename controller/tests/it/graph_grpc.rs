@@ -210,7 +210,7 @@ async fn a_sequence_of_grpc_and_http_steps_hands_tensors_on_and_answers_by_its_o
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_look_into_raw_and_typed_contents_and_strings() {
     let (low, high, word) =
-        (Model::start(Some(doubles)).await, Model::start(Some(doubles)).await, Model::start(Some(|own| Ok(own))).await);
+        (Model::start(Some(doubles)).await, Model::start(Some(doubles)).await, Model::start(Some(Ok)).await);
     let router = router(json!({"root": {"routerType": "Switch", "steps": [
         {"url": word.grpc("word"), "condition": "inputs.#(name==text).data.#(==yes)"},
         {"url": high.grpc("high"), "condition": "inputs.#(name==x).data.#(>10)"},

@@ -255,7 +255,8 @@ mod tests {
             change(&mut own);
             own
         };
-        let broken: [(&dyn Fn(&mut Value), &str); 6] = [
+        type Change<'a> = &'a dyn Fn(&mut Value);
+        let broken: [(Change<'_>, &str); 6] = [
             (&|own| own["metadata"]["labels"]["x"] = json!("a".repeat(64)), "at most 63"),
             (&|own| own["spec"]["selector"]["matchLabels"]["app"] = json!("b"), "does not match template"),
             (&|own| own["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": {}}), "Forbidden"),
