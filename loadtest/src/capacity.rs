@@ -60,6 +60,9 @@ struct Rates {
     autoscaler: f64,
 }
 
+/// Who predicts, and which of the rates that is.
+type Prediction = (&'static str, fn(&Rates) -> f64);
+
 /// Median, least and greatest of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Spread {
@@ -111,7 +114,7 @@ impl fmt::Display for Found {
             measured.least,
             measured.most
         )?;
-        let of: [(&str, fn(&Rates) -> f64); 2] = [("server", |own| own.server), ("autoscaler", |own| own.autoscaler)];
+        let of: [Prediction; 2] = [("server", |own| own.server), ("autoscaler", |own| own.autoscaler)];
         for (name, of) in of {
             let (rate, ratio) = (self.spread(of), self.spread(|own| of(own) / own.measured));
             let verdict = if self.holds(of) { "holds" } else { "MISSED" };

@@ -181,6 +181,15 @@ impl ModelSpec {
         }
     }
 
+    /// How much of the first row's elements the shortest row has.
+    pub(crate) fn shortest(&self) -> f64 {
+        let of = |field: &Field| {
+            let least = (0..LENGTHS).map(|row| field.elements(row)).min().unwrap_or(1);
+            least as f64 / field.elements(0) as f64
+        };
+        self.inputs.iter().map(of).fold(1.0, f64::min)
+    }
+
     /// `count` rows of each input, the same on every call.
     pub(crate) fn columns(&self, count: usize) -> Vec<Column> {
         self.inputs.iter().map(|input| input.column(count)).collect()
@@ -339,6 +348,8 @@ mod tests {
             assert_eq!(message.inputs[1].shape, [1, *tokens]);
             assert!(message.raw_input_contents.iter().all(|raw| raw.len() as i64 == 8 * tokens));
         }
+        let shortest = tokens.iter().min().copied().unwrap_or(0) as f64 / tokens[0] as f64;
+        assert!((spec.shortest() - shortest).abs() < 1e-9);
         tokens.sort_unstable();
         let quantile = |share: f64| tokens[(500.0 * share) as usize];
         assert!((8..=9).contains(&tokens[0]) && (15..30).contains(&quantile(0.5)), "{tokens:?}");

@@ -231,7 +231,7 @@ impl Runner {
     }
 
     async fn note(&self, live: InferResponse, own: InferResponse, took: Duration, mirrored: Duration) {
-        let (compared_by, settings) = (self.compare.clone(), &self.compare);
+        let (compared_by, settings) = (self.compare, &self.compare);
         let bytes: usize = live.outputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
         let work = move || compare(&live.outputs, &own.outputs, &compared_by);
         let difference = match bytes <= IN_PLACE_BYTES_MAX {

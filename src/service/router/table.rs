@@ -53,15 +53,11 @@ pub(super) fn mirrorings(settings: &TrafficSettings, stable: Option<Version>) ->
         version: shadow.version,
         share: shadow.share,
         of: None,
-        compare: compare.clone(),
+        compare: *compare,
     });
     let canary = settings.canary.as_ref().filter(|canary| canary.disagreement.is_some() && stable.is_some());
-    let canary = canary.map(|canary| Mirroring {
-        version: canary.version,
-        share: canary.share,
-        of: stable,
-        compare: compare.clone(),
-    });
+    let canary =
+        canary.map(|canary| Mirroring { version: canary.version, share: canary.share, of: stable, compare: *compare });
     shadow.into_iter().chain(canary)
 }
 
