@@ -1,4 +1,4 @@
-//! From files to something that runs: choose a runtime, load, check against the settings, warm up, choose threads. What an
+//! From files to something that runs: load with the runtime chosen, check against the settings, warm up, choose threads. What an
 //! earlier load has learned of the same bytes on the same hardware is known from the start, and corrected by the warm-up.
 //!
 //! Blocking, and free of any state: the lifecycle runs it on a thread of its own.
@@ -6,106 +6,25 @@
 mod offer;
 
 use std::num::{NonZeroU16, NonZeroUsize};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::beside;
 use super::curves::{CurveFile, CurveKey, CurveStore};
 use super::disk::Here;
 use super::labels;
-use super::layout::{VersionFiles, is_folder_model};
-use super::places::{Place, Places};
+use super::layout::VersionFiles;
+use super::places::Place;
+use super::runtimes::Runtimes;
 use super::verify::verify;
-use crate::devices::Devices;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
 use crate::model::settings::{ModelSettings, TensorDeclaration};
-use crate::model::{Device, DeviceChoice, Pad, RuntimeChoice, Signature, TensorSpec};
-use crate::runtime::{
-    Artifact, CandleRuntime, IdentityRuntime, Instance, LoadedModel, OnnxRuntime, Runtime, TractRuntime,
-    library_uses_gpus, unhurried,
-};
+use crate::model::{Device, Pad, Signature, TensorSpec};
+use crate::runtime::{Artifact, Instance, LoadedModel, Runtime, unhurried};
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
 use crate::text::{Beside, Pool, TextFace};
 use offer::Offer;
-
-/// The engines of this process.
-pub struct Runtimes {
-    library: Option<PathBuf>,
-    /// Opened by the first ONNX model: a server without one does not carry the library's memory.
-    onnx: OnceLock<Option<OnnxRuntime>>,
-    tract: TractRuntime,
-    candle: CandleRuntime,
-    identity: IdentityRuntime,
-    devices: Arc<Devices>,
-}
-
-impl Runtimes {
-    /// All engines, with ONNX Runtime from `library`. Without one, or where it cannot be opened, ONNX models run on tract.
-    pub fn new(library: Option<PathBuf>) -> Self {
-        Self::with_devices(library, Arc::default())
-    }
-
-    /// The same beside these GPUs.
-    pub fn with_devices(library: Option<PathBuf>, devices: Arc<Devices>) -> Self {
-        let (tract, candle, identity) = (TractRuntime::new(), CandleRuntime::new(), IdentityRuntime::new());
-        Self { library, onnx: OnceLock::new(), tract, candle, identity, devices }
-    }
-
-    /// The GPUs that there are.
-    pub fn devices(&self) -> &Arc<Devices> {
-        &self.devices
-    }
-
-    /// Where the model file at `path` can be loaded with `settings`, as far as can be told without opening an engine.
-    ///
-    /// # Errors
-    /// Those of [`Places::of`].
-    pub(super) fn places(&self, settings: &ModelSettings, path: &Path) -> Result<Places> {
-        let support = match settings.runtime {
-            RuntimeChoice::Candle => self.candle.uses_gpus(),
-            RuntimeChoice::Auto if is_folder_model(path) => self.candle.uses_gpus(),
-            // There is nothing to compute: it is wherever it is said to be, but takes no GPU that nobody asked for.
-            RuntimeChoice::Identity if settings.device == DeviceChoice::Auto => return Ok(Places::CPU),
-            RuntimeChoice::Identity => Ok(()),
-            RuntimeChoice::Tract => Err("runtime 'tract' runs on the CPU alone".into()),
-            RuntimeChoice::Auto | RuntimeChoice::Onnx => match &self.library {
-                Some(library) => library_uses_gpus(library),
-                None => Err("there is no libonnxruntime.so, and tract runs on the CPU alone: make run ORT=gpu".into()),
-            },
-        };
-        Places::of(settings.device, support, &self.devices)
-    }
-
-    fn onnx(&self) -> Option<&OnnxRuntime> {
-        let open = || match self.library.as_deref().map(OnnxRuntime::open)? {
-            Ok(runtime) => Some(runtime),
-            Err(error) => {
-                tracing::warn!("{error}: ONNX models run on tract");
-                None
-            }
-        };
-        self.onnx.get_or_init(open).as_ref()
-    }
-
-    /// The engine for the model file at `path`.
-    fn choose(&self, choice: RuntimeChoice, path: &Path) -> Result<&dyn Runtime> {
-        match choice {
-            RuntimeChoice::Candle => Ok(&self.candle),
-            RuntimeChoice::Auto if is_folder_model(path) => Ok(&self.candle),
-            RuntimeChoice::Identity => Ok(&self.identity),
-            RuntimeChoice::Tract => Ok(&self.tract),
-            RuntimeChoice::Auto => Ok(self.onnx().map_or(&self.tract as &dyn Runtime, |onnx| onnx)),
-            RuntimeChoice::Onnx => match self.onnx() {
-                Some(onnx) => Ok(onnx),
-                None => Err(Error::unavailable(
-                    "runtime 'onnx' needs a libonnxruntime.so, and none could be opened: set ORT_DYLIB_PATH, or use runtime = \"tract\"",
-                )),
-            },
-        }
-    }
-}
 
 /// A version that runs, not yet in service.
 pub(super) struct Loaded {
@@ -345,7 +264,7 @@ impl Source<'_> {
             Device::Cpu => engine,
             // What kind it is, and not which of several.
             Device::Cuda(number) => {
-                let gpu = self.surroundings.runtimes.devices.gpu(number);
+                let gpu = self.surroundings.runtimes.devices().gpu(number);
                 format!("{engine} on {}", gpu.map_or("a GPU", |gpu| &gpu.described.name))
             }
         };
@@ -449,6 +368,7 @@ fn scheduler_config(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RuntimeChoice;
 
     #[test]
     fn what_changes_no_execution_changes_no_key() {

@@ -21,6 +21,7 @@ mod places;
 pub mod policy;
 mod profile;
 mod remote;
+mod runtimes;
 mod turns;
 mod upload;
 mod verify;
@@ -41,9 +42,9 @@ use crate::telemetry::{Known, Telemetry};
 use catalog::Catalog;
 pub use catalog::Found;
 use lifecycle::Lifecycle;
-pub use loader::Runtimes;
 pub use model::{Life, Model};
 pub use profile::{Profile, ProfiledSize, profile};
+pub use runtimes::Runtimes;
 
 /// How long a request without a deadline waits for a version to be brought into memory: longer than most loads, shorter than
 /// the usual time-outs of gateways.
