@@ -36,11 +36,7 @@ pub fn service(cx: &Context<'_>, name: &str, revision: &str, template: &Value) -
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "labels": pod::passed_on(tree::at(cx.service, &["metadata", "labels"])),
-            "annotations": pod::passed_on(tree::at(cx.service, &["metadata", "annotations"])),
-        },
+        "metadata": pod::child_metadata(cx, name),
         "spec": {"selector": {keys::APP: revision::app(revision)}, "ports": service_ports(template)},
     })
 }
@@ -132,11 +128,7 @@ pub fn route(cx: &Context<'_>, name: &str, rules: &[Rule<'_>]) -> Option<Value> 
     Some(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": {
-            "name": name,
-            "labels": pod::passed_on(tree::at(cx.service, &["metadata", "labels"])),
-            "annotations": pod::passed_on(tree::at(cx.service, &["metadata", "annotations"])),
-        },
+        "metadata": pod::child_metadata(cx, name),
         "spec": {
             "parentRefs": [{
                 "group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": namespace, "name": gateway,

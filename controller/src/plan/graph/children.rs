@@ -76,11 +76,7 @@ fn service(cx: &Context<'_>) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "labels": pod::passed_on(tree::at(cx.service, &["metadata", "labels"])),
-            "annotations": pod::passed_on(tree::at(cx.service, &["metadata", "annotations"])),
-        },
+        "metadata": pod::child_metadata(cx, name),
         "spec": {
             "selector": {keys::APP: app(name)},
             "ports": [

@@ -32,8 +32,14 @@ fn extend(all: &mut Map<String, Value>, more: &Value) {
     all.extend(more.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
 }
 
+/// The metadata of a child by this name, with what it gets of its service's.
+pub fn child_metadata(cx: &Context<'_>, name: &str) -> Value {
+    let own = |field| passed_on(tree::at(cx.service, &["metadata", field]));
+    json!({"name": name, "labels": own("labels"), "annotations": own("annotations")})
+}
+
 /// Labels and annotations of a service that its children get: not those that speak to a controller or to the tool that made it.
-pub fn passed_on(all: &Value) -> Map<String, Value> {
+fn passed_on(all: &Value) -> Map<String, Value> {
     let private = [
         "serving.kserve.io/",
         "internal.serving.kserve.io/",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 pub use self::fields::normalized;
 use self::fields::{EXTENSIONS, MODEL_FIELDS, RUNTIME_FIELDS, scaling_fields, without};
-pub use self::metadata::passed_on;
+pub use self::metadata::child_metadata;
 use super::fault::Fault;
 use super::{Context, extension, placeholder, runtime, storage};
 use crate::api::inference_service::Model;
