@@ -1,15 +1,15 @@
 //! What an artifact's bytes are, in one short word.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Component, Path};
 
-use ring::digest::{Context, SHA256};
+use memchr::memmem;
 
 use super::layout::{is_folder_model, is_of_model};
 use crate::error::{Error, Result};
-use crate::storage::SUMS_FILE;
+use crate::storage::{Digest, SUMS_FILE};
 
 /// How an ONNX file says where a tensor's data lies: the key "location" of a `StringStringEntryProto` and the mark of its
 /// value, in protobuf's wire format (onnx.proto, `TensorProto.external_data`).
@@ -18,25 +18,22 @@ const LOCATION: &[u8] = b"\x0a\x08location\x12";
 /// Longest name of a file that is looked for; its length is one byte on the wire up to here.
 const NAME_BYTES_MAX: usize = 127;
 
-/// Small enough to stay in a core's cache, and to leave nothing behind in the allocator of a thread that ends.
-const CHUNK_BYTES: usize = 64 << 10;
-
-/// A model file and the files beside it in which it keeps tensors, or which make up a Hugging Face folder, each with its SHA-256 as lowercase hexadecimal digits. Paths
+/// A model file and the files beside it in which it keeps tensors, or which make up a Hugging Face folder, each with its digest. Paths
 /// are relative to the folder of the model file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Artifact {
-    pub(super) files: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, Digest>,
 }
 
 impl Artifact {
-    /// Its digest: the file's own where it is one, else that of the lines that `sha256sum` prints for all, sorted by their paths.
-    pub(super) fn digest(&self) -> String {
+    /// Its digest: the file's own where it is one, else that of the lines that `b3sum` prints for all, sorted by their paths.
+    pub(super) fn digest(&self) -> Digest {
         let mut files = self.files.iter();
         match (files.next(), files.next()) {
-            (Some((_, only)), None) => only.clone(),
+            (Some((_, only)), None) => *only,
             _ => {
                 let lines: String = self.files.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
-                hex(ring::digest::digest(&SHA256, lines.as_bytes()).as_ref())
+                Digest::of(lines.as_bytes())
             }
         }
     }
@@ -47,7 +44,7 @@ impl Artifact {
 /// # Errors
 /// `ModelUnavailable` where a file cannot be read, or the model keeps tensors outside of its folder: in a path that leads out of
 /// it, or a link that leads out of the model's directory.
-pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Option<String>) -> Result<Artifact> {
+pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Option<Digest>) -> Result<Artifact> {
     let unreadable =
         |path: &Path, cause: io::Error| Error::unavailable(format!("{}: cannot be read: {cause}", path.display()));
     let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -57,8 +54,8 @@ pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Optio
     let own = match known(path) {
         // Nothing is beside it that it could name.
         Some(digest) if is_folder || is_alone(path) => digest,
-        _ if is_folder => hash(path, None).map_err(|cause| unreadable(path, cause))?,
-        _ => hash(path, Some(&mut locations)).map_err(|cause| unreadable(path, cause))?,
+        _ if is_folder => file(path).map_err(|cause| unreadable(path, cause))?,
+        _ => naming(path, &mut locations).map_err(|cause| unreadable(path, cause))?,
     };
     if is_folder {
         locations = files_of(folder).map_err(|cause| unreadable(folder, cause))?;
@@ -73,12 +70,12 @@ pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Optio
         if !inside {
             return Err(Error::unavailable(format!("{} is outside of its folder: ONNX allows none such", shown())));
         }
-        let file = folder.join(&location);
+        let beside = folder.join(&location);
         // Bytes that look like a name and are none name no file.
-        if !file.is_file() {
+        if !beside.is_file() {
             continue;
         }
-        let real = fs::canonicalize(&file).map_err(|cause| unreadable(&file, cause))?;
+        let real = fs::canonicalize(&beside).map_err(|cause| unreadable(&beside, cause))?;
         let mut roofs = [Some(model), path.parent()]
             .into_iter()
             .flatten()
@@ -88,9 +85,9 @@ pub(super) fn artifact(path: &Path, model: &Path, known: &dyn Fn(&Path) -> Optio
             let message = format!("{} is a link to {}, outside of the model's directory", shown(), real.display());
             return Err(Error::unavailable(message));
         }
-        let digest = match known(&file) {
+        let digest = match known(&beside) {
             Some(digest) => digest,
-            None => hash(&file, None).map_err(|cause| unreadable(&file, cause))?,
+            None => file(&beside).map_err(|cause| unreadable(&beside, cause))?,
         };
         files.insert(location, digest);
     }
@@ -115,9 +112,9 @@ fn files_of(folder: &Path) -> io::Result<BTreeSet<String>> {
     Ok(paths.into_iter().filter(is_ours).collect())
 }
 
-/// The SHA-256 of a file.
-pub(super) fn file(path: &Path) -> io::Result<String> {
-    hash(path, None)
+/// The digest of a file.
+pub(super) fn file(path: &Path) -> io::Result<Digest> {
+    Digest::of_file(path, |_| ())
 }
 
 /// Whether a file has its folder for itself, but for the list of digests.
@@ -126,36 +123,29 @@ fn is_alone(path: &Path) -> bool {
     path.parent().is_some_and(|folder| fs::read_dir(folder).is_ok_and(|entries| !entries.flatten().any(is_other)))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The SHA-256 of a file, noting which files its bytes name.
-fn hash(path: &Path, mut locations: Option<&mut BTreeSet<String>>) -> io::Result<String> {
+/// The digest of a file, noting which files its bytes name.
+fn naming(path: &Path, locations: &mut BTreeSet<String>) -> io::Result<Digest> {
     /// A name may begin in one chunk and end in the next: this much of each is looked at again with the next.
     const KEPT_BYTES: usize = LOCATION.len() + 1 + NAME_BYTES_MAX;
-    let mut file = File::open(path)?;
-    let mut all = Context::new(&SHA256);
-    let mut buffer = vec![0; KEPT_BYTES + CHUNK_BYTES];
-    let mut kept = 0;
-    loop {
-        let count = file.read(&mut buffer[kept..])?;
-        if count == 0 {
-            return Ok(hex(all.finish().as_ref()));
+    let finder = memmem::Finder::new(LOCATION);
+    let mut kept = Vec::with_capacity(2 * KEPT_BYTES);
+    Digest::of_file(path, |chunk| {
+        // What began before, with as much of this chunk as it can go on for.
+        kept.extend_from_slice(&chunk[..chunk.len().min(KEPT_BYTES)]);
+        note_locations(&finder, &kept, locations);
+        note_locations(&finder, chunk, locations);
+        if chunk.len() >= KEPT_BYTES {
+            kept.clear();
+            kept.extend_from_slice(&chunk[chunk.len() - KEPT_BYTES..]);
+        } else {
+            let rest = kept.len().saturating_sub(KEPT_BYTES);
+            kept.drain(..rest);
         }
-        let end = kept + count;
-        all.update(&buffer[kept..end]);
-        if let Some(locations) = locations.as_deref_mut() {
-            note_locations(&buffer[..end], locations);
-            kept = end.min(KEPT_BYTES);
-            buffer.copy_within(end - kept..end, 0);
-        }
-    }
+    })
 }
 
-fn note_locations(bytes: &[u8], locations: &mut BTreeSet<String>) {
-    let starts = bytes.windows(LOCATION.len()).enumerate().filter(|(_, window)| *window == LOCATION);
-    for (start, _) in starts {
+fn note_locations(finder: &memmem::Finder<'_>, bytes: &[u8], locations: &mut BTreeSet<String>) {
+    for start in finder.find_iter(bytes) {
         let Some((&length, rest)) = bytes[start + LOCATION.len()..].split_first() else { continue };
         let name = rest.get(..usize::from(length)).filter(|_| usize::from(length) <= NAME_BYTES_MAX);
         let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else { continue };
@@ -169,7 +159,7 @@ fn note_locations(bytes: &[u8], locations: &mut BTreeSet<String>) {
 mod tests {
     use super::*;
 
-    fn naming(file: &str) -> Vec<u8> {
+    fn naming_bytes(file: &str) -> Vec<u8> {
         [LOCATION, &[file.len() as u8], file.as_bytes()].concat()
     }
 
@@ -183,7 +173,7 @@ mod tests {
         let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
         write("weights.bin", b"one");
         write("stranger.bin", b"one");
-        write("model.onnx", &naming("weights.bin"));
+        write("model.onnx", &naming_bytes("weights.bin"));
         let first = of(&folder).unwrap();
         assert_eq!(first.files.keys().collect::<Vec<_>>(), ["model.onnx", "weights.bin"]);
         write("stranger.bin", b"two");
@@ -191,7 +181,7 @@ mod tests {
         write("weights.bin", b"two");
         let second = of(&folder).unwrap().digest();
         assert_ne!(first.digest(), second);
-        write("model.onnx", &[&naming("weights.bin")[..], b"more"].concat());
+        write("model.onnx", &[&naming_bytes("weights.bin")[..], b"more"].concat());
         assert_ne!(of(&folder).unwrap().digest(), second);
         assert!(artifact(&folder.path().join("none.onnx"), folder.path(), &|_| None).is_err());
     }
@@ -223,21 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_of_one_file_is_what_sha256sum_says() {
+    fn the_digest_of_one_file_is_its_own_and_what_is_known_is_not_read() {
         let folder = tempfile::TempDir::new().unwrap();
         fs::write(folder.path().join("model.onnx"), "abc").unwrap();
-        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(of(&folder).unwrap().digest(), digest);
+        assert_eq!(of(&folder).unwrap().digest(), Digest::of(b"abc"));
         // Known, and nothing beside it: not read at all.
-        let known = artifact(&folder.path().join("model.onnx"), folder.path(), &|_| Some("known".into())).unwrap();
-        assert_eq!(known.digest(), "known");
+        let known = Digest::of(b"known");
+        let artifact = artifact(&folder.path().join("model.onnx"), folder.path(), &|_| Some(known)).unwrap();
+        assert_eq!(artifact.digest(), known);
     }
 
     #[test]
     fn tensors_outside_of_the_folder_are_refused() {
         for outside in ["../weights.bin", "/etc/hostname", "a/../../b"] {
             let folder = tempfile::TempDir::new().unwrap();
-            fs::write(folder.path().join("model.onnx"), naming(outside)).unwrap();
+            fs::write(folder.path().join("model.onnx"), naming_bytes(outside)).unwrap();
             let error = of(&folder).unwrap_err();
             assert!(error.message().contains(outside) && error.message().contains("outside"), "{error}");
         }
@@ -248,7 +238,7 @@ mod tests {
         let root = tempfile::TempDir::new().unwrap();
         let (model, version) = (root.path().join("m"), root.path().join("m/1"));
         fs::create_dir_all(&version).unwrap();
-        fs::write(version.join("model.onnx"), naming("weights.bin")).unwrap();
+        fs::write(version.join("model.onnx"), naming_bytes("weights.bin")).unwrap();
         fs::write(root.path().join("secret"), "x").unwrap();
         fs::write(model.join("shared.bin"), "x").unwrap();
         let read = |target: &str| {
@@ -262,13 +252,14 @@ mod tests {
 
     #[test]
     fn a_name_is_found_wherever_chunks_end() {
-        for before in [0, 1, CHUNK_BYTES - 20, CHUNK_BYTES - 12, CHUNK_BYTES - 1, CHUNK_BYTES + 5] {
+        const CHUNK_BYTES: usize = 128 << 10;
+        for before in [0, 1, CHUNK_BYTES - 20, CHUNK_BYTES - 12, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 5] {
             let folder = tempfile::TempDir::new().unwrap();
             let path = folder.path().join("model.onnx");
-            let bytes = [&vec![7; before][..], &naming("weights.bin"), &naming("")].concat();
+            let bytes = [&vec![7; before][..], &naming_bytes("weights.bin"), &naming_bytes("")].concat();
             fs::write(&path, bytes).unwrap();
             let mut locations = BTreeSet::new();
-            hash(&path, Some(&mut locations)).unwrap();
+            naming(&path, &mut locations).unwrap();
             assert_eq!(locations.into_iter().collect::<Vec<_>>(), ["weights.bin"], "{before}");
         }
     }

@@ -26,7 +26,7 @@ pub(super) struct Here {
     pub(super) listing: ModelListing,
     pub(super) files: VersionFiles,
     /// Where it was fetched: the folder, which stays while this is held, and its digests.
-    pub(super) tree: Option<Tree>,
+    pub(super) tree: Option<Arc<Tree>>,
 }
 
 /// What a load request brings, its files kept.

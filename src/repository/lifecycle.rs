@@ -76,7 +76,9 @@ impl Lifecycle {
         let pool = Arc::new(Pool::new(cores_given));
         let paging = Paging::new(config.memory_bytes_max, config.gpu_memory_bytes_max, Arc::clone(runtimes.devices()));
         let place = Place::default();
-        let surroundings = Surroundings { runtimes, curves, urgent: false, place, cores: cores_given, objective, pool };
+        let sha256s = Arc::default();
+        let surroundings =
+            Surroundings { runtimes, curves, urgent: false, place, cores: cores_given, objective, pool, sha256s };
         let mut keeper = Keeper {
             config,
             disk: Arc::clone(&disk),
@@ -100,7 +102,9 @@ impl Lifecycle {
         if keeper.config.control == Control::Poll {
             let (disk, catalog, telemetry) =
                 (Arc::clone(&disk), Arc::clone(&keeper.catalog), Arc::clone(&keeper.telemetry));
-            let poller = Poller { disk, catalog, telemetry, every: keeper.config.poll_interval, taken, before };
+            let sha256s = Arc::clone(&keeper.surroundings.sha256s);
+            let poller =
+                Poller { disk, catalog, telemetry, sha256s, every: keeper.config.poll_interval, taken, before };
             tokio::spawn(poller.run(commands.downgrade()));
         }
         tokio::spawn(keeper.run(inbox, endings, settle));

@@ -6,6 +6,7 @@
 mod offer;
 
 use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::labels;
 use super::layout::VersionFiles;
 use super::places::Place;
 use super::runtimes::Runtimes;
+use super::sha256::{Identity, Sha256s};
 use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
@@ -23,6 +25,7 @@ use crate::model::settings::{ModelSettings, TensorDeclaration};
 use crate::model::{Device, Pad, Signature, TensorSpec};
 use crate::runtime::{Artifact, Instance, LoadedModel, Runtime, unhurried};
 use crate::scheduler::{BatchLimits, Batching, Padded, Priority, SchedulerConfig, WarmUp, warm_up};
+use crate::storage::Digest;
 use crate::text::{Beside, Pool, TextFace};
 use offer::Offer;
 
@@ -33,8 +36,8 @@ pub(super) struct Loaded {
     pub(super) warm_up: WarmUp,
     /// Where what is learned is kept, if it is.
     pub(super) curve_file: Option<Arc<CurveFile>>,
-    /// The SHA-256 of the artifact, where there is one.
-    pub(super) digest: Option<String>,
+    /// What the artifact's bytes are, where there is one.
+    pub(super) identity: Option<Identity>,
     /// By position of the outputs.
     pub(super) labels: Vec<Labels>,
     /// What it takes texts with, where it does.
@@ -66,6 +69,8 @@ pub(super) struct Surroundings {
     pub(super) objective: Option<Duration>,
     /// What tokenizes long texts.
     pub(super) pool: Arc<Pool>,
+    /// What is known of artifacts.
+    pub(super) sha256s: Arc<Sha256s>,
 }
 
 /// Loads and warms up one version.
@@ -73,7 +78,7 @@ pub(super) struct Surroundings {
 /// # Errors
 /// [`crate::error::Kind::ModelUnavailable`] with the reason, naming the file.
 pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
-    let Here { listing, files, .. } = here;
+    let Here { listing, files, tree } = here;
     if let Some(fault) = &files.fault {
         return Err(Error::unavailable(fault.clone()));
     }
@@ -82,12 +87,14 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
     let declared = labels::read(listing)?;
     let beside = beside::read(here)?;
     let runtime = surroundings.runtimes.choose(settings.runtime, &files.path)?;
-    let digest = match settings.runtime.needs_file() {
-        true => Some(gently(surroundings.urgent, || verify(here))?),
+    let folder = files.path.parent().unwrap_or(Path::new(""));
+    let artifact = match settings.runtime.needs_file() {
+        true => Some(gently(surroundings.urgent, || verify(here, &surroundings.sha256s))?),
         false => None,
     };
+    let identity = artifact.map(|artifact| surroundings.sha256s.identity(artifact, folder, tree.as_ref()));
     let Place { device, or_cpu, .. } = surroundings.place;
-    let (known, beside) = (digest.as_deref(), beside.as_ref());
+    let (known, beside) = (identity.as_ref().map(|identity| identity.digest), beside.as_ref());
     let source = Source { surroundings, runtime, device, settings, files, digest: known, beside };
     let (attempt, device) = match source.best() {
         Err(error) if device.is_gpu() && or_cpu => {
@@ -117,7 +124,7 @@ pub(super) fn load(surroundings: &Surroundings, here: &Here) -> Result<Loaded> {
         instances: made,
         warm_up: attempt.warm_up,
         curve_file: attempt.curve_file,
-        digest,
+        identity,
         runtime: runtime.name(),
         platform: runtime.platform(),
         device,
@@ -143,7 +150,7 @@ struct Source<'a> {
     device: Device,
     settings: &'a ModelSettings,
     files: &'a VersionFiles,
-    digest: Option<&'a str>,
+    digest: Option<Digest>,
     /// What lies beside it for texts.
     beside: Option<&'a Beside>,
 }
@@ -256,7 +263,7 @@ impl Source<'_> {
         let store = self.surroundings.curves.as_ref()?;
         // Without a digest nobody knows what the file would be about.
         let digest = match self.settings.runtime.needs_file() {
-            true => self.digest?.to_owned(),
+            true => self.digest?.to_string(),
             false => String::new(),
         };
         let engine = format!("{} {}", self.runtime.name(), self.runtime.version());

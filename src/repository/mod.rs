@@ -22,6 +22,7 @@ pub mod policy;
 mod profile;
 mod remote;
 mod runtimes;
+mod sha256;
 mod turns;
 mod upload;
 mod verify;

@@ -9,11 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::curves::CurveFile;
+use super::sha256::Identity;
 use crate::error::{Error, Result};
 use crate::infer::{Labels, ParameterValue, Parameters, ValidRequest};
 use crate::model::{Device, ModelName, ModelSettings, Signature, TensorSpec, Version};
 use crate::scheduler::curve::Point;
 use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
+use crate::storage::Digest;
 use crate::telemetry::{Known, KnownPoint, ModelMetrics};
 use crate::text::TextFace;
 
@@ -67,7 +69,8 @@ pub struct Model {
     /// Where it is in memory.
     pub(super) scheduler: Option<Scheduler>,
     pub(super) metrics: Arc<ModelMetrics>,
-    pub(super) digest: Option<String>,
+    /// None where it has no file.
+    pub(super) identity: Option<Identity>,
     pub(super) curve_file: Option<Arc<CurveFile>>,
 }
 
@@ -90,7 +93,7 @@ impl Model {
             scheduler: None,
             metrics: Arc::clone(&self.metrics),
             life: Arc::clone(&self.life),
-            digest: self.digest.clone(),
+            identity: self.identity.clone(),
             curve_file: None,
             ..*self
         }
@@ -206,16 +209,16 @@ impl Model {
         &self.metrics
     }
 
-    /// What metadata tells beyond the signature: the digest of its artifact, and the GPU that it is on.
+    /// What metadata tells beyond the signature: the SHA-256 of its artifact, once it is known, and the GPU that it is on.
     pub fn properties(&self) -> impl Iterator<Item = (String, String)> {
         let gpu = self.device.is_gpu().then(|| ("device".to_owned(), self.device.to_string()));
-        let digest = self.digest.iter().map(|digest| ("digest".to_owned(), format!("sha256:{digest}")));
-        digest.chain(gpu)
+        let sha256 = self.identity.as_ref().and_then(Identity::sha256);
+        sha256.map(|sha256| ("digest".to_owned(), format!("sha256:{sha256}"))).into_iter().chain(gpu)
     }
 
-    /// The SHA-256 of its artifact, as lowercase hexadecimal digits; none where it has no file.
-    pub fn digest(&self) -> Option<&str> {
-        self.digest.as_deref()
+    /// By which its artifact is told apart from others; none where it has no file.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.identity.as_ref().map(|identity| identity.digest)
     }
 
     /// Writes down what the scheduler has learned, where that is kept and has changed.

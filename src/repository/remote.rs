@@ -1,7 +1,7 @@
 //! Repositories in stores: listed when they are looked at, fetched version by version when one is to be loaded.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::beside;
 use super::disk::Here;
@@ -29,7 +29,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn open(storage: &std::sync::Arc<Storage>, uri: &RemoteUri, single: Option<ModelName>) -> Result<Self> {
+    pub(super) fn open(storage: &Arc<Storage>, uri: &RemoteUri, single: Option<ModelName>) -> Result<Self> {
         let source = storage.source(uri.clone())?;
         Ok(Self { source, root: layout::root_of(uri), single, latest: Mutex::default() })
     }
@@ -114,7 +114,7 @@ impl Remote {
         let mut listed = 1;
         loop {
             let wanted = wanted(&self.latest(), &self.root, listing, files);
-            match self.source.fetch(&label, &wanted) {
+            match self.source.fetch(&label, &wanted, listing.settings.digest.is_some()) {
                 Ok(tree) => return Ok(here(tree, &self.root, listing, files)),
                 Err(failure) if failure.class == Class::Changed && listed < LISTED_MAX => {
                     tracing::info!("{label} is listed anew: {failure}");
@@ -187,7 +187,7 @@ fn here(tree: Tree, root: &Path, listing: &ModelListing, files: &VersionFiles) -
         directory.join(file.strip_prefix(&model).unwrap_or(&file).trim_start_matches('/'))
     };
     let listing = ModelListing { directory, ..listing.clone() };
-    Here { listing, files: VersionFiles { path, ..files.clone() }, tree: Some(tree) }
+    Here { listing, files: VersionFiles { path, ..files.clone() }, tree: Some(Arc::new(tree)) }
 }
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ mod tests {
 
     fn snapshot(paths: &[&str]) -> Snapshot {
         let object = |path: &&str| {
-            ((*path).to_owned(), Object { bytes: 3, tag: Some("t".into()), modified_ms: 0, digest: None })
+            ((*path).to_owned(), Object { bytes: 3, tag: Some("t".into()), modified_ms: 0, sha256: None })
         };
         Snapshot { objects: paths.iter().map(object).collect(), ..Snapshot::default() }
     }

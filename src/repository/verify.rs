@@ -4,26 +4,29 @@ use std::path::Path;
 
 use super::digest::{self, Artifact};
 use super::disk::Here;
+use super::sha256::Sha256s;
 use crate::error::{Error, Result};
-use crate::storage::{SUMS_BYTES_MAX, SUMS_FILE, Sums};
+use crate::storage::{Digest, SUMS_BYTES_MAX, SUMS_FILE, Sha256, Sums};
 
-/// The digest of a version's artifact, which is as stated wherever something is.
+/// A version's artifact, which is as stated wherever something is.
 ///
 /// # Errors
 /// `ModelUnavailable` that names the file and both digests, or says what cannot be read.
-pub(super) fn verify(here: &Here) -> Result<String> {
+pub(super) fn verify(here: &Here, sha256s: &Sha256s) -> Result<Artifact> {
     let Here { listing, files, tree } = here;
     let known = |path: &Path| {
         let tree = tree.as_ref()?;
-        tree.digest(path.strip_prefix(tree.directory()).ok()?.to_str()?).map(str::to_owned)
+        tree.digest(path.strip_prefix(tree.directory()).ok()?.to_str()?)
     };
     let artifact = digest::artifact(&files.path, &listing.directory, &known)?;
-    let digest = artifact.digest();
-    if let Some(pinned) = listing.settings.digest.as_ref().filter(|pinned| **pinned != digest) {
-        return Err(Error::unavailable(format!(
-            "{}: its digest is sha256:{digest}, and the settings pin sha256:{pinned}: it is not served",
-            files.path.display()
-        )));
+    if let Some(pinned) = &listing.settings.digest {
+        let sha256 = sha256s.of(&artifact, files.path.parent().unwrap_or(Path::new("")), tree.as_deref())?;
+        if sha256.to_string() != *pinned {
+            return Err(Error::unavailable(format!(
+                "{}: its digest is sha256:{sha256}, and the settings pin sha256:{pinned}: it is not served",
+                files.path.display()
+            )));
+        }
     }
     let folder = files.path.parent().unwrap_or(Path::new(""));
     let version = listing.directory.join(files.version.to_string());
@@ -34,10 +37,14 @@ pub(super) fn verify(here: &Here) -> Result<String> {
     for place in beside {
         let path = place.join(SUMS_FILE);
         if std::fs::symlink_metadata(&path).is_ok() {
-            hold_against(&read(&path)?, place, scope, folder, &artifact, &known)?;
+            let sha256_of = |path: &Path, digest: Option<Digest>| {
+                let digest = digest.or_else(|| known(path)).map_or_else(|| digest::file(path), Ok)?;
+                sha256s.of_file(path, digest, tree.as_deref())
+            };
+            hold_against(&read(&path)?, place, scope, folder, &artifact, &sha256_of)?;
         }
     }
-    Ok(digest)
+    Ok(artifact)
 }
 
 /// Checks every file of the artifact, which all have to be listed, and whatever else of the version is.
@@ -47,40 +54,38 @@ fn hold_against(
     scope: &Path,
     folder: &Path,
     artifact: &Artifact,
-    known: &dyn Fn(&Path) -> Option<String>,
+    sha256_of: &dyn Fn(&Path, Option<Digest>) -> std::io::Result<Sha256>,
 ) -> Result<()> {
     let shown = place.join(SUMS_FILE);
     let shown = shown.display();
-    let wrong = |path: &Path, actual: &str, stated: &str| {
-        let path = path.display();
-        Error::unavailable(format!("{path}: its SHA-256 is {actual}, and {shown} says {stated}: it is not served"))
+    let check = |path: &Path, digest: Option<Digest>, stated: Sha256| {
+        let unreadable = |cause: std::io::Error| {
+            Error::unavailable(format!("{}: {shown} lists it, and it cannot be read: {cause}", path.display()))
+        };
+        let actual = sha256_of(path, digest).map_err(unreadable)?;
+        if actual != stated {
+            let path = path.display();
+            let message = format!("{path}: its SHA-256 is {actual}, and {shown} says {stated}: it is not served");
+            return Err(Error::unavailable(message));
+        }
+        Ok(())
     };
-    for (name, actual) in &artifact.files {
+    for (name, digest) in &artifact.files {
         let path = folder.join(name);
         let relative = path.strip_prefix(place).ok().and_then(Path::to_str).unwrap_or(name);
-        match sums.get(relative) {
-            Some(stated) if stated == actual => {}
-            Some(stated) => return Err(wrong(&path, actual, stated)),
-            None => {
-                let message =
-                    format!("{shown} does not list '{relative}', which the model is loaded from: it is not served");
-                return Err(Error::unavailable(message));
-            }
-        }
+        let stated = sums.get(relative).ok_or_else(|| {
+            Error::unavailable(format!(
+                "{shown} does not list '{relative}', which the model is loaded from: it is not served"
+            ))
+        })?;
+        check(&path, Some(*digest), stated)?;
     }
     for (relative, stated) in sums.iter() {
         let path = place.join(relative);
         let is_artifact =
             path.strip_prefix(folder).ok().and_then(Path::to_str).is_some_and(|name| artifact.files.contains_key(name));
-        if is_artifact || !path.starts_with(scope) {
-            continue;
-        }
-        let unreadable = |cause: std::io::Error| {
-            Error::unavailable(format!("{}: {shown} lists it, and it cannot be read: {cause}", path.display()))
-        };
-        let actual = known(&path).map_or_else(|| digest::file(&path).map_err(unreadable), Ok)?;
-        if actual != stated {
-            return Err(wrong(&path, &actual, stated));
+        if !is_artifact && path.starts_with(scope) {
+            check(&path, None, stated)?;
         }
     }
     Ok(())
@@ -107,7 +112,7 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     /// The digest of version 1 of a model with these files.
-    fn verified(files: &[(&str, &str)]) -> Result<String> {
+    fn verified(files: &[(&str, &str)]) -> Result<Digest> {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
@@ -117,7 +122,7 @@ mod tests {
         let listing = scan_model(&Local, ModelName::new("m"), root.path(), None);
         assert_eq!(listing.faults, Vec::<String>::new());
         let files = listing.versions[0].clone();
-        verify(&Here { listing, files, tree: None })
+        Ok(verify(&Here { listing, files, tree: None }, &Sha256s::default())?.digest())
     }
 
     #[test]
@@ -162,7 +167,7 @@ mod tests {
         ] {
             let shown: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
             match (verified(&shown), hint) {
-                (Ok(digest), None) => assert_eq!(digest, ABC),
+                (Ok(digest), None) => assert_eq!(digest, Digest::of(b"abc")),
                 (Err(error), Some(hint)) => assert!(error.message().contains(hint), "{shown:?}: {error}"),
                 (outcome, hint) => panic!("{shown:?}: {outcome:?}, expected {hint:?}"),
             }

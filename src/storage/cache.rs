@@ -1,9 +1,11 @@
 //! Files that were fetched, by their digests, and the folders made of them.
 //!
 //! ```text
-//! blobs/<sha256>           a file's bytes, and blobs/<sha256>.seen: what they were known by when they were last read whole
-//! known/<key>              which blob an object of a store is
-//! trees/<sha256>/files/    a folder of links to blobs; trees/<sha256>/manifest says which
+//! blobs/<blake3>           a file's bytes; blobs/<blake3>.seen: what they were known by when they were last read whole, and
+//!                          blobs/<blake3>.sha256: their SHA-256, where somebody had to know
+//! objects/<key>            which blob an object of a store is
+//! sha256/<sha256>          which blob has this SHA-256
+//! trees/<blake3>/files/    a folder of links to blobs; trees/<blake3>/manifest says which
 //! listings/<key>           what a store held when it could last be asked
 //! partial/, tmp/, locks/   downloads, what is being made, and who is at it
 //! ```
@@ -13,23 +15,20 @@
 //! may lose bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File};
-use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use ring::digest::{Context, SHA256, digest};
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
-
+use super::digest::{Digest, Sha256};
 use super::failure::{Class, Failure};
-use super::hex;
 use super::lock::Lock;
+use super::notes::{Notes, touch};
 use super::partial::Partial;
-use super::sums::is_digest;
+use super::tree::Tree;
 use crate::telemetry::StorageMetrics;
 
 /// Left free on the disk: others write logs to it, and a file system that is full to the last block is slow.
@@ -38,54 +37,23 @@ const RESERVE_BYTES: u64 = 64 << 20;
 /// After this, what a process left in `tmp` is nobody's any more: making a folder of links takes a moment.
 const LEFT_AFTER: Duration = Duration::from_secs(3600);
 
-/// After this, nobody comes back to a download that was broken off, nor to a note of what an object is.
+/// After this, nobody comes back to a download that was broken off, nor to a note of what an object is that nobody read.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 86_400);
-
-/// The time of the file system.
-const NOW: Timestamps = {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Timestamps { last_access: now, last_modification: now }
-};
 
 /// A directory of fetched files, shared with other servers.
 pub(super) struct Cache {
     root: PathBuf,
+    notes: Notes,
     bytes_max: Option<u64>,
     metrics: Arc<StorageMetrics>,
     boot: String,
-    next: AtomicUsize,
 }
 
 /// A file of a folder to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Blob {
-    pub(super) digest: String,
+    pub(super) digest: Digest,
     pub(super) bytes: u64,
-}
-
-/// A folder in the cache, which stays while this is held.
-#[derive(Debug)]
-pub struct Tree {
-    files: PathBuf,
-    digests: BTreeMap<String, String>,
-    _lock: Lock,
-}
-
-impl Tree {
-    /// The folder.
-    pub fn directory(&self) -> &Path {
-        &self.files
-    }
-
-    /// The SHA-256 of a file, by its path in the folder.
-    pub fn digest(&self, path: &str) -> Option<&str> {
-        self.digests.get(path).map(String::as_str)
-    }
-
-    /// Every file's SHA-256, by its path in the folder.
-    pub fn digests(&self) -> &BTreeMap<String, String> {
-        &self.digests
-    }
 }
 
 impl Cache {
@@ -96,19 +64,23 @@ impl Cache {
     pub(super) fn open(root: &Path, bytes_max: Option<u64>, metrics: Arc<StorageMetrics>) -> Result<Self, Failure> {
         let unusable =
             |cause: io::Error| Failure::disk(format_args!("--cache-dir {} cannot be used", root.display()), &cause);
-        for folder in ["blobs", "known", "trees", "listings", "partial", "tmp", "locks"] {
+        for folder in ["blobs", "objects", "sha256", "trees", "listings", "partial", "tmp", "locks"] {
             DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder)).map_err(unusable)?;
         }
         // Outside Linux, blobs are trusted across starts of the machine.
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let cache = Self { root: root.to_owned(), bytes_max, metrics, boot, next: AtomicUsize::new(0) };
+        let cache = Self { root: root.to_owned(), notes: Notes::new(root), bytes_max, metrics, boot };
         cache.sweep();
         cache.metrics.set_cache_bytes(cache.used());
         Ok(cache)
     }
 
-    fn at(&self, folder: &str, name: &str) -> PathBuf {
-        self.root.join(folder).join(name)
+    fn at(&self, folder: &str, name: impl Display) -> PathBuf {
+        self.notes.at(folder, name)
+    }
+
+    fn new_tmp(&self) -> PathBuf {
+        self.notes.new_tmp()
     }
 
     /// What stays after a process that was killed, or that nobody asks for any more. What cannot be removed stays.
@@ -117,9 +89,8 @@ impl Cache {
         let is_older = |metadata: &fs::Metadata, age: Duration| {
             metadata.modified().is_ok_and(|written| now.duration_since(written).is_ok_and(|since| since > age))
         };
-        for (folder, after) in
-            [("tmp", LEFT_AFTER), ("partial", STALE_AFTER), ("known", STALE_AFTER), ("listings", STALE_AFTER)]
-        {
+        let stale = ["partial", "objects", "sha256", "listings"].map(|folder| (folder, STALE_AFTER));
+        for (folder, after) in stale.into_iter().chain([("tmp", LEFT_AFTER)]) {
             for (path, metadata) in entries(&self.root.join(folder)) {
                 if is_older(&metadata, after) {
                     let _ = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -143,7 +114,9 @@ impl Cache {
 
     fn remove_blob(&self, path: &Path) {
         let _ = fs::remove_file(path);
-        let _ = fs::remove_file(path.with_extension("seen"));
+        for note in ["seen", "sha256"] {
+            let _ = fs::remove_file(path.with_extension(note));
+        }
     }
 
     fn blobs(&self) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
@@ -165,22 +138,34 @@ impl Cache {
 
     /// The blob that an object is known to be, where it is there and sound.
     pub(super) fn known(&self, key: &str, bytes: u64) -> Option<Blob> {
-        let digest = fs::read_to_string(self.at("known", key)).ok()?;
-        let blob = Blob { digest: digest.trim().to_owned(), bytes };
+        let blob = Blob { digest: self.notes.named("objects", key)?, bytes };
+        self.is_sound(&blob).then_some(blob)
+    }
+
+    /// The blob that has this SHA-256, where it is there and sound.
+    pub(super) fn of_sha256(&self, sha256: Sha256, bytes: u64) -> Option<Blob> {
+        let blob = Blob { digest: self.notes.named("sha256", sha256)?, bytes };
         self.is_sound(&blob).then_some(blob)
     }
 
     /// Notes which blob an object is.
     pub(super) fn remember(&self, key: &str, blob: &Blob) -> Result<(), Failure> {
-        self.write(&self.at("known", key), format!("{}\n", blob.digest).as_bytes())
+        self.notes.write(&self.at("objects", key), format!("{}\n", blob.digest))
+    }
+
+    /// The SHA-256 of a blob, which is read for it where that is not noted.
+    pub(super) fn sha256_of(&self, blob: &Blob) -> Result<Sha256, Failure> {
+        self.notes.sha256_of(blob.digest).map_err(|cause| Failure::disk(self.notes.blob(blob.digest).display(), &cause))
+    }
+
+    /// Notes the SHA-256 of a blob.
+    pub(super) fn note_sha256(&self, blob: &Blob, sha256: Sha256) {
+        self.notes.note_sha256(blob.digest, sha256);
     }
 
     /// Whether a blob is there with the bytes that it should have. It is read whole where that is not known.
     pub(super) fn is_sound(&self, blob: &Blob) -> bool {
-        if !is_digest(&blob.digest) {
-            return false;
-        }
-        let path = self.at("blobs", &blob.digest);
+        let path = self.notes.blob(blob.digest);
         let Ok(metadata) = fs::symlink_metadata(&path) else { return false };
         if !metadata.is_file() || metadata.len() != blob.bytes {
             self.remove_damaged(&path);
@@ -189,7 +174,7 @@ impl Cache {
         if fs::read_to_string(path.with_extension("seen")).is_ok_and(|seen| seen == self.seen(&metadata)) {
             return true;
         }
-        let sound = digest_of(&path).is_ok_and(|digest| digest == blob.digest);
+        let sound = Digest::of_file(&path, |_| ()).is_ok_and(|digest| digest == blob.digest);
         if sound {
             self.note_seen(&path);
         } else {
@@ -211,7 +196,7 @@ impl Cache {
     fn note_seen(&self, path: &Path) {
         if let Ok(metadata) = fs::symlink_metadata(path) {
             // Without the note it is read again.
-            let _ = self.write(&path.with_extension("seen"), self.seen(&metadata).as_bytes());
+            let _ = self.notes.write(&path.with_extension("seen"), self.seen(&metadata));
         }
     }
 
@@ -223,7 +208,7 @@ impl Cache {
 
     /// Makes a download that is whole a blob.
     pub(super) fn publish(&self, partial: &Partial, blob: &Blob) -> Result<(), Failure> {
-        let path = self.at("blobs", &blob.digest);
+        let path = self.notes.blob(blob.digest);
         partial.publish(&path).map_err(|cause| Failure::disk(path.display(), &cause))?;
         self.note_seen(&path);
         Ok(())
@@ -235,7 +220,7 @@ impl Cache {
     /// `Changed` where a blob has gone meanwhile, as another server made room; those of the disk.
     pub(super) fn tree(&self, files: &BTreeMap<String, Blob>) -> Result<Tree, Failure> {
         let manifest: String = files.iter().map(|(path, blob)| format!("{}  {path}\n", blob.digest)).collect();
-        let name = hex(digest(&SHA256, manifest.as_bytes()).as_ref());
+        let name = Digest::of(manifest.as_bytes()).to_string();
         let (tree, lock_path) = (self.at("trees", &name), self.at("locks", &name));
         let disk = |cause: io::Error| match cause.kind() {
             io::ErrorKind::NotFound => {
@@ -244,8 +229,8 @@ impl Cache {
             _ => Failure::disk(tree.display(), &cause),
         };
         let lock = Lock::shared(&lock_path).map_err(disk)?;
-        let digests = files.iter().map(|(path, blob)| (path.clone(), blob.digest.clone())).collect();
-        let done = Tree { files: tree.join("files"), digests, _lock: lock };
+        let digests = files.iter().map(|(path, blob)| (path.clone(), blob.digest)).collect();
+        let done = Tree { files: tree.join("files"), digests, notes: self.notes.clone(), _lock: lock };
         if !self.is_whole(&tree, files) {
             // Of links to blobs that are no more. Whoever reads it now has its files open.
             let _ = fs::rename(&tree, self.new_tmp());
@@ -259,7 +244,7 @@ impl Cache {
             }
         }
         // Which was used last goes last.
-        let _ = File::open(tree.join("manifest")).map(|manifest| futimens(&manifest, &NOW));
+        touch(&tree.join("manifest"));
         self.metrics.set_cache_bytes(self.used());
         Ok(done)
     }
@@ -267,7 +252,7 @@ impl Cache {
     /// Whether a folder is there whose files are the blobs of today.
     fn is_whole(&self, tree: &Path, files: &BTreeMap<String, Blob>) -> bool {
         files.iter().all(|(path, blob)| {
-            let (there, blob) = (tree.join("files").join(path), self.at("blobs", &blob.digest));
+            let (there, blob) = (tree.join("files").join(path), self.notes.blob(blob.digest));
             match (fs::symlink_metadata(there), fs::symlink_metadata(blob)) {
                 (Ok(there), Ok(blob)) => (there.dev(), there.ino()) == (blob.dev(), blob.ino()),
                 _ => false,
@@ -283,16 +268,9 @@ impl Cache {
             if let Some(parent) = path.parent() {
                 folders.create(parent)?;
             }
-            fs::hard_link(self.at("blobs", &blob.digest), path)?;
+            fs::hard_link(self.notes.blob(blob.digest), path)?;
         }
         fs::write(tree.join("manifest"), manifest)
-    }
-
-    /// A name that no other process has, nor had before it was killed.
-    fn new_tmp(&self) -> PathBuf {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let random = RandomState::new().hash_one(number);
-        self.at("tmp", &format!("{}-{number}-{random:016x}", std::process::id()))
     }
 
     /// The time by the clock of the file system, which is what files are dated with.
@@ -303,13 +281,6 @@ impl Cache {
         now
     }
 
-    fn write(&self, path: &Path, content: &[u8]) -> Result<(), Failure> {
-        let tmp = self.new_tmp();
-        fs::write(&tmp, content)
-            .and_then(|()| fs::rename(&tmp, path))
-            .map_err(|cause| Failure::disk(path.display(), &cause))
-    }
-
     /// The listing that was kept as `key`.
     pub(super) fn listing(&self, key: &str) -> Option<Vec<u8>> {
         fs::read(self.at("listings", key)).ok()
@@ -317,7 +288,7 @@ impl Cache {
 
     /// Keeps a listing.
     pub(super) fn keep_listing(&self, key: &str, listing: &[u8]) -> Result<(), Failure> {
-        self.write(&self.at("listings", key), listing)
+        self.notes.write(&self.at("listings", key), listing)
     }
 
     /// Lets go of folders, those first that were used longest ago, until `bytes` more have room.
@@ -372,12 +343,12 @@ impl Cache {
         let lock_path = self.at("locks", name);
         let Ok(Some(lock)) = Lock::try_alone(&lock_path) else { return };
         let manifest = fs::read_to_string(tree.join("manifest")).unwrap_or_default();
-        let digests: BTreeSet<&str> = manifest.lines().filter_map(|line| line.get(..64)).collect();
+        let digests: BTreeSet<Digest> = manifest.lines().filter_map(|line| Digest::from_hex(line.get(..64)?)).collect();
         let gone = self.new_tmp();
         if fs::rename(tree, &gone).is_ok() {
             let _ = fs::remove_dir_all(&gone);
-            for digest in digests.into_iter().filter(|digest| is_digest(digest)) {
-                let path = self.at("blobs", digest);
+            for digest in digests {
+                let path = self.notes.blob(digest);
                 if fs::symlink_metadata(&path).is_ok_and(|blob| blob.nlink() == 1) {
                     self.remove_blob(&path);
                 }
@@ -399,17 +370,4 @@ impl Cache {
 fn entries(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
-}
-
-/// The SHA-256 of a file.
-pub fn digest_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut all = Context::new(&SHA256);
-    let mut chunk = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hex(all.finish().as_ref())),
-            count => all.update(&chunk[..count]),
-        }
-    }
 }

@@ -13,6 +13,7 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::digest::NodeHasher;
 use super::failure::{Class, Failure};
 use super::listing::Object;
 use super::partial::Partial;
@@ -144,7 +145,8 @@ impl Fetcher {
     /// A piece, from where the last try stopped.
     async fn piece(&self, job: &Job<'_>, piece: usize) -> Result<(), Failure> {
         let range = job.partial.range(piece);
-        let mut writing = Writing { at: range.start, end: range.end, crc: crc32fast::Hasher::new() };
+        let mut hasher = NodeHasher::at(range.start);
+        let mut writing = Writing { at: range.start, end: range.end, hasher: Some(&mut hasher) };
         let mut failures = 0;
         loop {
             let before = writing.at;
@@ -158,7 +160,7 @@ impl Fetcher {
             failures = if writing.at > before { 1 } else { failures + 1 };
             self.patience.pause(&job.place, failures, failure).await?;
         }
-        job.partial.complete(piece, writing.crc.finalize()).map_err(|cause| Failure::disk(&job.place, &cause))
+        job.partial.complete(piece, &hasher).map_err(|cause| Failure::disk(&job.place, &cause))
     }
 
     /// All of a file in one answer, for servers that send no parts: from the start with each try.
@@ -166,7 +168,7 @@ impl Fetcher {
         let mut failures = 0;
         loop {
             let place = self.places.acquire().await;
-            let mut writing = Writing { at: 0, end: job.object.bytes, crc: crc32fast::Hasher::new() };
+            let mut writing = Writing { at: 0, end: job.object.bytes, hasher: None };
             match self.read(job, &mut writing, false).await {
                 Ok(()) => break,
                 Err(failure) => {
@@ -180,7 +182,7 @@ impl Fetcher {
     }
 
     /// One answer, written where it belongs.
-    async fn read(&self, job: &Job<'_>, writing: &mut Writing, ranged: bool) -> Result<(), Failure> {
+    async fn read(&self, job: &Job<'_>, writing: &mut Writing<'_>, ranged: bool) -> Result<(), Failure> {
         let Job { store, key, place, object, .. } = job;
         let range = (ranged || writing.at > 0).then_some(GetRange::Bounded(writing.at..writing.end));
         if writing.at == writing.end {
@@ -214,14 +216,22 @@ impl Fetcher {
         Ok(())
     }
 
-    async fn write(&self, job: &Job<'_>, writing: &mut Writing, chunk: Bytes, came: &mut usize) -> Result<(), Failure> {
+    async fn write(
+        &self,
+        job: &Job<'_>,
+        writing: &mut Writing<'_>,
+        chunk: Bytes,
+        came: &mut usize,
+    ) -> Result<(), Failure> {
         let left = usize::try_from(writing.end - writing.at).unwrap_or(usize::MAX);
         if chunk.len() > left {
             let message = format!("{}: more bytes came than were asked for", job.place);
             return Err(Failure::new(Class::Transient { after: None }, message));
         }
         job.partial.write(writing.at, &chunk).map_err(|cause| Failure::disk(&job.place, &cause))?;
-        writing.crc.update(&chunk);
+        if let Some(hasher) = &mut writing.hasher {
+            hasher.update(&chunk);
+        }
         writing.at += chunk.len() as u64;
         *came += chunk.len();
         self.patience.metrics.add_fetched(chunk.len() as u64);
@@ -231,10 +241,11 @@ impl Fetcher {
 }
 
 /// How far a piece is.
-struct Writing {
+struct Writing<'a> {
     at: u64,
     end: u64,
-    crc: crc32fast::Hasher,
+    /// Of a piece. A file that comes in one answer is read again for those of its pieces.
+    hasher: Option<&'a mut NodeHasher>,
 }
 
 /// A tag that `If-Match` can ask for: weak ones never match (RFC 9110, 13.1.1), and all stand in quotes, which listings of some

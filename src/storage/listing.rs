@@ -9,6 +9,7 @@ use object_store::path::Path as Key;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
+use super::digest::Sha256;
 use super::failure::{Class, Failure};
 use super::fetch::Patience;
 use super::sums::{SUMS_BYTES_MAX, SUMS_FILE, Sums};
@@ -36,8 +37,8 @@ pub struct Object {
     pub tag: Option<String>,
     /// When it was last written, in milliseconds since 1970; 0 where nobody says.
     pub modified_ms: i64,
-    /// Its SHA-256, where the listing was one of those.
-    pub digest: Option<String>,
+    /// Where the listing was one of those.
+    pub sha256: Option<Sha256>,
 }
 
 /// Everything below a prefix, at one time.
@@ -186,11 +187,11 @@ async fn list_sums(
     let wrong = |why: String| Failure::new(Class::Wrong, format!("{uri}/{SUMS_FILE}: {why}"));
     let text = std::str::from_utf8(text).map_err(|cause| wrong(cause.to_string()))?;
     let sums = Sums::parse(text).map_err(wrong)?;
-    let sized = sums.iter().map(|(path, digest)| {
+    let sized = sums.iter().map(|(path, sha256)| {
         let place = uri.join(path);
         async move {
             let meta = head(store, &key(uri, path), &place, patience).await?;
-            Ok::<_, Failure>((path.to_owned(), Object { digest: Some(digest.to_owned()), ..object(&meta) }))
+            Ok::<_, Failure>((path.to_owned(), Object { sha256: Some(sha256), ..object(&meta) }))
         }
     });
     let objects = futures_util::stream::iter(sized).buffer_unordered(TEXTS_AT_ONCE).try_collect().await?;
@@ -202,7 +203,7 @@ fn object(meta: &ObjectMeta) -> Object {
         bytes: meta.size,
         tag: meta.e_tag.clone(),
         modified_ms: meta.last_modified.timestamp_millis(),
-        digest: None,
+        sha256: None,
     }
 }
 
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     fn file(bytes: u64) -> Object {
-        Object { bytes, tag: None, modified_ms: 0, digest: None }
+        Object { bytes, tag: None, modified_ms: 0, sha256: None }
     }
 
     #[test]

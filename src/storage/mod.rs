@@ -9,10 +9,12 @@
 mod cache;
 mod connector;
 mod credentials;
+mod digest;
 mod failure;
 mod fetch;
 mod listing;
 mod lock;
+mod notes;
 mod open;
 mod partial;
 mod progress;
@@ -20,6 +22,7 @@ mod retry;
 mod source;
 mod sums;
 mod throttle;
+mod tree;
 mod uri;
 
 use std::path::PathBuf;
@@ -35,13 +38,14 @@ use connector::Connector;
 use fetch::{Fetcher, Patience};
 use throttle::Throttle;
 
-pub use cache::{Tree, digest_of};
 pub use credentials::{Environment, S3Access};
+pub use digest::{Digest, Sha256, Sha256Hasher};
 pub use failure::{Class, Failure};
 pub use listing::{Object, Snapshot};
 pub use retry::RetryPolicy;
 pub use source::{Source, Wanted};
-pub use sums::{SUMS_BYTES_MAX, SUMS_FILE, Sums, is_digest};
+pub use sums::{SUMS_BYTES_MAX, SUMS_FILE, Sums};
+pub use tree::Tree;
 pub use uri::{RemoteUri, StorageUri, Store, check_key};
 
 /// How models are fetched and kept.
@@ -174,9 +178,4 @@ impl Drop for Storage {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Lowercase hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

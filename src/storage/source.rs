@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
-use ring::digest::{SHA256, digest};
 
-use super::cache::{Blob, Tree};
+use super::Storage;
+use super::cache::Blob;
 use super::credentials::Environment;
+use super::digest::{Digest, Sha256};
 use super::failure::{Class, Failure};
 use super::fetch::Job;
 use super::listing::{self, Object, Snapshot};
@@ -17,8 +18,8 @@ use super::lock::Lock;
 use super::partial::Partial;
 use super::progress::Progress;
 use super::sums::{SUMS_BYTES_MAX, SUMS_FILE, Sums};
+use super::tree::Tree;
 use super::uri::{RemoteUri, Store};
-use super::{Storage, hex};
 
 /// Files of one version. More are no model, and each is a link in the cache.
 const FILES_MAX: usize = 20_000;
@@ -45,7 +46,7 @@ struct Missing<'a> {
     key: String,
     job: Job<'a>,
     partial: Arc<Partial>,
-    expected: Option<&'a str>,
+    expected: Option<Sha256>,
     _lock: Lock,
 }
 
@@ -148,12 +149,13 @@ impl Source {
     }
 
     /// A folder with the files that are `wanted`, of which what is not in the cache is fetched. Digests that a `SHA256SUMS`
-    /// among them states are held against what came. `label` says in the log what it is for.
+    /// among them states are held against what came. `label` says in the log what it is for; where somebody has to know the SHA-256
+    /// of the files, `with_sha256` has it worked out while they come.
     ///
     /// # Errors
     /// `Changed` where an object is no longer the one listed; `Damaged` where it is not what its digest says; `TooLarge` and
     /// `Disk` where there is no room; else what the store says.
-    pub fn fetch(&self, label: &str, wanted: &Wanted) -> Result<Tree, Failure> {
+    pub fn fetch(&self, label: &str, wanted: &Wanted, with_sha256: bool) -> Result<Tree, Failure> {
         if wanted.len() > FILES_MAX {
             let message = format!("{label}: {} files, at most {FILES_MAX} make a version", wanted.len());
             return Err(Failure::new(Class::TooLarge, message));
@@ -166,7 +168,7 @@ impl Source {
         let mut tries = 0;
         loop {
             tries += 1;
-            let blobs = self.blobs(label, wanted)?;
+            let blobs = self.blobs(label, wanted, with_sha256)?;
             match self.storage.cache.tree(&blobs) {
                 Err(failure) if failure.class == Class::Changed && tries < TRIES_MAX => {}
                 done => return done,
@@ -174,22 +176,22 @@ impl Source {
         }
     }
 
-    fn blobs(&self, label: &str, wanted: &Wanted) -> Result<BTreeMap<String, Blob>, Failure> {
+    fn blobs(&self, label: &str, wanted: &Wanted, with_sha256: bool) -> Result<BTreeMap<String, Blob>, Failure> {
         let is_sums = |path: &str| path.rsplit('/').next() == Some(SUMS_FILE);
         let (sums, others): (Wanted, Wanted) =
             wanted.iter().map(|(path, file)| (path.clone(), file.clone())).partition(|(path, _)| is_sums(path));
         let mut expected = BTreeMap::new();
-        let mut blobs = self.group(label, &sums, &expected)?;
+        let mut blobs = self.group(label, &sums, &expected, with_sha256)?;
         if !sums.is_empty() {
             let tree = self.storage.cache.tree(&blobs)?;
             for path in sums.keys() {
                 let folder = path.strip_suffix(SUMS_FILE).unwrap_or_default();
-                for (name, digest) in read_sums(&tree, path, label)?.iter() {
-                    expected.insert(format!("{folder}{name}"), digest.to_owned());
+                for (name, sha256) in read_sums(&tree, path, label)?.iter() {
+                    expected.insert(format!("{folder}{name}"), sha256);
                 }
             }
         }
-        blobs.extend(self.group(label, &others, &expected)?);
+        blobs.extend(self.group(label, &others, &expected, with_sha256)?);
         Ok(blobs)
     }
 
@@ -198,18 +200,19 @@ impl Source {
         &self,
         label: &str,
         files: &Wanted,
-        expected: &BTreeMap<String, String>,
+        expected: &BTreeMap<String, Sha256>,
+        with_sha256: bool,
     ) -> Result<BTreeMap<String, Blob>, Failure> {
         let Storage { cache, fetcher, metrics, .. } = &*self.storage;
         let mut blobs = BTreeMap::new();
         let mut absent = BTreeMap::new();
         for (path, (source_path, object)) in files {
-            let expected = expected.get(path).or(object.digest.as_ref()).map(String::as_str);
+            let expected = expected.get(path).copied().or(object.sha256);
             let key = self.file_key(source_path, object);
             let there = self.cached(&key, object, expected);
             metrics.count_lookup(there.is_some());
             match there {
-                Some(blob) => drop(blobs.insert(path.clone(), check(self.place(source_path), blob, expected)?)),
+                Some(blob) => drop(blobs.insert(path.clone(), self.checked(source_path, blob, expected)?)),
                 // By their keys, so that servers which want the same files wait for one another and never in a circle.
                 None => drop(absent.insert(key, (path, source_path, object, expected))),
             }
@@ -218,7 +221,7 @@ impl Source {
         for (key, &(path, source_path, object, expected)) in &absent {
             let lock = cache.lock(key)?;
             if let Some(blob) = self.cached(key, object, expected) {
-                blobs.insert(path.clone(), check(self.place(source_path), blob, expected)?);
+                blobs.insert(path.clone(), self.checked(source_path, blob, expected)?);
                 continue;
             }
             let mut partial = cache.partial(key, object.bytes)?;
@@ -246,7 +249,9 @@ impl Source {
         let mut progress = Progress::begin(label, missing.len(), bytes, Arc::clone(metrics));
         let files_at_once = fetcher.at_once;
         let fetched = self.storage.wait(progress.during(async {
-            let work = futures_util::stream::iter(&missing).map(|file| self.file(file)).buffer_unordered(files_at_once);
+            let work = futures_util::stream::iter(&missing)
+                .map(|file| self.file(file, with_sha256))
+                .buffer_unordered(files_at_once);
             work.try_collect::<Vec<_>>().await
         }));
         progress.end(fetched.is_ok());
@@ -260,57 +265,78 @@ impl Source {
         if source_path.is_empty() { self.uri.to_string() } else { self.uri.join(source_path).to_string() }
     }
 
-    fn cached(&self, key: &str, object: &Object, expected: Option<&str>) -> Option<Blob> {
+    fn cached(&self, key: &str, object: &Object, expected: Option<Sha256>) -> Option<Blob> {
         let cache = &self.storage.cache;
-        let by_digest = expected.map(|digest| Blob { digest: digest.to_owned(), bytes: object.bytes });
-        let known = || is_identified(object).then(|| cache.known(key, object.bytes)).flatten();
-        by_digest.filter(|blob| cache.is_sound(blob)).or_else(known)
+        let by_sha256 = expected.and_then(|sha256| cache.of_sha256(sha256, object.bytes));
+        by_sha256.or_else(|| is_identified(object).then(|| cache.known(key, object.bytes)).flatten())
+    }
+
+    /// A blob of the cache, which is what is stated where something is.
+    fn checked(&self, source_path: &str, blob: Blob, expected: Option<Sha256>) -> Result<Blob, Failure> {
+        if expected.is_some() {
+            check(self.place(source_path), self.storage.cache.sha256_of(&blob)?, expected)?;
+        }
+        Ok(blob)
     }
 
     /// Fetches one file and makes a blob of it.
-    async fn file<'a>(&self, file: &'a Missing<'a>) -> Result<(&'a str, Blob), Failure> {
+    async fn file<'a>(&self, file: &'a Missing<'a>, with_sha256: bool) -> Result<(&'a str, Blob), Failure> {
         let Storage { cache, fetcher, .. } = &*self.storage;
+        let place = &file.job.place;
         let partial = Arc::clone(&file.partial);
-        let reading = tokio::task::spawn_blocking(move || partial.digest());
+        let is_needed = with_sha256 || file.expected.is_some();
+        let reading = is_needed.then(|| tokio::task::spawn_blocking(move || partial.sha256()));
         let giving_up = GiveUp(&file.partial);
         fetcher.fetch(&file.job).await?;
         drop(giving_up);
-        let place = &file.job.place;
         let gone =
             |cause: &dyn std::fmt::Display| Failure::new(Class::Disk, format!("{place}: cannot be read: {cause}"));
-        let digest = reading.await.map_err(|cause| gone(&cause))?.map_err(|cause| Failure::disk(place, &cause))?;
-        let digest = digest.ok_or_else(|| gone(&"it was given up"))?;
+        let digest = file.partial.digest().map_err(|cause| Failure::disk(place, &cause))?;
         let blob = Blob { digest, bytes: file.job.object.bytes };
-        let blob = check(place, blob, file.expected).inspect_err(|_| {
-            // It would be found again, whole and wrong.
-            let _ = file.partial.discard();
-        })?;
+        let sha256 = match reading {
+            Some(reading) => {
+                let read =
+                    reading.await.map_err(|cause| gone(&cause))?.map_err(|cause| Failure::disk(place, &cause))?;
+                Some(read.ok_or_else(|| gone(&"it was given up"))?)
+            }
+            None => None,
+        };
+        if let Some(sha256) = sha256 {
+            check(place, sha256, file.expected).inspect_err(|_| {
+                // It would be found again, whole and wrong.
+                let _ = file.partial.discard();
+            })?;
+        }
         cache.publish(&file.partial, &blob)?;
+        if let Some(sha256) = sha256 {
+            cache.note_sha256(&blob, sha256);
+        }
         cache.remember(&file.key, &blob)?;
         Ok((file.path, blob))
     }
 
     fn file_key(&self, path: &str, object: &Object) -> String {
-        let Object { bytes, tag, modified_ms, digest } = object;
+        let Object { bytes, tag, modified_ms, sha256 } = object;
         // A tag says more than a time, which copies of an object keep or not.
         let written = tag.clone().unwrap_or_else(|| modified_ms.to_string());
-        key_of(&[&self.identity, path, &bytes.to_string(), &written, digest.as_deref().unwrap_or("")])
+        let sha256 = sha256.map(|sha256| sha256.to_string()).unwrap_or_default();
+        key_of(&[&self.identity, path, &bytes.to_string(), &written, &sha256])
     }
 }
 
 /// Whether what is listed of an object changes with its content.
 fn is_identified(object: &Object) -> bool {
-    object.tag.is_some() || object.digest.is_some() || object.modified_ms != 0
+    object.tag.is_some() || object.sha256.is_some() || object.modified_ms != 0
 }
 
-fn check(place: impl std::fmt::Display, blob: Blob, expected: Option<&str>) -> Result<Blob, Failure> {
+fn check(place: impl std::fmt::Display, actual: Sha256, expected: Option<Sha256>) -> Result<(), Failure> {
     match expected {
-        Some(expected) if blob.digest != expected => {
+        Some(expected) if actual != expected => {
             let message =
-                format!("{place}: its SHA-256 is {}, and {SUMS_FILE} says {expected}: it is not served", blob.digest);
+                format!("{place}: its SHA-256 is {actual}, and {SUMS_FILE} says {expected}: it is not served");
             Err(Failure::new(Class::Damaged, message))
         }
-        _ => Ok(blob),
+        _ => Ok(()),
     }
 }
 
@@ -363,5 +389,5 @@ fn key_of(parts: &[&str]) -> String {
         // Lengths keep neighbours apart.
         text.push_str(&format!("{} {part}\n", part.len()));
     }
-    hex(digest(&SHA256, text.as_bytes()).as_ref())
+    Digest::of(text.as_bytes()).to_string()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::digest::Sha256;
 use super::uri::check_key;
 
 /// The file's name, in a model's directory or a version's.
@@ -12,7 +13,7 @@ pub const SUMS_BYTES_MAX: usize = 8 << 20;
 
 /// Digests by path, relative to the file's own directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sums(BTreeMap<String, String>);
+pub struct Sums(BTreeMap<String, Sha256>);
 
 impl Sums {
     /// Reads lines of 64 hexadecimal digits, a space, a space or `*`, and a path (GNU coreutils, `sha256sum --check`).
@@ -26,34 +27,25 @@ impl Sums {
             let expected = || fault("expected 64 hexadecimal digits, two spaces and a path".into());
             let (digest, path) = line.split_at_checked(64).ok_or_else(expected)?;
             let path = path.strip_prefix("  ").or_else(|| path.strip_prefix(" *")).ok_or_else(expected)?;
-            if !is_digest(&digest.to_ascii_lowercase()) {
-                return Err(expected());
-            }
+            let sha256 = Sha256::from_hex(&digest.to_ascii_lowercase()).ok_or_else(expected)?;
             let path = path.strip_prefix("./").unwrap_or(path);
             check_key(path).map_err(fault)?;
-            if let Some(earlier) = sums.insert(path.to_owned(), digest.to_ascii_lowercase())
-                && !earlier.eq_ignore_ascii_case(digest)
-            {
+            if sums.insert(path.to_owned(), sha256).is_some_and(|earlier| earlier != sha256) {
                 return Err(fault(format!("'{path}' has another digest in an earlier line")));
             }
         }
         Ok(Self(sums))
     }
 
-    /// The digest of the file at `path`, 64 lowercase hexadecimal digits.
-    pub fn get(&self, path: &str) -> Option<&str> {
-        self.0.get(path).map(String::as_str)
+    /// What the file at `path` has to be.
+    pub fn get(&self, path: &str) -> Option<Sha256> {
+        self.0.get(path).copied()
     }
 
-    /// Paths with their digests, sorted.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(path, digest)| (path.as_str(), digest.as_str()))
+    /// Paths with what is stated of them, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Sha256)> {
+        self.0.iter().map(|(path, sha256)| (path.as_str(), *sha256))
     }
-}
-
-/// Whether `text` is a SHA-256 in lowercase hexadecimal digits.
-pub fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -67,7 +59,8 @@ mod tests {
         let digest = "0123456789abcdef".repeat(4);
         let text = format!("{digest}  model.onnx\n{} *./weights/a b.bin\n\n# note\n", digest.to_uppercase());
         let sums = Sums::parse(&text).unwrap();
-        assert_eq!(sums.iter().collect::<Vec<_>>(), [("model.onnx", &*digest), ("weights/a b.bin", &*digest)]);
+        let sha256 = Sha256::from_hex(&digest).unwrap();
+        assert_eq!(sums.iter().collect::<Vec<_>>(), [("model.onnx", sha256), ("weights/a b.bin", sha256)]);
     }
 
     #[test]
@@ -90,7 +83,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused_and_no_path_leads_out(text in "([0-9a-f]{64}(  | \\*)\\PC{0,12}\n?){0,3}\\PC{0,90}") {
             if let Ok(sums) = Sums::parse(&text) {
-                prop_assert!(sums.iter().all(|(path, digest)| check_key(path).is_ok() && is_digest(digest)));
+                prop_assert!(sums.iter().all(|(path, _)| check_key(path).is_ok()));
             }
         }
     }

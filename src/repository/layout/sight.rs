@@ -158,7 +158,7 @@ impl Sight for Listed<'_> {
         if let Some(object) = self.snapshot.objects.get(&path) {
             let modified = u64::try_from(object.modified_ms).ok().filter(|&ms| ms > 0);
             let modified = modified.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
-            let tag = object.digest.clone().or_else(|| object.tag.clone());
+            let tag = object.sha256.map(|sha256| sha256.to_string()).or_else(|| object.tag.clone());
             return Ok(Stat { is_folder: false, is_file: true, bytes: object.bytes, modified, tag });
         }
         // The top is there even where it is empty.
@@ -200,7 +200,7 @@ mod tests {
     fn a_listing_looks_like_folders() {
         let mut snapshot = Snapshot::default();
         for path in ["b/1/model.onnx", "b/1/w/x.bin", "b/10/model.onnx", "b-c/model.onnx", "note"] {
-            let object = Object { bytes: 7, tag: Some(path.into()), modified_ms: 1, digest: None };
+            let object = Object { bytes: 7, tag: Some(path.into()), modified_ms: 1, sha256: None };
             snapshot.objects.insert(path.into(), object);
         }
         let root = Path::new("s3://bucket/models");

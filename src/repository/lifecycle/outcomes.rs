@@ -87,7 +87,7 @@ impl Keeper {
             life,
             scheduler: Some(scheduler),
             metrics,
-            digest: loaded.digest,
+            identity: loaded.identity,
             curve_file: loaded.curve_file.clone(),
         };
         let stopping = Stopping { stopped, curve_file: loaded.curve_file };
@@ -120,7 +120,7 @@ fn report(id: &Id, loaded: &Loaded, took: Duration) {
     // The first run was of one row, which is several units of work where rows are padded.
     let curve = &loaded.warm_up.curve;
     let row = curve.centre(curve.points().next().map_or(1, |point| point.work));
-    let digest = loaded.digest.as_deref();
+    let digest = loaded.identity.as_ref().map(|identity| tracing::field::display(identity.digest));
     let device = loaded.device.is_gpu().then(|| tracing::field::display(loaded.device));
     tracing::info!(%model, %version, runtime = loaded.runtime, device, instances, rows_max, ?row, ?took, digest, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {

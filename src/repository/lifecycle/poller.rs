@@ -10,6 +10,7 @@ use super::super::catalog::Catalog;
 use super::super::disk::{Disk, Found, Here};
 use super::super::layout::ModelListing;
 use super::super::marks::{Marks, QUIET, is_unfinished};
+use super::super::sha256::Sha256s;
 use super::super::turns::{Turn, turn};
 use super::super::verify::verify;
 use super::wanting::Taking;
@@ -34,6 +35,7 @@ pub(super) struct Poller {
     pub(super) disk: Arc<Disk>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) telemetry: Arc<Telemetry>,
+    pub(super) sha256s: Arc<Sha256s>,
     pub(super) every: Duration,
     /// What the task has taken up.
     pub(super) taken: BTreeMap<ModelName, Marks>,
@@ -111,8 +113,11 @@ impl Poller {
             }
             let files = listing.versions.iter().find(|files| files.version == version && files.fault.is_none());
             let here = files.map(|files| Here { listing: listing.clone(), files: files.clone(), tree: None });
-            if let (Some(known), Some(here)) = (model.digest().map(str::to_owned), here)
-                && blocking(move || verify(&here).is_ok_and(|found| found == known)).await.unwrap_or(false)
+            let sha256s = Arc::clone(&self.sha256s);
+            if let (Some(known), Some(here)) = (model.digest(), here)
+                && blocking(move || verify(&here, &sha256s).is_ok_and(|found| found.digest() == known))
+                    .await
+                    .unwrap_or(false)
             {
                 same.insert(version);
             }

@@ -88,7 +88,7 @@ impl Bucket {
 
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
-        let tag = format!("\"{:x}-{}\"", crc32fast::hash(&bytes), bytes.len());
+        let tag = format!("\"{}\"", &blake3::hash(&bytes).to_hex()[..32]);
         self.state.objects.lock().unwrap().insert(key.into(), (Arc::new(bytes), tag));
     }
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tensorgate::storage::{Class, Source, StorageConfig, Tree};
 
 use super::bucket::Bucket;
-use super::place::{Side, all, bytes, config, remote};
+use super::place::{Side, all, bytes, config, remote, sha256};
 
 fn source(bucket: &Bucket, side: &Side) -> Source {
     side.storage.source(remote(&bucket.uri("models"))).unwrap()
@@ -16,7 +16,7 @@ fn source(bucket: &Bucket, side: &Side) -> Source {
 
 /// Fetches what lies below `model`.
 fn fetch(source: &Source, model: &str) -> Result<Tree, tensorgate::storage::Failure> {
-    source.fetch(model, &all(&source.snapshot(Some(model), 1)?))
+    source.fetch(model, &all(&source.snapshot(Some(model), 1)?), false)
 }
 
 fn blobs(config: &StorageConfig) -> Vec<PathBuf> {
@@ -87,7 +87,7 @@ fn what_no_disk_holds_is_refused_before_a_byte_is_fetched() {
     let source = source(&bucket, &Side::new(&config(&cache)));
     let mut wanted = all(&source.snapshot(Some("m"), 1).unwrap());
     wanted.get_mut("m/model.onnx").unwrap().1.bytes = 1 << 42;
-    let failure = source.fetch("m", &wanted).unwrap_err();
+    let failure = source.fetch("m", &wanted, false).unwrap_err();
     assert!(failure.class == Class::Disk && failure.message.contains("free"), "{failure}");
     assert_eq!(bucket.asked("model.onnx").len(), 0);
 }
@@ -157,4 +157,40 @@ fn a_download_that_was_broken_off_goes_on_after_a_restart() {
     let tree = fetch(&source(&bucket, &Side::new(&config)), "m").unwrap();
     assert!(fs::read(tree.directory().join("m/model.onnx")).unwrap() == model);
     assert_eq!(bucket.sent(), model.len() as u64, "each byte was sent once");
+}
+
+#[test]
+fn bytes_whose_sha256_is_known_are_not_fetched_again_wherever_they_lie() {
+    let (bucket, cache) = (Bucket::start(), TempDir::new().unwrap());
+    let (model, config) = (bytes(1_000_000, 1), config(&cache));
+    let sums = format!("{}  model.onnx\n", sha256(&model));
+    for version in ["m/1", "m/2"] {
+        bucket.put(&format!("models/{version}/model.onnx"), model.clone());
+        bucket.put(&format!("models/{version}/SHA256SUMS"), sums.clone());
+    }
+    let source = source(&bucket, &Side::new(&config));
+    drop(fetch(&source, "m/1").unwrap());
+    let sent = bucket.sent();
+    drop(fetch(&source, "m/2").unwrap());
+    // The list is read, and the model is not.
+    assert_eq!(bucket.sent() - sent, sums.len() as u64);
+}
+
+#[test]
+fn a_sha256_is_noted_and_a_note_that_is_none_is_made_anew() {
+    let (bucket, cache) = (Bucket::start(), TempDir::new().unwrap());
+    let (model, config) = (bytes(20 << 20, 1), config(&cache));
+    bucket.put("models/m/model.onnx", model.clone());
+    let source = source(&bucket, &Side::new(&config));
+    let wanted = all(&source.snapshot(Some("m"), 1).unwrap());
+    let note = |tree: &Tree| {
+        let blob = tree.digest("m/model.onnx").unwrap();
+        config.cache_directory.join(format!("blobs/{blob}.sha256"))
+    };
+    let tree = source.fetch("m", &wanted, true).unwrap();
+    let noted = fs::read_to_string(note(&tree)).unwrap();
+    assert_eq!(noted.trim(), sha256(&model));
+    fs::write(note(&tree), "").unwrap();
+    assert_eq!(tree.sha256("m/model.onnx").unwrap().to_string(), sha256(&model));
+    assert_eq!(fs::read_to_string(note(&tree)).unwrap(), noted);
 }

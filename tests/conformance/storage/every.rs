@@ -3,7 +3,7 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tensorgate::storage::Class;
+use tensorgate::storage::{Class, Digest};
 
 use super::place::{Kind, Side, all, bytes, config, sha256};
 
@@ -18,7 +18,7 @@ pub(crate) fn a_listing_tells_every_object_and_its_size(kind: Kind) {
     let sizes: Vec<_> = snapshot.objects.iter().map(|(path, object)| (path.as_str(), object.bytes)).collect();
     assert_eq!(sizes, [("m/1/model.onnx", 5), ("m/model.toml", 11), ("n/1/w/a b.bin", 1)]);
     assert_eq!(snapshot.texts["m/model.toml"].as_deref(), Ok(&b"slo = \"5ms\""[..]));
-    assert!(snapshot.objects.values().all(|object| object.tag.is_some() || object.digest.is_some()));
+    assert!(snapshot.objects.values().all(|object| object.tag.is_some() || object.sha256.is_some()));
 }
 
 pub(crate) fn a_folder_is_what_the_store_holds(kind: Kind) {
@@ -26,10 +26,11 @@ pub(crate) fn a_folder_is_what_the_store_holds(kind: Kind) {
     let large = bytes(LARGE, 1);
     kind.publish(&[("m/1/model.onnx", &large), ("m/1/w/x.bin", b"weights"), ("m/1/empty", b"")]);
     let source = kind.source(&Side::new(&config(&cache)).storage, "models");
-    let tree = source.fetch("m", &all(&source.snapshot(None, 1).unwrap())).unwrap();
+    let tree = source.fetch("m", &all(&source.snapshot(None, 1).unwrap()), false).unwrap();
     let read = |path: &str| fs::read(tree.directory().join(path)).unwrap();
     assert!(read("m/1/model.onnx") == large && read("m/1/w/x.bin") == b"weights" && read("m/1/empty").is_empty());
-    assert_eq!(tree.digest("m/1/model.onnx"), Some(sha256(&large).as_str()));
+    assert_eq!(tree.digest("m/1/model.onnx"), Some(Digest::of(&large)));
+    assert_eq!(tree.sha256("m/1/model.onnx").unwrap().to_string(), sha256(&large));
     assert_eq!(tree.digests().len(), 3);
 }
 
@@ -38,7 +39,7 @@ pub(crate) fn what_is_there_is_not_fetched_again(kind: Kind) {
     kind.publish(&[("m/1/model.onnx", &bytes(100_000, 2)), ("m/2/model.onnx", &bytes(100_000, 3))]);
     let fetched = |side: &Side| {
         let source = kind.source(&side.storage, "models");
-        drop(source.fetch("m", &all(&source.snapshot(None, 1).unwrap())).unwrap());
+        drop(source.fetch("m", &all(&source.snapshot(None, 1).unwrap()), false).unwrap());
         side.metrics.fetched_bytes()
     };
     let side = Side::new(&config(&cache));
@@ -52,7 +53,7 @@ pub(crate) fn a_changed_object_is_fetched_anew(kind: Kind) {
     let source = kind.source(&side.storage, "models");
     for content in [b"first!", b"second"] {
         kind.publish(&[("m/1/model.onnx", content), ("m/1/same.bin", b"same")]);
-        let tree = source.fetch("m", &all(&source.snapshot(None, 1).unwrap())).unwrap();
+        let tree = source.fetch("m", &all(&source.snapshot(None, 1).unwrap()), false).unwrap();
         assert_eq!(fs::read(tree.directory().join("m/1/model.onnx")).unwrap(), content);
     }
 }
@@ -63,7 +64,7 @@ pub(crate) fn an_object_that_is_not_the_one_listed_is_noticed(kind: Kind) {
     kind.publish(&[("m/1/model.onnx", b"as it was listed")]);
     let listed = all(&source.snapshot(None, 1).unwrap());
     kind.put("m/1/model.onnx", b"of another length");
-    let failure = source.fetch("m", &listed).unwrap_err();
+    let failure = source.fetch("m", &listed, false).unwrap_err();
     assert_eq!(failure.class, Class::Changed, "{failure}");
     assert!(failure.message.contains("model.onnx") && failure.message.contains("changed"), "{failure}");
 }
@@ -75,7 +76,7 @@ pub(crate) fn wrong_digests_are_refused_and_right_ones_are_not(kind: Kind) {
     let mut sums = format!("{}  model.onnx\n", sha256(b"others"));
     kind.publish(&[("m/1/model.onnx", &model), ("m/1/SHA256SUMS", sums.as_bytes())]);
     for _ in 0..2 {
-        let failure = source.fetch("m", &all(&source.snapshot(None, 1).unwrap())).unwrap_err();
+        let failure = source.fetch("m", &all(&source.snapshot(None, 1).unwrap()), false).unwrap_err();
         assert_eq!(failure.class, Class::Damaged, "{failure}");
         for part in ["m/1/model.onnx", &sha256(&model), &sha256(b"others"), "SHA256SUMS"] {
             assert!(failure.message.contains(part), "{part}: {failure}");
@@ -83,7 +84,7 @@ pub(crate) fn wrong_digests_are_refused_and_right_ones_are_not(kind: Kind) {
     }
     sums = format!("{}  model.onnx\n", sha256(&model));
     kind.publish(&[("m/1/model.onnx", &model), ("m/1/SHA256SUMS", sums.as_bytes())]);
-    source.fetch("m", &all(&source.snapshot(None, 1).unwrap())).unwrap();
+    source.fetch("m", &all(&source.snapshot(None, 1).unwrap()), false).unwrap();
 }
 
 pub(crate) fn nothing_there_is_said(kind: Kind) {

@@ -19,7 +19,7 @@ fn fetch(bucket: &Bucket, config: &StorageConfig) -> Result<Tree, Failure> {
 
 fn fetch_from(uri: &str, config: &StorageConfig) -> Result<Tree, Failure> {
     let source = Side::new(config).storage.source(remote(uri))?;
-    source.fetch("m", &all(&source.snapshot(None, 1)?))
+    source.fetch("m", &all(&source.snapshot(None, 1)?), false)
 }
 
 fn with_model(bytes: &[u8]) -> (Bucket, TempDir) {
@@ -130,7 +130,7 @@ fn a_web_server_is_one_file_or_lists_its_digests() {
         let source = Side::new(&config(&cache)).storage.source(remote(&bucket.web_uri("models/model.onnx"))).unwrap();
         let snapshot = source.snapshot(None, 0).unwrap();
         let (path, object) = snapshot.objects.iter().next().unwrap();
-        source.fetch("m", &[("model.onnx".to_owned(), (path.clone(), object.clone()))].into()).unwrap()
+        source.fetch("m", &[("model.onnx".to_owned(), (path.clone(), object.clone()))].into(), false).unwrap()
     };
     assert!(holds(&tree, b"model"));
     let failure = fetch_from(&bucket.web_uri("models"), &config(&cache)).unwrap_err();
