@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, FuturesUnordered};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, GetRange, ObjectStore};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::digest::NodeHasher;
@@ -109,41 +110,46 @@ pub(super) struct Fetcher {
 }
 
 /// A file to fetch.
-pub(super) struct Job<'a> {
-    pub(super) store: &'a Arc<dyn ObjectStore>,
+pub(super) struct Job {
+    pub(super) store: Arc<dyn ObjectStore>,
     pub(super) key: Key,
     /// What people call it.
     pub(super) place: String,
-    pub(super) object: &'a Object,
+    pub(super) object: Object,
     pub(super) partial: Arc<Partial>,
 }
 
 impl Fetcher {
-    /// Fetches what is missing of a file.
+    /// Fetches what is missing of a file. Pieces are tasks, so that what a connection reads is hashed and written where it is in a
+    /// core's cache; they end with this future.
     ///
     /// # Errors
     /// `Changed` where the object is no longer the one listed.
-    pub(super) async fn fetch(&self, job: &Job<'_>) -> Result<(), Failure> {
-        let missing = job.partial.missing();
-        let mut waiting = missing.into_iter();
-        let mut running = FuturesUnordered::new();
-        // Not all at once: a large file has thousands of pieces, and each of them would be a future.
-        running.extend(waiting.by_ref().take(self.at_once).map(|piece| self.piece(job, piece)));
-        while let Some(done) = running.next().await {
+    pub(super) async fn fetch(self: &Arc<Self>, job: &Arc<Job>) -> Result<(), Failure> {
+        let mut waiting = job.partial.missing().into_iter();
+        let mut running = JoinSet::new();
+        let begin = |running: &mut JoinSet<_>, piece| {
+            let (this, job) = (Arc::clone(self), Arc::clone(job));
+            running.spawn(async move { this.piece(&job, piece).await });
+        };
+        // Not all at once: a large file has thousands of pieces, and each of them would be a task.
+        waiting.by_ref().take(self.at_once).for_each(|piece| begin(&mut running, piece));
+        while let Some(done) = running.join_next().await {
             match done {
-                Ok(()) => running.extend(waiting.next().map(|piece| self.piece(job, piece))),
-                Err(failure) if failure.class == Class::NoRanges => {
-                    drop(running);
+                Ok(Ok(())) => waiting.by_ref().take(1).for_each(|piece| begin(&mut running, piece)),
+                Ok(Err(failure)) if failure.class == Class::NoRanges => {
+                    running.shutdown().await;
                     return self.whole(job).await;
                 }
-                Err(failure) => return Err(failure),
+                Ok(Err(failure)) => return Err(failure),
+                Err(ended) => return Err(Failure::new(Class::Wrong, format!("{}: {ended}", job.place))),
             }
         }
         Ok(())
     }
 
     /// A piece, from where the last try stopped.
-    async fn piece(&self, job: &Job<'_>, piece: usize) -> Result<(), Failure> {
+    async fn piece(&self, job: &Job, piece: usize) -> Result<(), Failure> {
         let range = job.partial.range(piece);
         let mut hasher = NodeHasher::at(range.start);
         let mut writing = Writing { at: range.start, end: range.end, hasher: Some(&mut hasher) };
@@ -164,7 +170,7 @@ impl Fetcher {
     }
 
     /// All of a file in one answer, for servers that send no parts: from the start with each try.
-    async fn whole(&self, job: &Job<'_>) -> Result<(), Failure> {
+    async fn whole(&self, job: &Job) -> Result<(), Failure> {
         let mut failures = 0;
         loop {
             let place = self.places.acquire().await;
@@ -182,7 +188,7 @@ impl Fetcher {
     }
 
     /// One answer, written where it belongs.
-    async fn read(&self, job: &Job<'_>, writing: &mut Writing<'_>, ranged: bool) -> Result<(), Failure> {
+    async fn read(&self, job: &Job, writing: &mut Writing<'_>, ranged: bool) -> Result<(), Failure> {
         let Job { store, key, place, object, .. } = job;
         let range = (ranged || writing.at > 0).then_some(GetRange::Bounded(writing.at..writing.end));
         if writing.at == writing.end {
@@ -216,13 +222,7 @@ impl Fetcher {
         Ok(())
     }
 
-    async fn write(
-        &self,
-        job: &Job<'_>,
-        writing: &mut Writing<'_>,
-        chunk: Bytes,
-        came: &mut usize,
-    ) -> Result<(), Failure> {
+    async fn write(&self, job: &Job, writing: &mut Writing<'_>, chunk: Bytes, came: &mut usize) -> Result<(), Failure> {
         let left = usize::try_from(writing.end - writing.at).unwrap_or(usize::MAX);
         if chunk.len() > left {
             let message = format!("{}: more bytes came than were asked for", job.place);

@@ -93,7 +93,7 @@ const THREADS: usize = 2;
 /// What all sources of a server share.
 pub struct Storage {
     cache: Cache,
-    fetcher: Fetcher,
+    fetcher: Arc<Fetcher>,
     environment: Environment,
     metrics: Arc<StorageMetrics>,
     closing: watch::Sender<bool>,
@@ -121,12 +121,12 @@ impl Storage {
             .build()
             .map_err(|cause| Failure::disk("threads for downloads", &cause))?;
         let patience = Patience { policy: config.retry, stall: config.stall, metrics: Arc::clone(&metrics) };
-        let fetcher = Fetcher {
+        let fetcher = Arc::new(Fetcher {
             places: Semaphore::new(config.parallel.max(1)),
             at_once: config.parallel.max(1),
             throttle: Throttle::new(config.bytes_per_second),
             patience,
-        };
+        });
         let (closing, _) = watch::channel(false);
         Ok(Arc::new(Self { cache, fetcher, environment, metrics, closing, runtime: Some(runtime) }))
     }

@@ -44,7 +44,7 @@ pub struct Source {
 struct Missing<'a> {
     path: &'a str,
     key: String,
-    job: Job<'a>,
+    job: Arc<Job>,
     partial: Arc<Partial>,
     expected: Option<Sha256>,
     _lock: Lock,
@@ -232,13 +232,13 @@ impl Source {
             metrics.add_resumed(object.bytes - partial.missing_bytes());
             let partial = Arc::new(partial);
             let place = self.place(source_path);
-            let job = Job {
-                store: &self.store,
+            let job = Arc::new(Job {
+                store: Arc::clone(&self.store),
                 key: listing::key(&self.uri, source_path),
                 place,
-                object,
+                object: object.clone(),
                 partial: Arc::clone(&partial),
-            };
+            });
             missing.push(Missing { path, key: key.clone(), job, partial, expected, _lock: lock });
         }
         if missing.is_empty() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::Model;
 use super::super::loader::Loaded;
 use super::super::policy::{Fingerprint, Id, Phase};
+use super::super::sha256::Identity;
 use super::{Ended, Keeper, Measured, Stopping, blocking};
 use crate::error::Error;
 use crate::model::ModelState;
@@ -120,7 +121,9 @@ fn report(id: &Id, loaded: &Loaded, took: Duration) {
     // The first run was of one row, which is several units of work where rows are padded.
     let curve = &loaded.warm_up.curve;
     let row = curve.centre(curve.points().next().map_or(1, |point| point.work));
-    let digest = loaded.identity.as_ref().map(|identity| tracing::field::display(identity.digest));
+    // As metadata tells it.
+    let sha256 = loaded.identity.as_ref().and_then(Identity::sha256);
+    let digest = sha256.map(|sha256| format!("sha256:{sha256}"));
     let device = loaded.device.is_gpu().then(|| tracing::field::display(loaded.device));
     tracing::info!(%model, %version, runtime = loaded.runtime, device, instances, rows_max, ?row, ?took, digest, "ready");
     if let Batching::Off { reason, suspicious: true } = &loaded.warm_up.batching {
