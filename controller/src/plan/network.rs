@@ -79,7 +79,8 @@ fn service_ports(template: &Value) -> Vec<Value> {
     rendered
 }
 
-fn is_grpc(port_name: &str) -> bool {
+/// Whether a port is for gRPC, which KServe tells by its name.
+pub fn is_grpc(port_name: &str) -> bool {
     port_name.contains("grpc") || port_name.contains("h2c")
 }
 
