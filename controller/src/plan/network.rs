@@ -8,6 +8,8 @@ use crate::tree;
 
 /// Seconds that a request has where the component states none: KServe's default for its Gateway.
 pub const TIMEOUT: i64 = 60;
+/// The most seconds that a request may have: a Gateway takes five digits (GEP-2257, Duration Format).
+pub const TIMEOUT_MAX: i64 = 99_999;
 /// The port of every Service that the container's first port is behind.
 const SERVICE_PORT: i64 = 80;
 
