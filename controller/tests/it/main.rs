@@ -5,6 +5,7 @@ mod apiserver;
 mod binary;
 mod cluster;
 mod crds;
+mod defaults;
 mod discovery;
 mod golden;
 mod graph_grpc;
