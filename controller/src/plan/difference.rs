@@ -89,12 +89,7 @@ pub fn changes(service: &Value, wanted: &[Value], observed: &[&Value]) -> Change
         }
         changes.apply.push(child.clone());
     }
-    let uid = tree::text(service, &["metadata", "uid"]);
-    let ours = |own: &&&Value| {
-        let owners = tree::list(own, &["metadata", "ownerReferences"]);
-        owners.iter().any(|owner| owner["controller"] == true && tree::text(owner, &["uid"]) == uid)
-    };
-    let surplus = observed.iter().filter(ours).filter(|own| {
+    let surplus = observed.iter().filter(|own| is_owned(own, service)).filter(|own| {
         own["metadata"].get("deletionTimestamp").is_none() && wanted.iter().all(|child| !is_same(own, child))
     });
     changes.delete = surplus.map(|own| (*own).clone()).collect();
@@ -114,8 +109,21 @@ fn rank(child: &Value) -> usize {
     CHILDREN.iter().position(|kind| child["kind"] == kind.name).unwrap_or(CHILDREN.len())
 }
 
-fn is_same(left: &Value, right: &Value) -> bool {
+/// Whether two are one object of a namespace.
+pub fn is_same(left: &Value, right: &Value) -> bool {
     left["kind"] == right["kind"] && tree::name(left) == tree::name(right)
+}
+
+/// Whether an object is controlled by `owner`.
+pub fn is_owned(object: &Value, owner: &Value) -> bool {
+    let uid = tree::text(owner, &["metadata", "uid"]);
+    let owners = tree::list(object, &["metadata", "ownerReferences"]);
+    owners.iter().any(|own| own["controller"] == true && tree::text(own, &["uid"]) == uid)
+}
+
+/// Whether an object was made by us for an owner of the same name, which may have been deleted and made anew.
+pub fn is_managed_alike(object: &Value, child: &Value) -> bool {
+    [MANAGED_BY, keys::SERVICE, keys::GRAPH].iter().all(|key| tree::label(object, key) == tree::label(child, key))
 }
 
 /// Whether our manager still owns `spec.replicas`: letting go of it would have the API server set it to 1.
