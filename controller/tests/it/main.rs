@@ -11,6 +11,8 @@ mod golden;
 mod graph_grpc;
 mod graph_router;
 mod graphs;
+mod lease;
+mod nonsense;
 mod ownership;
 mod properties;
 mod rbac;
