@@ -3,6 +3,8 @@
 //! Tensors are what the V2 protocol has on the wire: a datatype's name, a shape, and row-major, little-endian elements. Knows no
 //! requests and no formats.
 
+use crate::datatype::DataType;
+
 /// What makes two answers the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
@@ -36,8 +38,8 @@ impl Default for Tolerance {
 pub struct Output<'a> {
     /// Its name, by which it is looked for in the other answer.
     pub name: &'a str,
-    /// The protocol's name: "FP32".
-    pub datatype: &'a str,
+    /// Of its elements.
+    pub datatype: DataType,
     /// Rows first.
     pub shape: &'a [usize],
     /// As many bytes as datatype and shape ask for.
@@ -153,7 +155,7 @@ impl Difference {
 }
 
 fn is_real(output: &Output<'_>) -> bool {
-    matches!(output.datatype, "FP16" | "BF16" | "FP32" | "FP64")
+    matches!(output.datatype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64)
 }
 
 /// The place of the largest element of a row; the first of equals, and what is no number is below all.
@@ -167,27 +169,28 @@ fn largest(row: &[u8], size: usize, read: Read) -> usize {
     best.0
 }
 
-/// The bytes of an element, and what reads it; whole numbers beyond 2^53 lose digits. `None` for strings, and what is not known.
-fn reader(datatype: &str) -> Option<(usize, Read)> {
+/// The bytes of an element, and what reads it; whole numbers beyond 2^53 lose digits. `None` for strings.
+fn reader(datatype: DataType) -> Option<(usize, Read)> {
     /// `bytes` are as many as the element has.
     fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.try_into().unwrap_or([0; N])
     }
-    Some(match datatype {
-        "BOOL" | "UINT8" => (1, |bytes| f64::from(u8::from_le_bytes(fixed(bytes)))),
-        "INT8" => (1, |bytes| f64::from(i8::from_le_bytes(fixed(bytes)))),
-        "UINT16" => (2, |bytes| f64::from(u16::from_le_bytes(fixed(bytes)))),
-        "INT16" => (2, |bytes| f64::from(i16::from_le_bytes(fixed(bytes)))),
-        "UINT32" => (4, |bytes| f64::from(u32::from_le_bytes(fixed(bytes)))),
-        "INT32" => (4, |bytes| f64::from(i32::from_le_bytes(fixed(bytes)))),
-        "UINT64" => (8, |bytes| u64::from_le_bytes(fixed(bytes)) as f64),
-        "INT64" => (8, |bytes| i64::from_le_bytes(fixed(bytes)) as f64),
-        "FP16" => (2, |bytes| half(u16::from_le_bytes(fixed(bytes)))),
-        "BF16" => (2, |bytes| brain(u16::from_le_bytes(fixed(bytes)))),
-        "FP32" => (4, |bytes| f64::from(f32::from_le_bytes(fixed(bytes)))),
-        "FP64" => (8, |bytes| f64::from_le_bytes(fixed(bytes))),
-        _ => return None,
-    })
+    let read: Read = match datatype {
+        DataType::Bool | DataType::Uint8 => |bytes| f64::from(u8::from_le_bytes(fixed(bytes))),
+        DataType::Int8 => |bytes| f64::from(i8::from_le_bytes(fixed(bytes))),
+        DataType::Uint16 => |bytes| f64::from(u16::from_le_bytes(fixed(bytes))),
+        DataType::Int16 => |bytes| f64::from(i16::from_le_bytes(fixed(bytes))),
+        DataType::Uint32 => |bytes| f64::from(u32::from_le_bytes(fixed(bytes))),
+        DataType::Int32 => |bytes| f64::from(i32::from_le_bytes(fixed(bytes))),
+        DataType::Uint64 => |bytes| u64::from_le_bytes(fixed(bytes)) as f64,
+        DataType::Int64 => |bytes| i64::from_le_bytes(fixed(bytes)) as f64,
+        DataType::Fp16 => |bytes| half(u16::from_le_bytes(fixed(bytes))),
+        DataType::Bf16 => |bytes| brain(u16::from_le_bytes(fixed(bytes))),
+        DataType::Fp32 => |bytes| f64::from(f32::from_le_bytes(fixed(bytes))),
+        DataType::Fp64 => |bytes| f64::from_le_bytes(fixed(bytes)),
+        DataType::Bytes => return None,
+    };
+    Some((datatype.size()?, read))
 }
 
 /// A number of half precision (IEEE 754, binary16).
@@ -217,7 +220,7 @@ mod tests {
     const ARGMAX: Tolerance = Tolerance { by: By::Argmax, ..VALUES };
 
     struct Own {
-        datatype: &'static str,
+        datatype: DataType,
         shape: Vec<usize>,
         data: Vec<u8>,
     }
@@ -228,16 +231,16 @@ mod tests {
         }
     }
 
-    fn of<const N: usize>(datatype: &'static str, shape: &[usize], values: impl IntoIterator<Item = [u8; N]>) -> Own {
+    fn of<const N: usize>(datatype: DataType, shape: &[usize], values: impl IntoIterator<Item = [u8; N]>) -> Own {
         Own { datatype, shape: shape.to_vec(), data: values.into_iter().flatten().collect() }
     }
 
     fn reals(shape: &[usize], values: &[f32]) -> Own {
-        of("FP32", shape, values.iter().map(|own| own.to_le_bytes()))
+        of(DataType::Fp32, shape, values.iter().map(|own| own.to_le_bytes()))
     }
 
     fn wholes(values: &[i64]) -> Own {
-        of("INT64", &[values.len()], values.iter().map(|own| own.to_le_bytes()))
+        of(DataType::Int64, &[values.len()], values.iter().map(|own| own.to_le_bytes()))
     }
 
     fn held(one: &Own, other: &Own, tolerance: &Tolerance) -> Difference {
@@ -271,7 +274,7 @@ mod tests {
         assert!(!held(&one, &wholes(&[1_000_001, i64::MAX]), &VALUES).agrees(&VALUES));
         // Beyond the digits of an f64.
         assert!(!held(&one, &wholes(&[1_000_000, i64::MAX - 1]), &VALUES).agrees(&VALUES));
-        let text = |text: [u8; 1]| of("BYTES", &[1], [[1, 0, 0, 0, text[0]]]);
+        let text = |text: [u8; 1]| of(DataType::Bytes, &[1], [[1, 0, 0, 0, text[0]]]);
         assert!(held(&text(*b"a"), &text(*b"a"), &VALUES).agrees(&VALUES));
         assert!(held(&text(*b"a"), &text(*b"b"), &VALUES).contents);
         // A label is nothing to take the largest of.
@@ -282,7 +285,7 @@ mod tests {
     fn other_names_datatypes_and_shapes_are_told_apart() {
         let one = reals(&[1, 2], &[1.0, 2.0]);
         assert!(held(&one, &reals(&[2, 1], &[1.0, 2.0]), &VALUES).shapes);
-        assert!(held(&one, &of("FP64", &[1, 2], [1_f64, 2.0].map(f64::to_le_bytes)), &VALUES).datatypes);
+        assert!(held(&one, &of(DataType::Fp64, &[1, 2], [1_f64, 2.0].map(f64::to_le_bytes)), &VALUES).datatypes);
         assert!(compare(&one.named("y"), &[], &VALUES).names);
         assert!(!compare(&one.named("y"), &one.named("z"), &VALUES).agrees(&VALUES));
     }
@@ -294,8 +297,8 @@ mod tests {
         assert!(halves.iter().all(|(bits, value)| half(*bits) == *value));
         assert!(half(0x7c00) == f64::INFINITY && half(0xfc00) == f64::NEG_INFINITY && half(0x7e00).is_nan());
         assert!(brain(0x3f80) == 1.0 && brain(0xc049) == -3.140_625 && brain(0x7fc0).is_nan());
-        let one = of("FP16", &[2], [0x3c00_u16, 0x3555].map(u16::to_le_bytes));
-        let other = of("FP16", &[2], [0x3c00_u16, 0x3556].map(u16::to_le_bytes));
+        let one = of(DataType::Fp16, &[2], [0x3c00_u16, 0x3555].map(u16::to_le_bytes));
+        let other = of(DataType::Fp16, &[2], [0x3c00_u16, 0x3556].map(u16::to_le_bytes));
         assert!(held(&one, &other, &VALUES).agrees(&VALUES));
     }
 
@@ -313,7 +316,7 @@ mod tests {
 
         #[test]
         fn bytes_that_do_not_fit_their_shape_make_nothing_panic(
-            datatype in prop::sample::select(vec!["BOOL", "INT16", "FP16", "BF16", "FP32", "UINT64", "FP64", "BYTES", "none"]),
+            datatype in prop::sample::select(DataType::ALL.to_vec()),
             shape in prop::collection::vec(0..4_usize, 0..4),
             ones in prop::collection::vec(any::<u8>(), 0..40),
             others in prop::collection::vec(any::<u8>(), 0..40),

@@ -4,6 +4,9 @@
 #[allow(dead_code, reason = "the controller's own tests use what is not used here")]
 #[path = "../tests/it/apiserver.rs"]
 mod apiserver;
+#[allow(dead_code, reason = "the controller's own tests use what is not used here")]
+#[path = "../tests/it/defaults.rs"]
+mod defaults;
 #[path = "../tests/it/discovery.rs"]
 mod discovery;
 #[path = "../tests/it/ownership.rs"]

@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 
 /// Connections at a time: a kubelet and a scraper or two.
 const CONNECTIONS_MAX: usize = 64;
+/// After a failed accept.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 /// Seconds that a head may take.
 const HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -50,7 +52,11 @@ pub async fn serve_with(
     let task = tokio::spawn(async move {
         loop {
             let Ok(place) = room.clone().acquire_owned().await else { return };
-            let Ok((socket, _)) = listener.accept().await else { continue };
+            // Out of descriptors, for one: asking without pause would take a core for nothing.
+            let Ok((socket, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             let (metrics, ready, more) = (metrics.clone(), ready.clone(), more.clone());
             tokio::spawn(async move {
                 let _place = place;

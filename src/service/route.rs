@@ -82,16 +82,45 @@ async fn bring<S>(router: Arc<Router>, mut inner: S, way: Way) -> Result<InferRe
 where
     S: Service<Routed, Response = InferResponse, Error = Error>,
 {
-    let mut routed = router.known(way).await?;
-    if !routed.model.is_in_memory() {
-        routed.model = router.bring_in(&routed.model, routed.request.deadline).await?;
-    }
+    let mut routed = in_memory(&router, way).await?;
     let note = routed.note.take();
     let outcome = inner.call(routed).await;
     if let Some(mut note) = note {
         note.finish(&outcome);
     }
     outcome
+}
+
+/// The version that answers, in memory. Where the one that was picked cannot be had, others may answer, as where it was never there.
+async fn in_memory(router: &Router, way: Way) -> Result<Routed> {
+    let mut routed = router.known(way).await?;
+    let mut failed = Vec::new();
+    while !routed.model.is_in_memory() {
+        let error = match router.bring_in(&routed.model, routed.request.deadline).await {
+            Ok(model) => {
+                routed.model = model;
+                break;
+            }
+            Err(error) => error,
+        };
+        failed.push(routed.model.version());
+        let note = routed.note.take();
+        let again = match router.route(routed.request) {
+            Ok(way) => router.known(way).await.ok(),
+            Err(_) => None,
+        };
+        routed = match again.filter(|again| !failed.contains(&again.model.version())) {
+            Some(again) => again,
+            None => {
+                // Whoever judges the version has to know what became of the request.
+                if let Some(mut note) = note {
+                    note.finish(&Err(error.clone()));
+                }
+                return Err(error);
+            }
+        };
+    }
+    Ok(routed)
 }
 
 pin_project! {

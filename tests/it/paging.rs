@@ -240,3 +240,30 @@ async fn a_model_that_cannot_come_back_says_why_and_is_tried_again() {
     eventually("another try", async || (http.get("/v2/models/a/ready").await.status == 200).then_some(())).await;
     assert_eq!(http.infer("a", &body).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_cannot_come_back_leaves_its_share_of_the_traffic_to_the_others_and_no_request_fails() {
+    let models = Models::new().with("a", "identity_fp32").with("b", "identity_fp32");
+    models.put("a", 2, "identity_fp32");
+    models.write("a", "model.toml", "versions = \"all\"\n[traffic]\nweights = { 1 = 1, 2 = 99 }\n");
+    // What the three take, so that there is room for two.
+    let more = ["--cores", "2"];
+    let (_first, mut http) = with_room(100 << 10, &models, &more).await;
+    let kib = Metrics::of(&mut http).await.sum(names::MEMORY, &[("what", "used")]) as usize >> 10;
+    let (_process, mut http) = with_room(kib * 3 / 4, &models, &more).await;
+    let body = json_body(&named([("x", tensor([1, 2], [-1_f32, 2.]))]));
+    for _ in 0..5 {
+        assert_eq!(http.post("/v2/models/a/versions/1/infer", body.to_string()).await.status, 200);
+    }
+    // Version 2, which nobody has asked for, makes room.
+    assert_eq!(http.infer("b", &body).await.status, 200);
+    assert_eq!(in_memory(&mut http).await, 2);
+    models.put("a", 2, "truncated");
+    for _ in 0..10 {
+        let answer = http.infer("a", &body).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["model_version"]), (200, &json!("1")), "{answer:?}");
+    }
+    // Who names it is told why.
+    let refused = http.post("/v2/models/a/versions/2/infer", body.to_string()).await;
+    assert!(refused.status == 503 && refused.error().contains("a/2/model.onnx"), "{refused:?}");
+}

@@ -236,7 +236,7 @@ mod tests {
     fn answered(name: &str, data: &'static [u8]) -> Bytes {
         let tensor = Tensor {
             name: name.into(),
-            datatype: crate::v2::Datatype::Uint8,
+            datatype: crate::v2::DataType::Uint8,
             shape: vec![data.len()],
             parameters: Default::default(),
             data: Bytes::from_static(data),

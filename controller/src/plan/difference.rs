@@ -89,12 +89,7 @@ pub fn changes(service: &Value, wanted: &[Value], observed: &[&Value]) -> Change
         }
         changes.apply.push(child.clone());
     }
-    let uid = tree::text(service, &["metadata", "uid"]);
-    let ours = |own: &&&Value| {
-        let owners = tree::list(own, &["metadata", "ownerReferences"]);
-        owners.iter().any(|owner| owner["controller"] == true && tree::text(owner, &["uid"]) == uid)
-    };
-    let surplus = observed.iter().filter(ours).filter(|own| {
+    let surplus = observed.iter().filter(|own| is_owned(own, service)).filter(|own| {
         own["metadata"].get("deletionTimestamp").is_none() && wanted.iter().all(|child| !is_same(own, child))
     });
     changes.delete = surplus.map(|own| (*own).clone()).collect();
@@ -114,8 +109,21 @@ fn rank(child: &Value) -> usize {
     CHILDREN.iter().position(|kind| child["kind"] == kind.name).unwrap_or(CHILDREN.len())
 }
 
-fn is_same(left: &Value, right: &Value) -> bool {
+/// Whether two are one object of a namespace.
+pub fn is_same(left: &Value, right: &Value) -> bool {
     left["kind"] == right["kind"] && tree::name(left) == tree::name(right)
+}
+
+/// Whether an object is controlled by `owner`.
+pub fn is_owned(object: &Value, owner: &Value) -> bool {
+    let uid = tree::text(owner, &["metadata", "uid"]);
+    let owners = tree::list(object, &["metadata", "ownerReferences"]);
+    owners.iter().any(|own| own["controller"] == true && tree::text(own, &["uid"]) == uid)
+}
+
+/// Whether an object was made by us for an owner of the same name, which may have been deleted and made anew.
+pub fn is_managed_alike(object: &Value, child: &Value) -> bool {
+    [MANAGED_BY, keys::SERVICE, keys::GRAPH].iter().all(|key| tree::label(object, key) == tree::label(child, key))
 }
 
 /// Whether our manager still owns `spec.replicas`: letting go of it would have the API server set it to 1.
@@ -160,7 +168,7 @@ fn same_quantity(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// A quantity of Kubernetes' as a number: `500m` is 0.5.
+/// A quantity of Kubernetes' as a number: `500m` is 0.5, and `1e3` is 1000 (apimachinery's `resource.Quantity`).
 pub(super) fn quantity(value: &Value) -> Option<f64> {
     let text = match value {
         Value::Number(number) => return number.as_f64(),
@@ -177,13 +185,19 @@ pub(super) fn quantity(value: &Value) -> Option<f64> {
         "u" => 1e-6,
         "m" => 1e-3,
         "k" => 1e3,
-        _ => match unit.strip_suffix('i') {
-            Some(unit) if unit.len() == 1 => power(1024.0, unit)?,
-            None if unit.len() == 1 => power(1000.0, unit)?,
+        _ => match (exponent(unit), unit.strip_suffix('i')) {
+            (Some(exponent), _) => 10_f64.powi(exponent),
+            (None, Some(unit)) if unit.len() == 1 => power(1024.0, unit)?,
+            (None, None) if unit.len() == 1 => power(1000.0, unit)?,
             _ => return None,
         },
     };
     number.parse::<f64>().ok().map(|number| number * factor)
+}
+
+/// The power of ten behind `e` or `E`, which alone is a unit.
+fn exponent(unit: &str) -> Option<i32> {
+    unit.strip_prefix(['e', 'E'])?.parse().ok()
 }
 
 /// The name, kind and namespace of an object, for messages.
@@ -208,5 +222,28 @@ mod tests {
         assert!(!covers(&now, &json!({"list": []})));
         assert!(!covers(&now, &json!({"missing": "x"})));
         assert!(!covers(&json!("abc"), &json!("abd")));
+    }
+
+    #[test]
+    fn quantities_are_compared_by_what_they_are_in_every_notation() {
+        // The left ones as the API server writes them.
+        let same = [
+            ("1", json!("1000m")),
+            ("2", json!(2)),
+            ("500m", json!(0.5)),
+            ("1e6", json!("1000e3")),
+            ("500", json!("0.5e3")),
+            ("12e6", json!("12E6")),
+            ("5e-3", json!("0.005E0")),
+            ("2E", json!("2000P")),
+            ("512Mi", json!("0.5Gi")),
+            ("1536Mi", json!("1.5Gi")),
+        ];
+        for (now, wanted) in same {
+            assert!(covers(&json!(now), &wanted), "{now} {wanted}");
+        }
+        for (now, wanted) in [("1E", "1e0"), ("1e3", "1k1"), ("1Ki", "1k"), ("1e", "1"), ("e3", "1e3")] {
+            assert!(!covers(&json!(now), &json!(wanted)), "{now} {wanted}");
+        }
     }
 }

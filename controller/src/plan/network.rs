@@ -8,6 +8,8 @@ use crate::tree;
 
 /// Seconds that a request has where the component states none: KServe's default for its Gateway.
 pub const TIMEOUT: i64 = 60;
+/// The most seconds that a request may have: a Gateway takes five digits (GEP-2257, Duration Format).
+pub const TIMEOUT_MAX: i64 = 99_999;
 /// The port of every Service that the container's first port is behind.
 const SERVICE_PORT: i64 = 80;
 
@@ -79,7 +81,8 @@ fn service_ports(template: &Value) -> Vec<Value> {
     rendered
 }
 
-fn is_grpc(port_name: &str) -> bool {
+/// Whether a port is for gRPC, which KServe tells by its name.
+pub fn is_grpc(port_name: &str) -> bool {
     port_name.contains("grpc") || port_name.contains("h2c")
 }
 

@@ -68,10 +68,11 @@ fn best<'a>(model: &Model, all: Vec<Chosen<'a>>) -> Result<Chosen<'a>, Fault> {
     if format.name.is_empty() {
         return Err(Fault::invalid("predictor.model.modelFormat.name is missing: onnx, for example"));
     }
-    // The higher priority first, then the namespace's own, then by name, so that the choice never flips.
+    // The namespace's own first, whatever the cluster's priorities (KServe's `GetSupportingRuntimes`), then the higher priority, then by
+    // name, so that the choice never flips.
     let rank = |runtime: &Chosen<'a>| {
         let priority = priority(runtime.object, model)?;
-        Some((-priority, runtime.cluster, tree::name(runtime.object).to_owned()))
+        Some((runtime.cluster, -priority, tree::name(runtime.object).to_owned()))
     };
     let mut fitting: Vec<_> = all.iter().filter_map(|runtime| Some((rank(runtime)?, runtime))).collect();
     fitting.sort_by(|(left, _), (right, _)| left.cmp(right));

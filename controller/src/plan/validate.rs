@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::fault::Fault;
+use super::network::TIMEOUT_MAX;
 use crate::api::keys;
 use crate::tree;
 
@@ -41,6 +42,11 @@ pub fn check(service: &Value) -> Result<(), Fault> {
         if spec[kind].get("workerSpec").is_some_and(|own| !own.is_null()) {
             return Err(Fault::invalid(format!(
                 "{kind}.workerSpec: a model over several nodes is not served; leave it out"
+            )));
+        }
+        if let Some(seconds) = tree::number(spec, &[kind, "timeout"]).filter(|own| !(0..=TIMEOUT_MAX).contains(own)) {
+            return Err(Fault::invalid(format!(
+                "{kind}.timeout is {seconds}; 0 to {TIMEOUT_MAX} seconds are possible"
             )));
         }
         if let Some(percent) =

@@ -9,6 +9,7 @@ pub mod graph_door;
 mod graph_grpc;
 pub mod grpc;
 pub mod hold;
+mod listener;
 pub mod metrics;
 pub mod proxy;
 pub mod shadow;
@@ -23,18 +24,17 @@ use std::time::Duration;
 use clap::Args;
 use hyper::body::Incoming;
 use hyper::{Request, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::answer::Answer;
 use self::graph_door::GraphDoor;
 use self::hold::gate::Limits;
 use self::hold::{BYTES_MAX, Holder, REQUESTS_MAX};
+use self::listener::{Answers, IDLE, Listening};
 use self::metrics::Metrics;
-use self::proxy::{Proxy, READ_AHEAD};
+use self::proxy::Proxy;
 use self::table::Table;
 use self::upstream::Sockets;
 use crate::admin::{self, Told};
@@ -43,12 +43,6 @@ use crate::graph::Graph;
 
 /// How often the file of routes is looked at. A ConfigMap's volume changes at most once in a minute or so.
 const RELOAD: Duration = Duration::from_secs(2);
-/// Connections at a time, with room below a container's usual limit of 65,536 descriptors for as many to the revisions.
-const CONNECTIONS_MAX: usize = 20_000;
-/// After a failed accept, so that a shortage of descriptors is not made worse by asking without pause.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The server's own bound, so that whoever dawdles over a head is refused here as there.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// KServe's default of `routerTimeouts.serverIdle`.
 const GRAPH_IDLE: u64 = 180;
 
@@ -114,8 +108,8 @@ enum Door {
     Graph(Arc<GraphDoor>),
 }
 
-impl Door {
-    async fn handle(&self, request: Request<Incoming>) -> Answer {
+impl Answers for Door {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
         match self {
             Self::Routes(proxy) => proxy.handle(request).await,
             Self::Graph(graph) => graph.handle(request).await,
@@ -142,13 +136,15 @@ pub async fn run(args: RouterArgs, stop: impl Future<Output = ()>) -> Result<(),
     tracing::info!(%address, %admin_address, "routing");
 
     let graceful = GracefulShutdown::new();
+    let listening = Listening::new(opened.door, opened.idle, opened.holds);
     let ended = async {
         stop.await;
         draining.send_replace(true);
+        listening.drain();
         tokio::time::sleep(Duration::from_secs(args.drain_delay)).await;
     };
     tokio::select! {
-        () = accept(listener, &opened, &graceful) => {}
+        () = listening.accept(listener, &graceful) => {}
         () = ended => {}
     }
     if tokio::time::timeout(Duration::from_secs(args.drain_timeout), graceful.shutdown()).await.is_err() {
@@ -218,38 +214,7 @@ fn open(args: &RouterArgs, metrics: &Metrics, holder: &Arc<Holder<Sockets>>) -> 
     let routes = watch::Sender::new(Arc::new(table));
     let proxy = Proxy::new(routes.subscribe(), holder.clone(), metrics.clone());
     let reloading = tokio::spawn(reload(path.clone(), text, routes, holder.clone()));
-    Ok(Opened { door: Door::Routes(Arc::new(proxy)), idle: HEAD_TIMEOUT, reloading: Some(reloading), holds })
-}
-
-async fn accept(listener: TcpListener, opened: &Opened, graceful: &GracefulShutdown) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(opened.idle);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(200);
-    if opened.holds {
-        server.http1().max_buf_size(READ_AHEAD as usize);
-        server.http2().initial_stream_window_size(READ_AHEAD);
-    }
-    loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        // Out of descriptors, for one: those that end make room.
-        let Ok((socket, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let _without_it_slower = socket.set_nodelay(true);
-        let door = opened.door.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let door = door.clone();
-            async move { Ok::<_, std::convert::Infallible>(door.handle(request).await) }
-        });
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(socket), service).into_owned());
-        tokio::spawn(async move {
-            let _place = place;
-            // A client that goes away is none of our business.
-            let _ended = connection.await;
-        });
-    }
+    Ok(Opened { door: Door::Routes(Arc::new(proxy)), idle: IDLE, reloading: Some(reloading), holds })
 }
 
 /// Takes over what the file says when it changes; what cannot be used changes nothing.

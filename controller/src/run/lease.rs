@@ -8,38 +8,52 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::Instant;
 
 use crate::api::MANAGER;
 
 /// How long a lease holds without being renewed, client-go's default.
 const HOLDS: Duration = Duration::from_secs(15);
-/// How often it is renewed, or looked at by those who wait: three chances before it runs out.
+/// How often it is renewed, or looked at by those who wait: three chances before it runs out. And how long an API server may take to
+/// answer: one that says nothing must not keep us believing that we lead.
 const PERIOD: Duration = Duration::from_secs(4);
+/// After an attempt that failed: before it runs out there is time for some.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// This controller's side of the Lease.
 pub struct Election {
     api: Api<Lease>,
     identity: String,
     held: Option<Lease>,
-    renewed: tokio::time::Instant,
+    renewed: Instant,
     /// What another holder wrote last, and when we saw it: its clock need not be ours.
-    seen: Option<(Option<String>, Option<MicroTime>, tokio::time::Instant)>,
+    seen: Option<(Option<String>, Option<MicroTime>, Instant)>,
+}
+
+/// What became of an attempt to get or renew it.
+enum Attempt {
+    /// We hold it.
+    Ours,
+    /// Another does.
+    Taken,
+    /// Another has written it in between.
+    Raced,
 }
 
 impl Election {
     /// For the Lease `tensorgate-controller` of `namespace`.
     pub fn new(client: Client, namespace: &str, identity: String) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, identity, held: None, renewed: tokio::time::Instant::now(), seen: None }
+        Self { api, identity, held: None, renewed: Instant::now(), seen: None }
     }
 
     /// Waits until this controller leads.
     pub async fn win(&mut self) {
         loop {
-            match self.attempt().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the lease could not be read or written; trying again"),
+            match self.attempt_within(PERIOD).await {
+                Ok(Attempt::Ours) => return,
+                Ok(Attempt::Taken | Attempt::Raced) => {}
+                Err(error) => tracing::warn!(error, "the lease could not be read or written; trying again"),
             }
             tokio::time::sleep(PERIOD).await;
         }
@@ -47,19 +61,32 @@ impl Election {
 
     /// Keeps the lease; comes back only when it is lost.
     pub async fn keep(&mut self) {
+        let mut pause = PERIOD;
         loop {
-            tokio::time::sleep(PERIOD).await;
-            match self.attempt().await {
-                Ok(true) => {}
-                Ok(false) => return,
+            // One period before others may take it, so that never two lead.
+            let lost = self.renewed + (HOLDS - PERIOD);
+            tokio::time::sleep_until(lost.min(Instant::now() + pause)).await;
+            let left = lost.saturating_duration_since(Instant::now());
+            pause = match self.attempt_within(left.min(PERIOD)).await {
+                Ok(Attempt::Ours) => PERIOD,
+                Ok(Attempt::Taken) => return,
+                // Somebody else has written it, who need not have taken it: a label, for one.
+                Ok(Attempt::Raced) => AGAIN,
                 Err(error) => {
-                    tracing::warn!(%error, "the lease could not be renewed");
-                    // One period before others may take it, so that never two lead.
-                    if self.renewed.elapsed() + PERIOD >= HOLDS {
-                        return;
-                    }
+                    tracing::warn!(error, "the lease could not be renewed");
+                    AGAIN
                 }
+            };
+            if pause == AGAIN && Instant::now() >= lost {
+                return;
             }
+        }
+    }
+
+    async fn attempt_within(&mut self, time: Duration) -> Result<Attempt, String> {
+        match tokio::time::timeout(time, self.attempt()).await {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {time:?}")),
         }
     }
 
@@ -70,25 +97,29 @@ impl Election {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
         }
-        if let Err(error) = self.api.replace(MANAGER, &PostParams::default(), &lease).await {
-            tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
-        }
+        let parameters = PostParams::default();
+        let error = match tokio::time::timeout(PERIOD, self.api.replace(MANAGER, &parameters, &lease)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {PERIOD:?}"),
+        };
+        tracing::warn!(error, "the lease could not be given up; it runs out by itself");
     }
 
-    async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        let now = Timestamp::now();
+    async fn attempt(&mut self) -> Result<Attempt, kube::Error> {
+        let (now, asked) = (Timestamp::now(), Instant::now());
         let Some(mut lease) = self.api.get_opt(MANAGER).await? else {
             let metadata = ObjectMeta { name: Some(MANAGER.into()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(now, 0)) };
             let outcome = self.api.create(&PostParams::default(), &lease).await;
-            return self.written(outcome);
+            return self.written(outcome, asked);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
         let ours = holder == self.identity;
         if !ours && !holder.is_empty() && !self.has_run_out(&spec) {
             self.held = None;
-            return Ok(false);
+            return Ok(Attempt::Taken);
         }
         let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(!ours);
         let mut renewed = self.spec(now, transitions);
@@ -97,7 +128,7 @@ impl Election {
         }
         lease.spec = Some(renewed);
         let outcome = self.api.replace(MANAGER, &PostParams::default(), &lease).await;
-        self.written(outcome)
+        self.written(outcome, asked)
     }
 
     /// Whether another's lease has not been renewed for as long as it holds, by our clock since we first saw it.
@@ -107,7 +138,7 @@ impl Election {
         match &self.seen {
             Some((holder, renewed, since)) if *holder == state.0 && *renewed == state.1 => since.elapsed() >= holds,
             _ => {
-                self.seen = Some((state.0, state.1, tokio::time::Instant::now()));
+                self.seen = Some((state.0, state.1, Instant::now()));
                 // One that ran out long ago by any clock need not be watched: nobody has been there.
                 let old = spec
                     .renew_time
@@ -118,15 +149,15 @@ impl Election {
         }
     }
 
-    fn written(&mut self, outcome: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    /// It holds from when it was asked for: an answer may be long on its way.
+    fn written(&mut self, outcome: Result<Lease, kube::Error>, asked: Instant) -> Result<Attempt, kube::Error> {
         match outcome {
             Ok(lease) => {
                 self.held = Some(lease);
-                self.renewed = tokio::time::Instant::now();
-                Ok(true)
+                self.renewed = asked;
+                Ok(Attempt::Ours)
             }
-            // Somebody was quicker.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Raced),
             Err(error) => Err(error),
         }
     }

@@ -34,15 +34,23 @@ pub(super) const HANDED_OVER: &str = "tensorgate-controller-scale";
 pub struct ApplyError {
     /// What was to be done to which object.
     pub what: String,
-    /// What the API server or the way to it said.
-    pub source: kube::Error,
+    /// What the API server or the way to it said; none where it was not asked, since what there is belongs to somebody else.
+    pub source: Option<kube::Error>,
 }
 
 impl ApplyError {
+    fn of(what: String, source: kube::Error) -> Self {
+        Self { what, source: Some(source) }
+    }
+
     /// What the API server will go on refusing until somebody changes the spec, or what the cluster allows: a field that no PodSpec
     /// has, a quota. Conflicts and outages are ours to get over.
     pub fn refusal(&self) -> Option<String> {
-        let kube::Error::Api(status) = &self.source else { return None };
+        let status = match &self.source {
+            Some(kube::Error::Api(status)) => status,
+            Some(_) => return None,
+            None => return Some(self.what.clone()),
+        };
         let is_refusal = matches!(status.code, 400 | 403 | 422) || status.message.contains("typed");
         is_refusal.then(|| format!("{}: {}", self.what, status.message))
     }
@@ -50,13 +58,16 @@ impl ApplyError {
 
 impl std::fmt::Display for ApplyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.what, self.source)
+        match &self.source {
+            Some(source) => write!(f, "{}: {source}", self.what),
+            None => f.write_str(&self.what),
+        }
     }
 }
 
 impl std::error::Error for ApplyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+        Some(self.source.as_ref()?)
     }
 }
 
@@ -202,6 +213,9 @@ impl Reconciler {
                 self.patch(child, HANDED_OVER).await?;
             }
             for child in &changes.apply {
+                if !observed.iter().any(|own| difference::is_same(own, child)) {
+                    self.check_free(owner, child).await?;
+                }
                 self.patch(child, MANAGER).await?;
             }
             for child in &changes.delete {
@@ -228,7 +242,24 @@ impl Reconciler {
         let parameters = PatchParams::apply(manager).force();
         self.metrics.writes.with_label_values(&["apply"]).inc();
         let done = api.patch(tree::name(object), &parameters, &Patch::Apply(object)).await;
-        done.map(drop).map_err(|source| ApplyError { what: format!("apply {}", difference::shown(object)), source })
+        done.map(drop).map_err(|source| ApplyError::of(format!("apply {}", difference::shown(object)), source))
+    }
+
+    /// That nothing has the name of a child but what is this owner's: its own of before, or what another controller of the same resources
+    /// has left. An apply would take over whatever it is.
+    async fn check_free(&self, owner: &Value, child: &Value) -> Result<(), ApplyError> {
+        let Some(api) = self.api(child) else { return Ok(()) };
+        let found = api.get_opt(tree::name(child)).await;
+        let found = found.map_err(|source| ApplyError::of(format!("read {}", difference::shown(child)), source))?;
+        let there = found.and_then(|found| serde_json::to_value(found).ok()).unwrap_or_default();
+        if there.is_null() || difference::is_owned(&there, owner) || difference::is_managed_alike(&there, child) {
+            return Ok(());
+        }
+        let what = format!(
+            "{} is there already and belongs to somebody else; it stays as it is, and one of the two needs another name",
+            difference::shown(child)
+        );
+        Err(ApplyError { what, source: None })
     }
 
     async fn delete(&self, object: &Value) -> Result<(), ApplyError> {
@@ -240,7 +271,7 @@ impl Reconciler {
         match api.delete(tree::name(object), &parameters).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(source) => Err(ApplyError { what: format!("delete {}", difference::shown(object)), source }),
+            Err(source) => Err(ApplyError::of(format!("delete {}", difference::shown(object)), source)),
         }
     }
 
@@ -256,9 +287,7 @@ impl Reconciler {
         match done {
             // It went away while we looked.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => {
-                done.map(drop).map_err(|source| ApplyError { what: format!("status of {}/{}", key.0, key.1), source })
-            }
+            done => done.map(drop).map_err(|source| ApplyError::of(format!("status of {}/{}", key.0, key.1), source)),
         }
     }
 
@@ -299,7 +328,7 @@ impl Reconciler {
             kube::core::ApiResource::from_gvk_with_plural(&kube::core::GroupVersionKind::gvk("", "v1", kind), plural);
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         let found = api.get_opt(name).await;
-        let found = found.map_err(|source| ApplyError { what: format!("read {kind} {namespace}/{name}"), source })?;
+        let found = found.map_err(|source| ApplyError::of(format!("read {kind} {namespace}/{name}"), source))?;
         Ok(found.and_then(|object| serde_json::to_value(object).ok()))
     }
 }

@@ -4,7 +4,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tensorgate_contract::compare;
 
-use super::{Datatype, Tensor, bounded};
+use super::{DataType, Tensor, bounded};
 
 /// How many byte strings these are, each with its length before it; none where they do not end as they say.
 pub fn strings(data: &[u8]) -> Option<usize> {
@@ -34,7 +34,7 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
 ///
 /// # Errors
 /// With the element that the datatype cannot have.
-pub fn read(datatype: Datatype, text: &RawValue) -> Result<Vec<u8>, String> {
+pub fn read(datatype: DataType, text: &RawValue) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let seed = Elements { datatype, out: &mut out };
     seed.deserialize(&mut serde_json::Deserializer::from_str(text.get())).map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ pub fn read(datatype: Datatype, text: &RawValue) -> Result<Vec<u8>, String> {
 
 /// One element, or a list of such; each goes to the end of `out`.
 struct Elements<'a> {
-    datatype: Datatype,
+    datatype: DataType,
     out: &'a mut Vec<u8>,
 }
 
@@ -65,17 +65,17 @@ impl Elements<'_> {
         let name = self.datatype.name();
         let beyond = |_| E::custom(format!("{number} is beyond what {name} holds"));
         match self.datatype {
-            Datatype::Bool if number == 0 || number == 1 => self.push(&[u8::from(number == 1)]),
-            Datatype::Uint8 => self.push(&u8::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Uint16 => self.push(&u16::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Uint32 => self.push(&u32::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Uint64 => self.push(&u64::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Int8 => self.push(&i8::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Int16 => self.push(&i16::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Int32 => self.push(&i32::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Int64 => self.push(&i64::try_from(number).map_err(beyond)?.to_le_bytes()),
-            Datatype::Fp32 => self.push(&(number as f32).to_le_bytes()),
-            Datatype::Fp64 => self.push(&(number as f64).to_le_bytes()),
+            DataType::Bool if number == 0 || number == 1 => self.push(&[u8::from(number == 1)]),
+            DataType::Uint8 => self.push(&u8::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Uint16 => self.push(&u16::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Uint32 => self.push(&u32::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Uint64 => self.push(&u64::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Int8 => self.push(&i8::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Int16 => self.push(&i16::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Int32 => self.push(&i32::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Int64 => self.push(&i64::try_from(number).map_err(beyond)?.to_le_bytes()),
+            DataType::Fp32 => self.push(&(number as f32).to_le_bytes()),
+            DataType::Fp64 => self.push(&(number as f64).to_le_bytes()),
             _ => return Err(self.unfit(&number.to_string())),
         }
         Ok(())
@@ -83,7 +83,7 @@ impl Elements<'_> {
 
     fn unfit<E: Error>(&self, shown: &str) -> E {
         let why = match self.datatype {
-            Datatype::Fp16 | Datatype::Bf16 => "has no form in JSON; send it as binary data",
+            DataType::Fp16 | DataType::Bf16 => "has no form in JSON; send it as binary data",
             _ => "cannot have such an element",
         };
         E::custom(format!("{shown}: {} {why}", self.datatype.name()))
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 
     fn visit_bool<E: Error>(mut self, truth: bool) -> Result<(), E> {
-        if self.datatype != Datatype::Bool {
+        if self.datatype != DataType::Bool {
             return Err(self.unfit(&truth.to_string()));
         }
         self.push(&[u8::from(truth)]);
@@ -115,8 +115,8 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
     fn visit_f64<E: Error>(mut self, number: f64) -> Result<(), E> {
         match self.datatype {
-            Datatype::Fp32 => self.push(&(number as f32).to_le_bytes()),
-            Datatype::Fp64 => self.push(&number.to_le_bytes()),
+            DataType::Fp32 => self.push(&(number as f32).to_le_bytes()),
+            DataType::Fp64 => self.push(&number.to_le_bytes()),
             // Some writers give whole numbers a point.
             _ if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => return self.whole(number as i128),
             _ => return Err(self.unfit(&number.to_string())),
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        if self.datatype != Datatype::Bytes {
+        if self.datatype != DataType::Bytes {
             return Err(self.unfit("a string"));
         }
         push_string(self.out, text.as_bytes());
@@ -143,10 +143,10 @@ impl<'de> Visitor<'de> for Elements<'_> {
 /// Whether JSON has a form for a tensor's datatype and every element of it: not for half floats, infinities and bytes that are no text.
 pub fn has_text(tensor: &Tensor) -> bool {
     match tensor.datatype {
-        Datatype::Fp16 | Datatype::Bf16 => false,
-        Datatype::Fp32 => each::<4>(&tensor.data).all(|own| f32::from_le_bytes(own).is_finite()),
-        Datatype::Fp64 => each::<8>(&tensor.data).all(|own| f64::from_le_bytes(own).is_finite()),
-        Datatype::Bytes => texts(&tensor.data).all(|own| std::str::from_utf8(own).is_ok()),
+        DataType::Fp16 | DataType::Bf16 => false,
+        DataType::Fp32 => each::<4>(&tensor.data).all(|own| f32::from_le_bytes(own).is_finite()),
+        DataType::Fp64 => each::<8>(&tensor.data).all(|own| f64::from_le_bytes(own).is_finite()),
+        DataType::Bytes => texts(&tensor.data).all(|own| std::str::from_utf8(own).is_ok()),
         _ => true,
     }
 }
@@ -156,20 +156,20 @@ pub fn has_text(tensor: &Tensor) -> bool {
 pub fn write(tensor: &Tensor, out: &mut Vec<u8>) {
     let data = &tensor.data;
     match tensor.datatype {
-        Datatype::Bool => list(out, data.iter().map(|own| Some(*own != 0))),
-        Datatype::Uint8 => list(out, data.iter().map(|own| Some(*own))),
-        Datatype::Int8 => list(out, each(data).map(|own| Some(i8::from_le_bytes(own)))),
-        Datatype::Uint16 => list(out, each(data).map(|own| Some(u16::from_le_bytes(own)))),
-        Datatype::Int16 => list(out, each(data).map(|own| Some(i16::from_le_bytes(own)))),
-        Datatype::Uint32 => list(out, each(data).map(|own| Some(u32::from_le_bytes(own)))),
-        Datatype::Int32 => list(out, each(data).map(|own| Some(i32::from_le_bytes(own)))),
-        Datatype::Uint64 => list(out, each(data).map(|own| Some(u64::from_le_bytes(own)))),
-        Datatype::Int64 => list(out, each(data).map(|own| Some(i64::from_le_bytes(own)))),
-        Datatype::Fp16 => list(out, each(data).map(|own| finite(compare::half(u16::from_le_bytes(own))))),
-        Datatype::Bf16 => list(out, each(data).map(|own| finite(compare::brain(u16::from_le_bytes(own))))),
-        Datatype::Fp32 => list(out, each(data).map(f32::from_le_bytes).map(|own| own.is_finite().then_some(own))),
-        Datatype::Fp64 => list(out, each(data).map(|own| finite(f64::from_le_bytes(own)))),
-        Datatype::Bytes => list(out, texts(data).map(|own| Some(String::from_utf8_lossy(own)))),
+        DataType::Bool => list(out, data.iter().map(|own| Some(*own != 0))),
+        DataType::Uint8 => list(out, data.iter().map(|own| Some(*own))),
+        DataType::Int8 => list(out, each(data).map(|own| Some(i8::from_le_bytes(own)))),
+        DataType::Uint16 => list(out, each(data).map(|own| Some(u16::from_le_bytes(own)))),
+        DataType::Int16 => list(out, each(data).map(|own| Some(i16::from_le_bytes(own)))),
+        DataType::Uint32 => list(out, each(data).map(|own| Some(u32::from_le_bytes(own)))),
+        DataType::Int32 => list(out, each(data).map(|own| Some(i32::from_le_bytes(own)))),
+        DataType::Uint64 => list(out, each(data).map(|own| Some(u64::from_le_bytes(own)))),
+        DataType::Int64 => list(out, each(data).map(|own| Some(i64::from_le_bytes(own)))),
+        DataType::Fp16 => list(out, each(data).map(|own| finite(compare::half(u16::from_le_bytes(own))))),
+        DataType::Bf16 => list(out, each(data).map(|own| finite(compare::brain(u16::from_le_bytes(own))))),
+        DataType::Fp32 => list(out, each(data).map(f32::from_le_bytes).map(|own| own.is_finite().then_some(own))),
+        DataType::Fp64 => list(out, each(data).map(|own| finite(f64::from_le_bytes(own)))),
+        DataType::Bytes => list(out, texts(data).map(|own| Some(String::from_utf8_lossy(own)))),
     }
 }
 

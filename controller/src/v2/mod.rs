@@ -13,6 +13,7 @@ pub mod wire;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+pub use tensorgate_contract::datatype::DataType;
 
 /// Tensors of one message: the server's own bound.
 pub const TENSORS_MAX: usize = 1024;
@@ -22,66 +23,6 @@ pub const PARAMETERS_MAX: usize = 256;
 pub const BYTES_MAX: usize = 64 << 20;
 /// Dimensions: as many as NumPy has.
 pub const DIMENSIONS_MAX: usize = 64;
-
-/// A datatype of the protocol; BF16 is Triton's addition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "they are the protocol's names")]
-pub enum Datatype {
-    Bool,
-    Uint8,
-    Uint16,
-    Uint32,
-    Uint64,
-    Int8,
-    Int16,
-    Int32,
-    Int64,
-    Fp16,
-    Bf16,
-    Fp32,
-    Fp64,
-    Bytes,
-}
-
-impl Datatype {
-    const ALL: [(&'static str, Self); 14] = [
-        ("BOOL", Self::Bool),
-        ("UINT8", Self::Uint8),
-        ("UINT16", Self::Uint16),
-        ("UINT32", Self::Uint32),
-        ("UINT64", Self::Uint64),
-        ("INT8", Self::Int8),
-        ("INT16", Self::Int16),
-        ("INT32", Self::Int32),
-        ("INT64", Self::Int64),
-        ("FP16", Self::Fp16),
-        ("BF16", Self::Bf16),
-        ("FP32", Self::Fp32),
-        ("FP64", Self::Fp64),
-        ("BYTES", Self::Bytes),
-    ];
-
-    /// The datatype of a name; none where the protocol has none of it.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(own, _)| *own == name).map(|(_, own)| *own)
-    }
-
-    /// The protocol's name: `FP32`.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, own)| *own == self).map_or("", |(name, _)| name)
-    }
-
-    /// Bytes of an element; none of byte strings, each of which says its own.
-    pub fn size(self) -> Option<usize> {
-        match self {
-            Self::Bool | Self::Uint8 | Self::Int8 => Some(1),
-            Self::Uint16 | Self::Int16 | Self::Fp16 | Self::Bf16 => Some(2),
-            Self::Uint32 | Self::Int32 | Self::Fp32 => Some(4),
-            Self::Uint64 | Self::Int64 | Self::Fp64 => Some(8),
-            Self::Bytes => None,
-        }
-    }
-}
 
 /// What stands beside a tensor or a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +44,7 @@ pub struct Tensor {
     /// The model's name for it.
     pub name: String,
     /// Of its elements.
-    pub datatype: Datatype,
+    pub datatype: DataType,
     /// Rows first.
     pub shape: Vec<usize>,
     /// Beside it.
@@ -195,11 +136,8 @@ fn bounded(bytes: usize) -> Result<(), String> {
 }
 
 /// The datatype that a message names for a tensor.
-fn datatype(tensor: &str, name: &str) -> Result<Datatype, String> {
-    Datatype::named(name).ok_or_else(|| {
-        let all: Vec<&str> = Datatype::ALL.iter().map(|(name, _)| *name).collect();
-        format!("tensor '{tensor}': there is no datatype '{name}'; there are {}", all.join(", "))
-    })
+fn datatype(tensor: &str, name: &str) -> Result<DataType, String> {
+    name.parse().map_err(|unknown| format!("tensor '{tensor}': {unknown}"))
 }
 
 #[cfg(test)]

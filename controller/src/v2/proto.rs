@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::elements::push_string;
 use super::wire::{BROKEN, Reader, Value, Writer, bytes, text};
 use super::{
-    Call, DIMENSIONS_MAX, Datatype, PARAMETERS_MAX, Parameter, Parameters, Requested, Side, TENSORS_MAX, Tensor,
+    Call, DIMENSIONS_MAX, DataType, PARAMETERS_MAX, Parameter, Parameters, Requested, Side, TENSORS_MAX, Tensor,
     bounded, datatype,
 };
 
 /// A tensor before it is known where its bytes are.
 struct Described {
     name: String,
-    datatype: Datatype,
+    datatype: DataType,
     shape: Vec<usize>,
     parameters: Parameters,
     contents: Option<Bytes>,
@@ -165,17 +165,17 @@ fn parameter(entry: Bytes, all: &mut Parameters) -> Result<(), String> {
 }
 
 /// The bytes of typed contents, as `InferTensorContents` has them for a datatype.
-fn typed(datatype: Datatype, contents: Bytes) -> Result<Vec<u8>, String> {
+fn typed(datatype: DataType, contents: Bytes) -> Result<Vec<u8>, String> {
     let (field, kind) = match datatype {
-        Datatype::Bool => (1, "bool_contents"),
-        Datatype::Int8 | Datatype::Int16 | Datatype::Int32 => (2, "int_contents"),
-        Datatype::Int64 => (3, "int64_contents"),
-        Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32 => (4, "uint_contents"),
-        Datatype::Uint64 => (5, "uint64_contents"),
-        Datatype::Fp32 => (6, "fp32_contents"),
-        Datatype::Fp64 => (7, "fp64_contents"),
-        Datatype::Bytes => (8, "bytes_contents"),
-        Datatype::Fp16 | Datatype::Bf16 => (0, "raw contents, which alone have a form for it"),
+        DataType::Bool => (1, "bool_contents"),
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => (2, "int_contents"),
+        DataType::Int64 => (3, "int64_contents"),
+        DataType::Uint8 | DataType::Uint16 | DataType::Uint32 => (4, "uint_contents"),
+        DataType::Uint64 => (5, "uint64_contents"),
+        DataType::Fp32 => (6, "fp32_contents"),
+        DataType::Fp64 => (7, "fp64_contents"),
+        DataType::Bytes => (8, "bytes_contents"),
+        DataType::Fp16 | DataType::Bf16 => (0, "raw contents, which alone have a form for it"),
     };
     let mut out = Vec::new();
     let mut reader = Reader::new(contents);
@@ -184,11 +184,11 @@ fn typed(datatype: Datatype, contents: Bytes) -> Result<Vec<u8>, String> {
             return Err(format!("{} is given by {kind}, and there are others", datatype.name()));
         }
         match (datatype, value) {
-            (Datatype::Bytes, value) => push_string(&mut out, &bytes(value)?),
+            (DataType::Bytes, value) => push_string(&mut out, &bytes(value)?),
             // Packed floats are their bytes already.
-            (Datatype::Fp32 | Datatype::Fp64, Value::Bytes(packed)) => out.extend_from_slice(&packed),
-            (Datatype::Fp32, Value::Fixed32(bits)) => out.extend_from_slice(&bits.to_le_bytes()),
-            (Datatype::Fp64, Value::Fixed64(bits)) => out.extend_from_slice(&bits.to_le_bytes()),
+            (DataType::Fp32 | DataType::Fp64, Value::Bytes(packed)) => out.extend_from_slice(&packed),
+            (DataType::Fp32, Value::Fixed32(bits)) => out.extend_from_slice(&bits.to_le_bytes()),
+            (DataType::Fp64, Value::Fixed64(bits)) => out.extend_from_slice(&bits.to_le_bytes()),
             (_, Value::Bytes(packed)) => {
                 let mut packed = Reader::new(packed);
                 while !packed.is_empty() {
@@ -205,19 +205,19 @@ fn typed(datatype: Datatype, contents: Bytes) -> Result<Vec<u8>, String> {
 }
 
 /// Adds a whole number as the datatype has it.
-fn push(datatype: Datatype, number: u64, out: &mut Vec<u8>) -> Result<(), String> {
+fn push(datatype: DataType, number: u64, out: &mut Vec<u8>) -> Result<(), String> {
     // Negative numbers are written as if they had 64 bits.
     let signed = number.cast_signed();
     let beyond = |_| format!("an element is beyond what {} holds", datatype.name());
     match datatype {
-        Datatype::Bool => out.push(u8::from(number != 0)),
-        Datatype::Uint8 => out.push(u8::try_from(number).map_err(beyond)?),
-        Datatype::Uint16 => out.extend(u16::try_from(number).map_err(beyond)?.to_le_bytes()),
-        Datatype::Uint32 => out.extend(u32::try_from(number).map_err(beyond)?.to_le_bytes()),
-        Datatype::Uint64 => out.extend(number.to_le_bytes()),
-        Datatype::Int8 => out.extend(i8::try_from(signed).map_err(beyond)?.to_le_bytes()),
-        Datatype::Int16 => out.extend(i16::try_from(signed).map_err(beyond)?.to_le_bytes()),
-        Datatype::Int32 => out.extend(i32::try_from(signed).map_err(beyond)?.to_le_bytes()),
+        DataType::Bool => out.push(u8::from(number != 0)),
+        DataType::Uint8 => out.push(u8::try_from(number).map_err(beyond)?),
+        DataType::Uint16 => out.extend(u16::try_from(number).map_err(beyond)?.to_le_bytes()),
+        DataType::Uint32 => out.extend(u32::try_from(number).map_err(beyond)?.to_le_bytes()),
+        DataType::Uint64 => out.extend(number.to_le_bytes()),
+        DataType::Int8 => out.extend(i8::try_from(signed).map_err(beyond)?.to_le_bytes()),
+        DataType::Int16 => out.extend(i16::try_from(signed).map_err(beyond)?.to_le_bytes()),
+        DataType::Int32 => out.extend(i32::try_from(signed).map_err(beyond)?.to_le_bytes()),
         _ => out.extend(signed.to_le_bytes()),
     }
     Ok(())

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tensorgate_controller::router::grpc::{self, MODEL_INFER};
-use tensorgate_controller::v2::{Call, Datatype, Parameter, Side, Tensor, frame, proto, wire};
+use tensorgate_controller::v2::{Call, DataType, Parameter, Side, Tensor, frame, proto, wire};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -119,7 +119,7 @@ pub(super) fn floats(name: &str, values: &[f32]) -> Tensor {
     let data: Vec<u8> = values.iter().flat_map(|own| own.to_le_bytes()).collect();
     Tensor {
         name: name.into(),
-        datatype: Datatype::Fp32,
+        datatype: DataType::Fp32,
         shape: vec![1, values.len()],
         parameters: Default::default(),
         data: data.into(),
@@ -221,7 +221,7 @@ async fn conditions_look_into_raw_and_typed_contents_and_strings() {
     infer(&router, &[], &request("chain", vec![floats("x", &[1.0, 2.0])])).await.unwrap();
     let text = Tensor {
         name: "text".into(),
-        datatype: Datatype::Bytes,
+        datatype: DataType::Bytes,
         shape: vec![1],
         parameters: Default::default(),
         data: Bytes::from_static(b"\x03\0\0\0yes"),

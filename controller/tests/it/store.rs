@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::defaults;
 use super::ownership::{self, Path};
 use super::rules;
 
@@ -89,7 +90,7 @@ impl Store {
             let fields = ownership::fields(&object);
             own(&mut object, manager, "Update", fields);
         }
-        defaults(&mut object);
+        defaults::fill(&mut object);
         rules::check(&key.0, None, &object).or_else(|error| invalid(&key, error))?;
         Ok(self.put("ADDED", key, object))
     }
@@ -173,7 +174,7 @@ impl Store {
             }
         }
         own(&mut next, manager, "Apply", fields);
-        defaults(&mut next);
+        defaults::fill(&mut next);
         rules::check(&key.0, Some(&now), &next).or_else(|error| invalid(key, error))?;
         Ok(self.commit(key, &now, next))
     }
@@ -269,27 +270,6 @@ fn missing<T>(key: &Key) -> Result<T, Refusal> {
 /// Kinds whose status is a subresource; writing the object leaves it alone.
 fn has_status(kind: &str) -> bool {
     !matches!(kind, "Secret" | "ConfigMap" | "ServiceAccount" | "ControllerRevision" | "Lease" | "Event")
-}
-
-/// What the API server fills in, as far as it matters here: a definition is established at once; an autoscaled Deployment whose replicas
-/// nobody states falls to 1, and one without a strategy gets one, whose details stay when its type is another.
-fn defaults(object: &mut Value) {
-    if object["kind"] == "CustomResourceDefinition" && object["status"].is_null() {
-        object["status"] = json!({"conditions": [{"type": "Established", "status": "True"}]});
-    }
-    if object["kind"] != "Deployment" {
-        return;
-    }
-    if object["spec"]["replicas"].is_null() {
-        object["spec"]["replicas"] = json!(1);
-    }
-    let strategy = &mut object["spec"]["strategy"];
-    if strategy["type"].is_null() {
-        strategy["type"] = json!("RollingUpdate");
-    }
-    if strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"].is_null() {
-        strategy["rollingUpdate"] = json!({"maxUnavailable": "25%", "maxSurge": "25%"});
-    }
 }
 
 /// What nobody may change by writing the object.

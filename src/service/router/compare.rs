@@ -20,7 +20,7 @@ fn views(outputs: &Outputs) -> Vec<Output<'_>> {
 }
 
 fn view((name, tensor): &(Arc<str>, Tensor)) -> Output<'_> {
-    Output { name, datatype: tensor.datatype().name(), shape: tensor.shape(), data: tensor.data() }
+    Output { name, datatype: tensor.datatype(), shape: tensor.shape(), data: tensor.data() }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::network::TIMEOUT_MAX;
 use super::super::{Context, Settings};
 use super::services::{self, Found};
 use crate::api::inference_graph::{Spec, Step};
@@ -51,6 +52,7 @@ pub(super) fn parts(cx: &Context<'_>, all: &[&Value]) -> Result<Parts, Obstacle>
     let mut faults: Vec<String> = Graph::check(&program).err().unwrap_or_default();
     faults.extend(places.unfit);
     faults.extend(scale_faults(&spec));
+    faults.extend(timeout_faults(&spec));
     if !faults.is_empty() {
         return Err(invalid(faults.join("; ")));
     }
@@ -147,6 +149,20 @@ fn scale_faults(spec: &Spec) -> Vec<String> {
         faults.push(format!("scaleMetric '{metric}' is not served for graphs; cpu and memory are"));
     }
     faults
+}
+
+/// What is below the fewest seconds the check of the program refuses.
+fn timeout_faults(spec: &Spec) -> Vec<String> {
+    let router = spec.router_timeouts.clone().unwrap_or_default();
+    let stated = [
+        ("timeout", spec.timeout),
+        ("routerTimeouts.serverRead", router.server_read),
+        ("routerTimeouts.serverWrite", router.server_write),
+        ("routerTimeouts.serverIdle", router.server_idle),
+        ("routerTimeouts.serviceClient", router.service_client),
+    ];
+    let beyond = stated.into_iter().filter_map(|(field, own)| Some((field, own.filter(|own| *own > TIMEOUT_MAX)?)));
+    beyond.map(|(field, own)| format!("{field} is {own}; at most {TIMEOUT_MAX} seconds are possible")).collect()
 }
 
 /// The fewest and the most routers.

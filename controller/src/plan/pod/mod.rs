@@ -60,7 +60,7 @@ pub fn build<'a>(cx: &Context<'a>, kind: &str, component: &Value) -> Result<Buil
     if kind != "predictor" {
         extension::add_predictor(cx, component, &mut pod["containers"][0]);
     }
-    defaults::add_defaults(cx, &mut pod, kind, server, model.as_ref());
+    defaults::add_defaults(cx, &mut pod, kind, server, model.as_ref().zip(chosen.as_ref()));
     let metadata = metadata::metadata(cx, kind, component, chosen.as_ref().map(|chosen| chosen.object));
     let mut template = json!({"metadata": metadata, "spec": pod});
     tree::prune(&mut template);

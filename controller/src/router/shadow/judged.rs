@@ -172,7 +172,7 @@ async fn differ(live: Call, own: Call, tolerance: Tolerance) -> Option<Differenc
 
 fn outputs(call: &Call) -> Vec<Output<'_>> {
     fn view(own: &Tensor) -> Output<'_> {
-        Output { name: &own.name, datatype: own.datatype.name(), shape: &own.shape, data: &own.data }
+        Output { name: &own.name, datatype: own.datatype, shape: &own.shape, data: &own.data }
     }
     call.tensors.iter().map(view).collect()
 }

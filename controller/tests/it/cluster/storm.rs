@@ -22,7 +22,7 @@ pub(super) struct Question {
     pub(super) model: &'static str,
     /// In JSON, over HTTP.
     pub(super) body: Value,
-    /// Datatype, shape and little-endian bytes of its only input, over gRPC.
+    /// DataType, shape and little-endian bytes of its only input, over gRPC.
     pub(super) name: &'static str,
     pub(super) shape: Vec<u8>,
     pub(super) values: Vec<f32>,
