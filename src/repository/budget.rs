@@ -187,6 +187,29 @@ impl Memory {
     }
 }
 
+/// Bytes that may be free and still this process's: what leaves is taken by what comes next, and giving it back looks at all that is
+/// free, every time.
+const FREE_BYTES_MAX: u64 = 16 << 20;
+
+/// What has left memory, and may not have been given back to the system.
+#[derive(Debug, Default)]
+pub(super) struct Freed {
+    bytes: u64,
+}
+
+impl Freed {
+    /// Notes that `bytes` are about to be freed; whether all that is free is to be given back then.
+    pub(super) fn note(&mut self, bytes: u64) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes > FREE_BYTES_MAX && self.take()
+    }
+
+    /// Whether there is anything to be given back, which there no longer is.
+    pub(super) fn take(&mut self) -> bool {
+        std::mem::take(&mut self.bytes) > 0
+    }
+}
+
 /// What versions take, as measured, and what those take that were not: their files, and what engines needed beside them for
 /// others.
 #[derive(Debug, Default)]
@@ -210,6 +233,11 @@ impl Sizes {
     pub(super) fn of(&self, id: &Id, files: u64) -> u64 {
         let guess = || files + self.beside_files as u64;
         self.measured.get(id).copied().unwrap_or_else(guess).max(files) + OVERHEAD_BYTES
+    }
+
+    /// Whether it was noted what `id` takes.
+    pub(super) fn is_measured(&self, id: &Id) -> bool {
+        self.measured.contains_key(id)
     }
 
     /// Notes that the load of `id` took `bytes`.

@@ -88,6 +88,7 @@ impl Lifecycle {
             cores: Arc::clone(&cores),
             paging,
             changed: true,
+            moved: BTreeSet::new(),
             settled: false,
             closing: false,
             ended,
@@ -226,6 +227,8 @@ struct Keeper {
     paging: Paging,
     /// Whether there may be something to do about what is wanted.
     changed: bool,
+    /// Models of which something ended that was under way: there may be something to do about these.
+    moved: BTreeSet<ModelName>,
     /// Whether all that was there at the start has been loaded, or has failed to.
     settled: bool,
     /// Whether the process is about to end.
@@ -250,19 +253,10 @@ impl Keeper {
     ) {
         let mut closing: Vec<oneshot::Sender<()>> = Vec::new();
         loop {
-            loop {
-                if std::mem::take(&mut self.changed) {
-                    for action in policy::next_actions(&self.wanted, &self.actual) {
-                        self.apply(action);
-                    }
-                }
-                self.begin_loads();
-                if !self.changed {
-                    break;
-                }
-            }
+            self.decide();
             self.answer_waiting();
-            if !self.in_progress(None) {
+            // Nobody asks any more once the server was ready, until it closes: it takes a look at everything.
+            if (!self.settled || !closing.is_empty()) && !self.in_progress(None) {
                 self.settled = true;
                 if !settle.send_replace(true) {
                     // The server may have become ready.
@@ -279,7 +273,9 @@ impl Keeper {
             tokio::select! {
                 Some(ended) = endings.recv() => {
                     // What leaves memory changes nothing that is wanted.
-                    self.changed |= !matches!(ended, Ended::PagedOut(_));
+                    if let Ended::Loaded(id, ..) | Ended::Unloaded(id) = &ended {
+                        self.moved.insert(id.0.clone());
+                    }
                     self.note(ended);
                 }
                 () = tokio::time::sleep_until(self.paging.wake()) => self.look_after_memory(),
@@ -311,10 +307,34 @@ impl Keeper {
         }
     }
 
+    /// Begins what is to be done about what is wanted.
+    fn decide(&mut self) {
+        loop {
+            let moved = std::mem::take(&mut self.moved);
+            let actions: Vec<Action> = match std::mem::take(&mut self.changed) {
+                true => policy::next_actions(&self.wanted, &self.actual),
+                false => {
+                    let of = |name: &ModelName| policy::next_actions_of(name, &self.wanted, &self.actual);
+                    moved.iter().flat_map(of).collect()
+                }
+            };
+            for action in actions {
+                self.apply(action);
+            }
+            self.begin_loads();
+            if !self.changed {
+                return;
+            }
+        }
+    }
+
     fn in_progress(&self, name: Option<&ModelName>) -> bool {
         let busy = |phase: &Phase| matches!(phase, Phase::Loading(_) | Phase::Unloading);
-        let moves = |((known, _), phase): (&Id, &Phase)| busy(phase) && name.is_none_or(|name| name == known);
-        self.paging.is_leaving(name) || self.actual.iter().any(moves)
+        let moves = match name {
+            None => self.actual.values().any(busy),
+            Some(name) => policy::versions_of(&self.actual, name).any(|(_, phase)| busy(phase)),
+        };
+        moves || self.paging.is_leaving(name)
     }
 
     fn answer_waiting(&mut self) {
@@ -332,14 +352,14 @@ impl Keeper {
 
     /// Whether all that is wanted of `name` serves, from the files wanted.
     fn load_outcome(&self, name: &ModelName) -> Result<()> {
-        for (id, fingerprint) in self.wanted.iter().filter(|((known, _), _)| known == name) {
+        for (id, fingerprint) in policy::versions_of(&self.wanted, name) {
             let ready = [Phase::Ready(*fingerprint), Phase::PagedOut(*fingerprint)];
             if !self.actual.get(id).is_some_and(|phase| ready.contains(phase)) {
                 let reason = self.catalog.failure(name, id.1);
                 return Err(Error::unavailable(format!("model '{name}' version {} failed to load: {reason}", id.1)));
             }
         }
-        match self.wanted.keys().any(|(known, _)| known == name) {
+        match policy::versions_of(&self.wanted, name).next().is_some() {
             true => Ok(()),
             false => self.catalog.resolve(name.as_str(), None).map(drop),
         }

@@ -17,6 +17,7 @@ mod loader;
 mod machine;
 mod marks;
 mod model;
+mod pace;
 mod places;
 pub mod policy;
 mod profile;

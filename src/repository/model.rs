@@ -174,6 +174,11 @@ impl Model {
         self.scheduling.limits.objective
     }
 
+    /// Whether its batches of the lowest priority leave the cores to others of themselves: see [`SchedulerConfig::gives_way`].
+    pub fn gives_way(&self) -> bool {
+        !self.device.is_gpu() && self.scheduling.gives_way()
+    }
+
     /// Requests that may wait.
     pub fn queue_max(&self) -> usize {
         self.scheduling.queue_max

@@ -45,8 +45,35 @@ pub enum Action {
     Unload(Id),
 }
 
+/// The versions of `model` in a table of all.
+pub(super) fn versions_of<'a, T>(
+    all: &'a BTreeMap<Id, T>,
+    model: &'a ModelName,
+) -> impl Iterator<Item = (&'a Id, &'a T)> {
+    all.range((model.clone(), Version::ONE)..).take_while(move |((name, _), _)| name == model)
+}
+
 /// The steps that can be taken now.
 pub fn next_actions(wanted: &BTreeMap<Id, Fingerprint>, actual: &BTreeMap<Id, Phase>) -> Vec<Action> {
+    actions(wanted.iter(), actual.iter(), wanted, actual)
+}
+
+/// Those of them that are about `model`: all, where nothing is new of the others. It takes as long however many those are.
+pub fn next_actions_of(
+    model: &ModelName,
+    wanted: &BTreeMap<Id, Fingerprint>,
+    actual: &BTreeMap<Id, Phase>,
+) -> Vec<Action> {
+    actions(versions_of(wanted, model), versions_of(actual, model), wanted, actual)
+}
+
+/// The steps about some of what is wanted and of what there is.
+fn actions<'a>(
+    of_wanted: impl Iterator<Item = (&'a Id, &'a Fingerprint)>,
+    of_actual: impl Iterator<Item = (&'a Id, &'a Phase)>,
+    wanted: &BTreeMap<Id, Fingerprint>,
+    actual: &BTreeMap<Id, Phase>,
+) -> Vec<Action> {
     let load = |(id, &fingerprint): (&Id, &Fingerprint)| {
         let tried = match actual.get(id) {
             None => false,
@@ -60,13 +87,13 @@ pub fn next_actions(wanted: &BTreeMap<Id, Fingerprint>, actual: &BTreeMap<Id, Ph
         (phase.serves() && !wanted.contains_key(id) && may_go(&id.0, wanted, actual))
             .then(|| Action::Unload(id.clone()))
     };
-    wanted.iter().filter_map(load).chain(actual.iter().filter_map(unload)).collect()
+    of_wanted.filter_map(load).chain(of_actual.filter_map(unload)).collect()
 }
 
 /// Whether a version of `model` that is no longer wanted may go: nothing of the model is wanted, or all that is wanted has
 /// been tried and something of it serves.
 fn may_go(model: &ModelName, wanted: &BTreeMap<Id, Fingerprint>, actual: &BTreeMap<Id, Phase>) -> bool {
-    let of_model = || wanted.iter().filter(|((name, _), _)| name == model);
+    let of_model = || versions_of(wanted, model);
     if of_model().next().is_none() {
         return true;
     }
@@ -128,6 +155,27 @@ mod tests {
     #[test]
     fn what_nobody_wants_goes() {
         assert_eq!(next_actions(&wanted(&[]), &actual(&[(1, Phase::Ready(7))])), [Action::Unload(id(1))]);
+    }
+
+    #[test]
+    fn the_steps_about_one_model_are_those_of_all_that_are_about_it() {
+        let id = |(name, version): (u8, u64)| (ModelName::new(format!("m{name}")), Version::new(version).unwrap());
+        let ids = (0..4).flat_map(|name| (1..4).map(move |version| (name, version)));
+        // Of the last model nothing is wanted, of the others two versions; every other version is there.
+        let is_wanted = |(name, version): &(u8, u64)| *name != 3 && *version != 3;
+        let want: BTreeMap<Id, Fingerprint> = ids.clone().filter(is_wanted).map(|one| (id(one), 7)).collect();
+        let have =
+            ids.enumerate().filter(|(place, _)| place % 2 == 0).map(|(_, one)| (id(one), Phase::Ready(7))).collect();
+        let all = next_actions(&want, &have);
+        let about = |action: &Action| match action {
+            Action::Load(id) | Action::Unload(id) => id.0.clone(),
+        };
+        let unloads = all.iter().filter(|action| matches!(action, Action::Unload(_))).count();
+        assert_eq!((all.len(), unloads), (4, 1), "{all:?}");
+        for name in ["m0", "m1", "m2", "m3", "m"].map(ModelName::new) {
+            let own: Vec<Action> = all.iter().filter(|action| about(action) == name).cloned().collect();
+            assert_eq!(next_actions_of(&name, &want, &have), own);
+        }
     }
 
     fn phase() -> impl Strategy<Value = Phase> {

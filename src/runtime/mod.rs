@@ -24,7 +24,7 @@ pub use identity::IdentityRuntime;
 pub use memory::{heap_bytes, release_free_memory, resident_bytes};
 pub use onnx::{OnnxRuntime, find_library, library_uses_gpus};
 pub use tract::TractRuntime;
-pub use unhurried::{unhurried, waited_for_a_core};
+pub use unhurried::{unhurried, unhurriedly, waited_for_a_core};
 
 /// What to load, and how.
 #[derive(Clone, Debug)]

@@ -1,13 +1,98 @@
 //! Work that gives way to whatever else wants a core.
 
+use std::collections::VecDeque;
 use std::fs;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// The lowest priority that there is: beside a thread of the usual one it gets a seventieth of a core (the kernel's weights of
 /// 15 and 1024).
 const NICENESS: i32 = 19;
+
+/// Threads at once that [`unhurriedly`] has: more work than that waits. Each is for a batch of the lowest priority, of which a
+/// version has as many at once as instances.
+const THREADS_MAX: usize = 64;
+
+/// How long a thread stays that has nothing to do: as long as tokio's for blocking work.
+const STAYS: Duration = Duration::from_secs(10);
+
+/// What is to be done.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The threads of [`unhurriedly`].
+static THREADS: Threads = Threads { state: Mutex::new(State::NONE), added: Condvar::new() };
+
+struct Threads {
+    state: Mutex<State>,
+    added: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<Work>,
+    threads: usize,
+    /// Those that have nothing to do.
+    free: usize,
+}
+
+impl State {
+    const NONE: Self = Self { waiting: VecDeque::new(), threads: 0, free: 0 };
+}
+
+impl Threads {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give(&'static self, work: Work) -> Result<(), Work> {
+        let mut state = self.lock();
+        state.waiting.push_back(work);
+        if state.free >= state.waiting.len() {
+            drop(state);
+            self.added.notify_one();
+            return Ok(());
+        }
+        if state.threads < THREADS_MAX {
+            let spawned = thread::Builder::new().name("unhurried".into()).spawn(|| self.serve());
+            state.threads += usize::from(spawned.is_ok());
+        }
+        match state.threads {
+            0 => state.waiting.pop_back().map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what there is to do, until there has been nothing for a while.
+    fn serve(&self) {
+        give_way();
+        let mut state = self.lock();
+        loop {
+            if let Some(work) = state.waiting.pop_front() {
+                drop(state);
+                // It is told by the panic hook, and is whoever's who asked for it.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+                state = self.lock();
+                continue;
+            }
+            state.free += 1;
+            let (locked, waited) = self.added.wait_timeout(state, STAYS).unwrap_or_else(PoisonError::into_inner);
+            state = locked;
+            state.free -= 1;
+            if waited.timed_out() && state.waiting.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+/// Has `work` done, once, on a thread that runs where no other wants to, without waiting for it; the thread was there before, if there was
+/// such work lately. Gives it back where there is no such thread to be had. Not for what starts threads of its own, which would
+/// inherit that for good.
+pub fn unhurriedly(work: impl FnOnce() + Send + 'static) -> Result<(), Box<dyn FnOnce() + Send>> {
+    THREADS.give(Box::new(work))
+}
 
 /// Does `work`, once, on a thread that runs where no other wants to, and waits for it. A panic in there goes on here. Where there is no such
 /// thread to be had, it is merely more noticeable. Not for what starts threads of its own, which would inherit that for good.
@@ -67,6 +152,26 @@ mod tests {
         // SAFETY: it only asks; 0 is the calling thread.
         let policy = || unsafe { libc::sched_getscheduler(0) };
         assert_eq!((unhurried(policy), policy()), (libc::SCHED_IDLE, libc::SCHED_OTHER));
+    }
+
+    #[test]
+    fn work_that_nobody_waits_for_is_all_done_by_threads_that_stay_and_survive_a_panic() {
+        let (done, all) = std::sync::mpsc::channel();
+        for number in 0..THREADS_MAX * 3 {
+            let done = done.clone();
+            let work = move || {
+                let niceness = rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
+                done.send((number, niceness)).unwrap();
+                assert!(number % 50 != 0, "in there");
+            };
+            assert!(unhurriedly(work).is_ok());
+        }
+        drop(done);
+        let mut all: Vec<(usize, i32)> = all.iter().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..THREADS_MAX * 3).map(|number| (number, NICENESS)).collect::<Vec<_>>());
+        let threads = THREADS.lock().threads;
+        assert!((1..=THREADS_MAX).contains(&threads), "{threads}");
     }
 
     #[test]

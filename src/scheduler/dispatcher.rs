@@ -44,6 +44,8 @@ struct Running {
     stop: Arc<Stop>,
     /// It only fills what is left over, on a thread that gives way; what it took says nothing of others.
     unhurried: bool,
+    /// Whether it has taken cores.
+    has_cores: bool,
 }
 
 /// A batch that has run on another thread.
@@ -57,6 +59,10 @@ struct Ended {
 const WELCOME_SHARE: u32 = 100;
 const WELCOME_MAX: Duration = Duration::from_millis(1);
 const WELCOME_LOOKS_MAX: usize = 10_000;
+
+/// What a hand-off to another thread and back costs. Work that only fills what is left over runs in place where it takes no more:
+/// on a thread that gives way, longer work costs the others no more than that.
+const HAND_OFF: Duration = Duration::from_micros(50);
 
 /// What a look at the queue led to.
 enum Step {
@@ -78,6 +84,8 @@ pub(super) struct Dispatcher {
     joining: bool,
     padding: Option<Arc<Padding>>,
     in_place_max: Duration,
+    /// Whether the kernel takes the core from a batch of the lowest priority for any other work: then it needs none of its own.
+    gives_way: bool,
     /// What batches on threads of their own take cores from; `None` for a model that was given instances by hand.
     share: Option<Share>,
     metrics: Arc<ModelMetrics>,
@@ -107,6 +115,7 @@ impl Dispatcher {
             joining: config.limits.rows_max > 1,
             padding: config.padding.clone(),
             in_place_max: config.in_place_max,
+            gives_way: config.gives_way(),
             share,
             metrics,
             _model: model,
@@ -207,8 +216,8 @@ impl Dispatcher {
         // Of a dispatcher before this one, whose callers and cores are gone.
         let Some(position) = self.running.iter().position(|running| running.number == number) else { return };
         self.idle.push(instance);
-        self.give_cores_back(true, ran.busy);
-        let Running { tickets, work, unhurried, .. } = self.running.swap_remove(position);
+        let Running { tickets, work, unhurried, has_cores, .. } = self.running.swap_remove(position);
+        self.give_cores_back(has_cores, ran.busy);
         self.ended = Some(Ended { callers: tickets.len(), took: ran.busy });
         let ran = if unhurried { Ran { took: None, ..ran } } else { ran };
         self.answer(tickets, work, ran);
@@ -243,10 +252,13 @@ impl Dispatcher {
         self.planner.expire(now, &mut shed);
         let due = self.planner.earliest_deadline();
         if self.idle.is_empty() || due.is_none() {
+            self.urge(due);
             return Step::Stuck(due);
         }
-        let has_cores = self.share.as_ref().is_none_or(Share::take);
-        if !has_cores && !self.planner.is_brief(self.in_place_max) {
+        // What only fills what is left over needs no cores where the kernel sees to that, and asks nobody to leave any.
+        let fills = self.gives_way && self.planner.rows_by_lane().all(|(class, _)| class == Priority::LOW);
+        let has_cores = !fills && self.share.as_ref().is_none_or(Share::take);
+        if !has_cores && !fills && !self.planner.is_brief(self.in_place_max) {
             // The batch is formed when there are cores for it, out of what waits then.
             if let (Some(share), Some(due)) = (&self.share, due) {
                 share.wish(due);
@@ -265,7 +277,23 @@ impl Dispatcher {
         Step::Stuck(stuck)
     }
 
-    fn run_batch(&mut self, jobs: Vec<Job>, has_cores: bool) {
+    /// Where requests wait behind a batch that only fills what is left over, cores are taken for it as for one of theirs: else other
+    /// models could leave it nothing for as long as they like.
+    fn urge(&mut self, due: Option<Instant>) {
+        let (Some(share), Some(due)) = (&self.share, due) else { return };
+        let Some(filler) = self.running.iter_mut().find(|running| running.unhurried && !running.has_cores) else {
+            return;
+        };
+        if !self.planner.rows_by_lane().any(|(class, rows)| rows > 0 && !class.is_filler()) {
+            return;
+        }
+        match share.take() {
+            true => filler.has_cores = true,
+            false => share.wish(due),
+        }
+    }
+
+    fn run_batch(&mut self, jobs: Vec<Job>, mut has_cores: bool) {
         let Some(mut instance) = self.idle.pop() else { return };
         self.metrics.queue_depth.sub(jobs.len() as i64);
         let arrived = jobs.iter().map(|job| job.ticket.arrived).collect();
@@ -274,10 +302,12 @@ impl Dispatcher {
         let work = batch.extent.work;
         // A model of unknown pace may be a slow one, and would keep this thread's connections waiting.
         let curve = self.planner.curve();
-        let short = !curve.is_empty() && curve.centre(work) <= self.in_place_max;
+        let unhurried = tickets.iter().all(|ticket| ticket.class == Priority::LOW);
+        let in_place_max = if unhurried { self.in_place_max.min(HAND_OFF) } else { self.in_place_max };
+        let short = !curve.is_empty() && curve.centre(work) <= in_place_max;
         // Work beyond this batch could run beside it on another instance, but not while this thread is busy with it.
         let alone = self.planner.is_empty() || self.instances == 1;
-        if !has_cores || short && alone {
+        if !has_cores && !unhurried || short && alone {
             self.metrics.batches_in_place.inc();
             let ran = batch.run(instance.as_mut(), &self.metrics, &Stop::default());
             drop(batch);
@@ -290,17 +320,24 @@ impl Dispatcher {
         // Only to tell batches apart.
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let stop = Arc::new(Stop::new(instance.interrupt()));
-        let unhurried = tickets.iter().all(|ticket| ticket.class == Priority::LOW);
-        self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop), unhurried });
+        if unhurried && self.gives_way {
+            self.give_cores_back(has_cores, Duration::ZERO);
+            has_cores = false;
+        }
+        self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop), unhurried, has_cores });
         let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
-        tokio::task::spawn_blocking(move || {
-            let mut run = || batch.run(instance.as_mut(), &metrics, &stop);
-            let ran = if unhurried { runtime::unhurried(run) } else { run() };
+        let run = move || {
+            let ran = batch.run(instance.as_mut(), &metrics, &stop);
             // Its tensors are let go of before anybody has an answer.
             drop(batch);
             // Through the inbox, so that one wake-up serves the whole batch instead of one for each request.
             inbox.finish(Finished { instance, number, ran });
-        });
+        };
+        if !unhurried {
+            tokio::task::spawn_blocking(run);
+        } else if let Err(run) = runtime::unhurriedly(run) {
+            tokio::task::spawn_blocking(run);
+        }
     }
 
     fn give_cores_back(&self, taken: bool, used: Duration) {

@@ -121,6 +121,13 @@ impl SchedulerConfig {
         let defaults = Self::default();
         if cores > 1 { defaults } else { Self { in_place_max: Duration::from_millis(2), ..defaults } }
     }
+
+    /// Whether batches of the lowest priority leave a core to whatever else wants it, at once and of themselves: the kernel sees to
+    /// that where they have no thread but the one that they are given, which is an idle one (sched(7)). An engine's own
+    /// threads are those of all its batches.
+    pub fn gives_way(&self) -> bool {
+        cfg!(target_os = "linux") && self.threads == 1
+    }
 }
 
 /// Accepts requests for one version of a model.

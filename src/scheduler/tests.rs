@@ -5,6 +5,7 @@
     reason = "the guard is a closed gate, which only a batch on another thread waits at"
 )]
 
+mod leaving;
 mod telling;
 
 use std::sync::Mutex;

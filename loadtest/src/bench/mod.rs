@@ -8,6 +8,8 @@ mod closed;
 mod neighbour;
 mod open;
 mod overload;
+mod paging;
+mod pairs;
 mod repository;
 mod server;
 mod single;
@@ -89,6 +91,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool, Box<dyn Error>> {
     closed_loops(&place, &mut show)?;
     overload::show(&place, &mut show);
     neighbour::show(&place, &mut show);
+    paging::show(&place, &mut show);
     if show.wants(single::MEMORY) {
         show.row(&single::idle_memory(&args.server, &scratch));
     }

@@ -8,12 +8,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::open::{Pool, Source, Take, spread};
+use super::open::{Source, Take};
+use super::pairs::Pairs;
 use super::server::exchange;
 use super::table::{Row, Target};
 use super::traffic::{Door, http};
 use super::{Place, Process, Show};
+use crate::onnx_file::SLOWER;
 use crate::payload::{Encoding, ModelSpec};
+use crate::process;
 
 /// The model that comes and goes: tens of megabytes of weights, as a sentence encoder has.
 const GUEST: &str = "minilm";
@@ -24,16 +27,23 @@ const SMALL_COUNT: usize = 200;
 const PAGE_INS: u32 = 10;
 /// Memory for the host and a few of those.
 const MEMORY: &str = "40MB";
-/// Pairs of windows.
-const ROUNDS: u64 = 4;
-const ROUNDS_QUICK: u64 = 2;
+/// How often it is measured without, with and without again, and for how long each time.
+const TRIPLES: u64 = 13;
+const WINDOW: Duration = Duration::from_millis(1_000);
+const WINDOW_QUICK: Duration = Duration::from_millis(600);
+/// Load before each window: what one window leaves behind is no part of the next.
+const WARMUP: Duration = Duration::from_millis(250);
+/// How much of the cores that it may use a server takes at half its load, and how often the rate is corrected until it does.
+const HALF: f64 = 0.5;
+const CORRECTIONS: usize = 3;
 
 /// What the server does meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disturbance {
     Loads,
     PageIns,
-    Shadow,
+    /// A second version of this model is asked the same.
+    Shadow(&'static str),
 }
 
 /// A model that is asked at half its load meanwhile.
@@ -51,12 +61,13 @@ struct Host {
 const COMPUTE: Host = Host { model: "compute", apart: false, busy: 8, beside: Disturbance::Loads, longer_max: 1.2 };
 const MLP: Host = Host { model: "mlp", apart: true, busy: 64, ..COMPUTE };
 
-const HOSTS: [Host; 5] = [
+const HOSTS: [Host; 6] = [
     COMPUTE,
     MLP,
     Host { beside: Disturbance::PageIns, ..COMPUTE },
     Host { beside: Disturbance::PageIns, ..MLP },
-    Host { beside: Disturbance::Shadow, longer_max: 1.1, ..MLP },
+    Host { beside: Disturbance::Shadow("slow"), longer_max: 1.1, ..COMPUTE },
+    Host { beside: Disturbance::Shadow("compute"), longer_max: 1.1, ..MLP },
 ];
 
 impl Host {
@@ -66,13 +77,14 @@ impl Host {
         let beside = match beside {
             Disturbance::Loads => format!("{GUEST} is loaded and unloaded"),
             Disturbance::PageIns => format!("{PAGE_INS} models a second are paged in"),
-            Disturbance::Shadow => "a version a hundred times as slow is asked the same".to_owned(),
+            Disturbance::Shadow("slow") => format!("a version {SLOWER} times as slow is asked the same"),
+            Disturbance::Shadow(_) => "a version a hundred times as slow is asked the same".to_owned(),
         };
         format!("{model} at half its load, {cores}: p99 while {beside}, against without")
     }
 
     fn server(&self, place: &Place<'_>, core: Option<usize>) -> Result<Process, Box<dyn Error>> {
-        let name = format!("neighbour-{}-{:?}", self.model, self.beside);
+        let name = format!("neighbour-{}-{:?}", self.model, self.beside).replace(['(', ')', '"'], "");
         let explicit = ["--model-control", "explicit", "--load-model", self.model].map(AsRef::as_ref);
         match self.beside {
             Disturbance::Loads => place.server(&name, &[self.model, GUEST], core, &explicit),
@@ -84,10 +96,10 @@ impl Host {
                 }
                 place.server(&name, &[], core, &["--memory-max", MEMORY].map(AsRef::as_ref))
             }
-            Disturbance::Shadow => {
-                let repository = place.scratch.repository(&name, &[self.model, "compute"], &place.args.models)?;
-                link(&repository.join("compute/1"), &repository.join(self.model).join("2"))?;
-                fs::remove_dir_all(repository.join("compute"))?;
+            Disturbance::Shadow(shadow) => {
+                let repository = place.scratch.repository(&name, &[self.model, shadow], &place.args.models)?;
+                link(&repository.join(shadow).join("1"), &repository.join(self.model).join("2"))?;
+                fs::remove_dir_all(repository.join(shadow))?;
                 fs::write(repository.join(self.model).join("model.toml"), "versions = \"all\"\n")?;
                 let server = place.server(&name, &[], core, &[])?;
                 traffic(&server, self.model, r#"{"weights": {"1": 1}}"#)?;
@@ -96,18 +108,20 @@ impl Host {
         }
     }
 
-    /// Does `work` meanwhile, and says what else was done.
-    fn beside<T>(&self, server: &Process, work: impl FnOnce() -> T) -> Result<(T, String), Box<dyn Error>> {
+    /// Does `work` meanwhile, and counts what else was done.
+    fn beside<T>(&self, server: &Process, did: &mut Did, work: impl FnOnce() -> T) -> Result<T, Box<dyn Error>> {
         match self.beside {
             Disturbance::Loads => {
                 let (done, count) = beside(work, |end| come_and_go(server.http, end))?;
-                Ok((done, format!("{GUEST} came and went {count} times")))
+                did.times += count as u64;
+                Ok(done)
             }
             Disturbance::PageIns => {
                 let (done, count) = beside(work, |end| page_in(server, end))?;
-                Ok((done, format!("{count} models were asked in turn")))
+                did.times += count as u64;
+                Ok(done)
             }
-            Disturbance::Shadow => {
+            Disturbance::Shadow(_) => {
                 let shadow = r#"{"weights": {"1": 1}, "shadow": {"version": 2, "share": 1}}"#;
                 traffic(server, self.model, shadow)?;
                 let done = work();
@@ -115,14 +129,34 @@ impl Host {
                 let told: serde_json::Value = serde_json::from_slice(&told)?;
                 traffic(server, self.model, r#"{"weights": {"1": 1}}"#)?;
                 let of = |outcome: &str| told["shadow"][outcome].as_u64().unwrap_or(0);
-                let (asked, dropped) = (of("agreed") + of("disagreed") + of("failed"), of("dropped"));
-                if asked == 0 {
-                    return Err(format!("the shadow was never asked: {told}").into());
-                }
-                Ok((done, format!("the shadow answered {asked}, {dropped} were not mirrored")))
+                did.times += of("agreed") + of("disagreed");
+                did.failed += of("failed");
+                did.broken_off += of("not_run");
+                did.dropped += of("dropped");
+                Ok(done)
             }
         }
     }
+
+    fn told(&self, did: &Did) -> String {
+        let Did { times, failed, broken_off, dropped } = did;
+        match self.beside {
+            Disturbance::Loads => format!("{GUEST} came and went {times} times"),
+            Disturbance::PageIns => format!("{times} models were asked in turn"),
+            Disturbance::Shadow(_) => format!(
+                "the shadow answered {times} ({failed} of them with errors), {broken_off} were broken off, {dropped} not mirrored"
+            ),
+        }
+    }
+}
+
+/// What was done meanwhile, in all windows.
+#[derive(Debug, Default)]
+struct Did {
+    times: u64,
+    failed: u64,
+    broken_off: u64,
+    dropped: u64,
 }
 
 /// Measures and shows every row that anybody wants to see.
@@ -135,28 +169,43 @@ pub(super) fn show(place: &Place<'_>, show: &mut Show<'_>) {
 }
 
 fn measure(place: &Place<'_>, host: &Host, target: Target) -> Result<Row, Box<dyn Error>> {
-    let (rounds, window) = if place.args.quick { (ROUNDS_QUICK, 1_500) } else { (ROUNDS, 3_000) };
-    let window = Duration::from_millis(window);
+    let window = if place.args.quick { WINDOW_QUICK } else { WINDOW };
     let (server_core, load_core) =
         if host.apart { (Some(place.server_core), Some(place.load_core)) } else { (None, None) };
     let server = host.server(place, server_core)?;
     let model = ModelSpec::parse(host.model)?;
-    let source = Source::new(&server, Door::Http(Encoding::Binary), &model).core(load_core);
-    let rate = source.closed(host.busy, window / 2)?.rate / 2.0;
-    let (mut without, mut with, mut notes) = (Pool::new(), Pool::new(), vec![format!("{rate:.0}/s")]);
-    for seed in 1..=rounds {
-        without.add(&source.window(rate, seed, window)?);
-        let (report, note) = host.beside(&server, || source.window(rate, seed, window))?;
-        with.add(&report?);
-        notes.push(note);
+    let source = Source::new(&server, Door::Http(Encoding::Binary), &model).core(load_core).warmup(WARMUP);
+    let cores = if host.apart { 1 } else { process::cores()?.len() };
+    let (rate, used) = half(&source, host.busy, cores)?;
+    let (mut pairs, mut did) = (Pairs::new(), Did::default());
+    for seed in 1..=TRIPLES {
+        let before = source.window(rate, seed, window)?;
+        let with = host.beside(&server, &mut did, || source.window(rate, seed, window))??;
+        let after = source.window(rate, seed, window)?;
+        pairs.add([&before, &with, &after]);
     }
-    let figures = (with.figure(Take::Tail), without.figure(Take::Tail));
-    Ok(Row {
-        cpu_us: (with.cpu_us(), without.cpu_us()),
-        errors: [with.failures(), without.failures()].concat(),
-        notes: vec![notes.join("; ")],
-        ..Row::of(&host.case(), Take::Tail.unit(), target, figures, spread(Take::Tail, &with, without.each(Take::Tail)))
-    })
+    if did.times + did.broken_off == 0 {
+        return Err(format!("nothing happened meanwhile: {did:?}").into());
+    }
+    let load = format!("{rate:.0}/s, at which the server alone takes {:.0} % of {cores} cores", 100.0 * used);
+    Ok(pairs.row(&host.case(), target, vec![format!("{load}; {}", host.told(&did))]))
+}
+
+/// The rate at which a server takes half of the time of its cores, or less where half of what a closed loop reaches is less; and how
+/// much it takes. Half of the requests is not half of the time: where fewer wait, fewer share a batch.
+fn half(source: &Source, busy: usize, cores: usize) -> Result<(f64, f64), Box<dyn Error>> {
+    let mut rate = source.closed(busy, WINDOW)?.rate / 2.0;
+    let mut used = 0.0;
+    for seed in 0..CORRECTIONS {
+        let report = source.any_window(rate, seed as u64, WINDOW_QUICK)?;
+        let cpu = report.server_cpu_us.ok_or("the server's time cannot be observed")?;
+        used = rate * cpu / 1e6 / cores as f64;
+        if used <= HALF * 1.1 {
+            break;
+        }
+        rate *= HALF / used;
+    }
+    Ok((rate, used))
 }
 
 /// Does `work` while `guest` goes on until it is told to end; with how often it did what it does. Fails if that failed, or was never
@@ -231,7 +280,7 @@ fn traffic(server: &Process, model: &str, setting: &str) -> Result<(), Box<dyn E
 }
 
 /// A folder of the same files.
-fn link(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

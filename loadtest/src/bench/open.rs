@@ -61,6 +61,11 @@ impl Source {
         Self { core, ..self }
     }
 
+    /// With these requests in place of those of its model.
+    pub(super) fn requests(self, requests: Requests) -> Self {
+        Self { requests, ..self }
+    }
+
     /// With another objective.
     pub(crate) fn slo(self, slo: Duration) -> Self {
         Self { slo, ..self }

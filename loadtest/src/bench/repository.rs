@@ -59,6 +59,7 @@ impl Scratch {
                     continue;
                 }
                 "compute" => onnx_file::compute_bound,
+                "slow" => onnx_file::slow,
                 "wide" => onnx_file::wide,
                 "minilm" | "sentences" => onnx_file::transformer,
                 sample => {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::connection::Connection;
 use super::poll::Poller;
@@ -101,6 +101,8 @@ struct Engine<'a, P, F> {
     /// No connection is opened on demand before this time, because the last try failed.
     grow_after: u64,
     tally: Tally,
+    /// Open loop: when each successful request of the window was due, and how long it took; no more than there are due times.
+    each: Vec<(u64, u64)>,
 }
 
 impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
@@ -134,6 +136,7 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
             vacant: Vec::new(),
             grow_after: 0,
             tally: Tally::new(plan.window, plan.slo),
+            each: Vec::new(),
         })
     }
 
@@ -338,7 +341,11 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
         self.ended += 1;
         self.answered += u64::from(done.outcome.is_ok());
         let phase = self.phase(done.started, now);
-        self.tally.end(phase, done.outcome, now.saturating_sub(done.started), done.bytes);
+        let took = now.saturating_sub(done.started);
+        if self.schedule.is_some() && done.outcome.is_ok() && phase != Phase::Warming {
+            self.each.push((done.started, took));
+        }
+        self.tally.end(phase, done.outcome, took, done.bytes);
     }
 
     /// Gives up a connection with everything in flight on it.
@@ -410,7 +417,7 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
         let unmarked = Mark { at: 0, cpu: None, ended: 0, answered: 0 };
         let first = self.first_mark.unwrap_or(unmarked);
         let last = self.last_mark.unwrap_or(unmarked);
-        self.tally.report(Closing {
+        let report = self.tally.report(Closing {
             seconds: last.at.saturating_sub(first.at) as f64 / 1e9,
             cpu: last.cpu.zip(first.cpu).map(|(end, begin)| end.saturating_sub(begin)),
             ended: last.ended - first.ended,
@@ -418,6 +425,8 @@ impl<'a, P: Protocol, F: Fn() -> P> Engine<'a, P, F> {
             connections: self.opened,
             in_flight_max: self.in_flight_max as u64,
             held: self.schedule.as_ref().map(Schedule::held),
-        })
+        });
+        self.each.sort_unstable();
+        Report { each: self.each, begun: SystemTime::now() - self.clock.elapsed(), ..report }
     }
 }

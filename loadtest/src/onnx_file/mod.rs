@@ -41,6 +41,18 @@ const KIND_INTS: i32 = 7;
 /// Each row of 512 numbers becomes a 512 x 256 matrix that passes through square matrix products; weights fit the
 /// cache and a row brings enough rows of its own, so that any loss against the in-process ceiling is the server's.
 pub(crate) fn compute_bound() -> Vec<u8> {
+    compute(1)
+}
+
+/// The same signature for so many times the work, with the same weights over and over.
+pub(crate) const SLOWER: usize = 50;
+
+/// See [`SLOWER`].
+pub(crate) fn slow() -> Vec<u8> {
+    compute(SLOWER)
+}
+
+fn compute(times: usize) -> Vec<u8> {
     let mut random = Random::new(42);
     let mut graph = Graph { name: "compute".to_owned(), ..Graph::default() };
     // 0 keeps the batch dimension.
@@ -48,7 +60,7 @@ pub(crate) fn compute_bound() -> Vec<u8> {
     graph.initializer.push(weights("widen", &[1, WIDTH], 1.0, &mut random));
     graph.node.push(node("Reshape", &["x", "columns"], "column", vec![]));
     graph.node.push(node("MatMul", &["column", "widen"], "wide", vec![]));
-    let last = chain(&mut graph, "wide", WIDTH, LAYERS, &mut random);
+    let last = chain(&mut graph, "wide", WIDTH, (LAYERS, times), &mut random);
     let axes = ints("axes", &[1]);
     let keep = int("keepdims", 0);
     graph.node.push(node("ReduceMean", &[&last], "y", vec![axes, keep]));
@@ -65,7 +77,7 @@ pub(crate) fn wide() -> Vec<u8> {
     let mut graph = Graph { name: "wide".to_owned(), ..Graph::default() };
     graph.initializer.push(weights("widen", &[WIDE_ROW, WIDE], (6.0 / WIDE_ROW as f32).sqrt(), &mut random));
     graph.node.push(node("MatMul", &["x", "widen"], "wide", vec![]));
-    let last = chain(&mut graph, "wide", WIDE, WIDE_LAYERS, &mut random);
+    let last = chain(&mut graph, "wide", WIDE, (WIDE_LAYERS, 1), &mut random);
     graph.initializer.push(weights("narrow", &[WIDE, WIDE_OUT], (6.0 / WIDE as f32).sqrt(), &mut random));
     graph.node.push(node("MatMul", &[&last, "narrow"], "y", vec![]));
     graph.input.push(value("x", FLOAT, &[None, Some(WIDE_ROW)]));
@@ -73,13 +85,16 @@ pub(crate) fn wide() -> Vec<u8> {
     file(graph)
 }
 
-/// Square products, each with a ReLU behind it; gives the name of the last value.
-fn chain(graph: &mut Graph, from: &str, width: i64, layers: usize, random: &mut Random) -> String {
-    let mut last = from.to_owned();
+/// Square products, each with a ReLU behind it; gives the name of the last value. All `layers` come so many times.
+fn chain(graph: &mut Graph, from: &str, width: i64, (layers, times): (usize, usize), random: &mut Random) -> String {
     for layer in 0..layers {
-        let (weight, product, out) = (format!("w{layer}"), format!("p{layer}"), format!("r{layer}"));
         // He's initialisation keeps the values' size through the chain: uniform in +-sqrt(6 / fan-in).
+        let weight = format!("w{layer}");
         graph.initializer.push(weights(&weight, &[width, width], (6.0 / width as f32).sqrt(), random));
+    }
+    let mut last = from.to_owned();
+    for layer in 0..layers * times {
+        let (weight, product, out) = (format!("w{}", layer % layers), format!("p{layer}"), format!("r{layer}"));
         graph.node.push(node("MatMul", &[&last, &weight], &product, vec![]));
         graph.node.push(node("Relu", &[&product], &out, vec![]));
         last = out;

@@ -7,7 +7,7 @@ pub(crate) mod text;
 pub(crate) mod timeline;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -71,6 +71,12 @@ pub(crate) struct Report {
     /// Latencies of successful requests, exactly.
     #[serde(skip)]
     pub(crate) latencies: Latencies,
+    /// Open loop: each successful request, when it was due and how long it took, in nanoseconds; the first are from `begun` on.
+    #[serde(skip)]
+    pub(crate) each: Vec<(u64, u64)>,
+    /// When the run began.
+    #[serde(skip)]
+    pub(crate) begun: SystemTime,
 }
 
 /// What the generator itself added to an open loop.

@@ -1,7 +1,7 @@
 //! Collects a run's figures while it goes on.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::latencies::Latencies;
 use super::outcome::{Class, Outcomes};
@@ -154,6 +154,8 @@ impl Tally {
             histogram: self.answered.bins(),
             timeline: self.timeline.slots(),
             latencies: self.answered,
+            each: Vec::new(),
+            begun: SystemTime::UNIX_EPOCH,
         }
     }
 }

@@ -212,3 +212,14 @@ fn of_a_thousand_models_with_room_for_fifty_as_many_are_hit_as_with_the_least_re
         }
     }
 }
+
+#[test]
+fn what_is_free_is_given_back_when_it_is_much_and_at_last() {
+    let mut freed = Freed::default();
+    assert!(!freed.take());
+    let given_back = (0..64).filter(|_| freed.note(1 << 20)).count();
+    assert_eq!(given_back, 3, "17 MiB each time");
+    assert!(freed.take() && !freed.take());
+    assert!(freed.note(17 << 20), "a large one at once");
+    assert!(!freed.take());
+}

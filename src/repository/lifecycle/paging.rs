@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::Model;
-use super::super::budget::{Memory, Resident, Sizes, Usage};
+use super::super::budget::{Freed, Memory, Resident, Sizes, Usage};
 use super::super::machine::memory_for_models;
 use super::super::policy::{Fingerprint, Id, Phase};
 use super::{Ended, Keeper, Measured, blocking};
@@ -60,6 +60,8 @@ struct Tracked {
     device: Device,
     usage: Usage,
     reload: Duration,
+    /// The least that a load took.
+    quickest: Duration,
     since: Instant,
 }
 
@@ -99,6 +101,9 @@ pub(super) struct Paging {
     /// Those for which others make room.
     demanded: BTreeSet<Id>,
     loading: BTreeMap<Id, (Device, u64)>,
+    /// Held by loads of small versions while they give way.
+    gentle: Arc<()>,
+    freed: Freed,
     leaving: Vec<(Id, Device, u64)>,
     /// What metadata tells of versions that are paged out.
     kept: BTreeMap<Id, (Fingerprint, Arc<Model>)>,
@@ -122,6 +127,8 @@ impl Paging {
             pending: VecDeque::new(),
             demanded: BTreeSet::new(),
             loading: BTreeMap::new(),
+            gentle: Arc::default(),
+            freed: Freed::default(),
             leaving: Vec::new(),
             kept: BTreeMap::new(),
             summons: BTreeMap::new(),
@@ -222,7 +229,9 @@ impl Keeper {
         self.paging.kept.insert(id.clone(), (fingerprint, kept));
         self.actual.insert(id.clone(), Phase::PagedOut(fingerprint));
         let device = model.device();
-        self.paging.leaving.push((id.clone(), device, self.takes(id, device)));
+        let bytes = self.takes(id, device);
+        let gives_back = self.paging.freed.note(bytes);
+        self.paging.leaving.push((id.clone(), device, bytes));
         self.paging.moves += 1;
         tracing::debug!(model = %id.0, version = %id.1, "paged out");
         let (id, ended) = (id.clone(), self.ended.clone());
@@ -230,7 +239,9 @@ impl Keeper {
             // The requests that it has are answered first.
             drop(model);
             stopping.done().await;
-            let _ = blocking(release_free_memory).await;
+            if gives_back {
+                let _ = blocking(release_free_memory).await;
+            }
             let _ = ended.send(Ended::PagedOut(id));
         });
     }
@@ -260,14 +271,16 @@ impl Keeper {
             let bytes = if runtime == "tract" { files * 2 } else { measured.bytes };
             pool.sizes.note(id, files, bytes);
         }
-        let usage = self.paging.tracked.get(id).map_or_else(|| Usage::new(now), |tracked| tracked.usage);
-        self.paging.tracked.insert(id.clone(), Tracked { device, usage, reload: measured.took, since: now });
+        let (usage, quickest) = match self.paging.tracked.get(id) {
+            None => (Usage::new(now), measured.took),
+            Some(tracked) => (tracked.usage, tracked.quickest.min(measured.took)),
+        };
+        self.paging.tracked.insert(id.clone(), Tracked { device, usage, reload: measured.took, quickest, since: now });
         self.paging.retries.remove(id);
-        let bytes_max = self.paging.bytes_max(device);
-        for leaver in self.memory(device).surplus(now, bytes_max) {
-            self.page_out(&leaver);
-        }
-        if self.memory(device).bytes() > bytes_max && self.paging.leaving.is_empty() {
+        let (bytes_max, memory) = (self.paging.bytes_max(device), self.memory(device));
+        let leavers = memory.surplus(now, bytes_max);
+        leavers.iter().for_each(|leaver| self.page_out(leaver));
+        if memory.bytes() > bytes_max && self.paging.leaving.is_empty() {
             let flag = flag(device);
             tracing::warn!(model = %id.0, %device, "the models in memory take more than {bytes_max} bytes ({flag})");
         }
@@ -376,6 +389,9 @@ impl Keeper {
                     self.note_uses(&id, &model);
                 }
             }
+            if self.paging.freed.take() {
+                tokio::task::spawn_blocking(release_free_memory);
+            }
         }
         let due = self.paging.retries.iter().filter(|(_, retry)| retry.at <= now).map(|(id, _)| id.clone());
         for id in due.collect::<Vec<_>>() {
@@ -399,7 +415,10 @@ impl Keeper {
     /// Tells what is in memory.
     pub(super) fn show_memory(&self) {
         for (device, pool) in &self.paging.pools {
-            let bytes = self.memory(*device).bytes();
+            let here = |id: &&Id| self.paging.tracked.get(*id).is_some_and(|tracked| tracked.device == *device);
+            let residents: u64 = self.stopping.keys().filter(here).map(|id| self.takes(id, *device)).sum();
+            let moving = self.paging.leaving.iter().map(|(_, device, bytes)| (*device, *bytes));
+            let bytes = residents + on(*device, self.paging.loading.values().copied().chain(moving));
             match device {
                 Device::Cpu => self.telemetry.set_memory(self.stopping.len(), bytes, pool.bytes_max),
                 gpu => self.telemetry.set_gpu_memory(&gpu.to_string(), bytes, pool.bytes_max),

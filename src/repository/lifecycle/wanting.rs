@@ -9,7 +9,7 @@ use super::super::Control;
 use super::super::disk::{Brought, Found};
 use super::super::layout::ModelListing;
 use super::super::marks::{Marks, is_unfinished};
-use super::super::policy::{Id, Phase};
+use super::super::policy::{self, Id, Phase};
 use super::poller::Change;
 use super::{Files, Keeper, Waiting, blocking};
 use crate::error::{Error, Result};
@@ -150,7 +150,7 @@ impl Keeper {
             !busy && !self.wanted.contains_key(id) && !self.stopping.contains_key(id)
         };
         let unheld = |id: &Id, files: &Files| files.upload.is_some() || self.gone.contains(id);
-        let idle = self.files.iter().filter(|(id, files)| id.0 == *name && unheld(id, files) && is_idle(id));
+        let idle = policy::versions_of(&self.files, name).filter(|(id, files)| unheld(id, files) && is_idle(id));
         for id in idle.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             discard(self.files.remove(&id));
             self.actual.remove(&id);

@@ -1,8 +1,10 @@
 //! Requests that a second version is asked too, so that its answers can be compared; nobody waits for them.
 //!
 //! A request leaves a copy of itself once it is answered: its tensors are shared, not copied. What does not fit the queue is
-//! dropped and counted. One copy runs at a time, with the priority that only fills what is left over, and it gives way: where
-//! any batch waits for cores, it is broken off. So a version that is fifty times as slow costs the others nothing but idle time.
+//! dropped and counted, before it is made where that is known by then. One copy runs at a time, with the priority that only fills what
+//! is left over, and it gives way: the kernel takes the core from it for any other work, and where the engine has threads of its
+//! own, which it cannot tell apart, the copy is broken off once a batch waits for cores. So a version that is fifty times as slow
+//! costs the others nothing but idle time.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,6 +141,15 @@ impl Mirror {
         Self { version, share, of, queue, state, task: tokio::spawn(runner.run(copies)) }
     }
 
+    /// Whether a copy of a request that comes now has any prospect of being run; one that has none is counted as dropped.
+    pub(super) fn has_room(&self) -> bool {
+        let has_room = self.queue.capacity() > 0;
+        if !has_room {
+            self.state.dropped.fetch_add(1, Relaxed);
+        }
+        has_room
+    }
+
     /// Leaves a copy of a request that was answered after `took`, if there is room.
     pub(super) fn leave(&self, request: InferRequest, answer: &InferResponse, took: Duration) {
         let inputs = request.inputs.iter().map(|input| input.tensor.data().len());
@@ -215,6 +226,9 @@ impl Runner {
         request.parameters.set("priority", ParameterValue::String("low".into()));
         // The caller's own is past.
         request.deadline = None;
+        if model.gives_way() {
+            return Some(self.dispatch.call(Routed { request, model, note: None }).await);
+        }
         let repository = Arc::clone(&self.repository);
         let pressed = repository.pressed();
         tokio::select! {

@@ -147,7 +147,8 @@ impl Split {
             let asked = mirror.of.is_none_or(|of| guarded.is_some() && of == model.version());
             own && asked && mirror.version != model.version() && chance.draw() < mirror.share
         };
-        let copies: Vec<_> = self.mirrors.iter().filter(wanted).map(|m| (Arc::clone(m), request.clone())).collect();
+        let mirrors = self.mirrors.iter().filter(wanted).filter(|mirror| mirror.has_room());
+        let copies: Vec<_> = mirrors.map(|mirror| (Arc::clone(mirror), request.clone())).collect();
         (arm.is_some() || !copies.is_empty()).then(|| {
             let rows = request.inputs.first().and_then(|input| input.tensor.rows()).unwrap_or(1);
             Box::new(Note::new(arm.cloned(), copies, rows, model.objective()))

@@ -1,30 +1,29 @@
 //! The line of loads: which begins when, and how.
 
 use std::cmp::Reverse;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::super::budget::Room;
-use super::super::super::loader;
+use super::super::super::disk::{Disk, Here};
+use super::super::super::loader::{self, Loaded};
+use super::super::super::pace::{Load, Pace};
 use super::super::super::places::{Place, Places};
-use super::super::super::policy::{Fingerprint, Id, Phase};
-use super::super::{Ended, Keeper, Measured, blocking};
+use super::super::super::policy::{Fingerprint, Id, Phase, versions_of};
+use super::super::{Ended, Files, Keeper, Measured, blocking};
 use super::flag;
-use crate::error::Error;
-use crate::model::{Device, ModelState, Version};
+use crate::error::{Error, Result};
+use crate::model::{Device, ModelState};
 use crate::runtime::heap_bytes;
-
-/// A version whose files have fewer bytes is loaded without ado beside models that serve: it is there in less time than one of
-/// their batches takes, or little more. What is larger gives way to them.
-const GENTLE_BYTES: u64 = 4 << 20;
 
 impl Keeper {
     /// Puts a load into the line. What takes the place of a version that serves, so that a broken one never does, what is
     /// pinned and what callers ask for has others make room.
     pub(in super::super) fn line_up(&mut self, id: Id, fingerprint: Fingerprint) {
-        let of_model = self.actual.range((id.0.clone(), Version::ONE)..).take_while(|((name, _), _)| *name == id.0);
-        let replaces = of_model.into_iter().any(|(_, phase)| phase.serves());
+        let replaces = versions_of(&self.actual, &id.0).any(|(_, phase)| phase.serves());
         let pinned = self.files.get(&id).is_some_and(|files| files.listing.settings.pin);
         if replaces || pinned {
             self.paging.demand(&id);
@@ -132,40 +131,112 @@ impl Keeper {
 
     fn begin_load(&mut self, id: Id, fingerprint: Fingerprint, place: Place, needed: u64) {
         let Some(files) = self.files.get(&id).cloned() else { return };
-        let small = files.version.bytes < GENTLE_BYTES;
-        let nobody_serves = !self.settled || self.stopping.is_empty();
-        let urgent = small || nobody_serves || self.paging.summons.contains_key(&id);
+        let tracked = self.paging.tracked.get(&id);
+        let pace = Load {
+            bytes: files.version.bytes,
+            is_awaited: self.paging.summons.contains_key(&id),
+            has_neighbours: self.settled && !self.stopping.is_empty(),
+            quickest: tracked.map(|tracked| tracked.quickest),
+            // What gives way now is being loaded; whatever does beyond that was overtaken.
+            is_crowded: Arc::strong_count(&self.paging.gentle) - 1 > self.paging.loading.len(),
+        }
+        .pace();
         self.leave_line(&id);
         self.actual.insert(id.clone(), Phase::Loading(fingerprint));
         self.paging.loading.insert(id.clone(), (place.device, needed));
         self.paging.moves += 1;
         let alone = self.paging.loading.len() == 1 && self.paging.leaving.is_empty();
-        let moves = alone.then_some(self.paging.moves);
+        let same = self.paging.kept.get(&id).is_some_and(|(known, _)| *known == fingerprint);
+        let known = same && self.paging.pools.get(&place.device).is_some_and(|pool| pool.sizes.is_measured(&id));
+        // What comes back as it was takes what it took: counting looks at every free piece of memory.
+        let moves = (alone && !known).then_some(self.paging.moves);
         let device = place.device;
-        let surroundings = loader::Surroundings { urgent, place, ..self.surroundings.clone() };
-        let (ended, disk, cores) = (self.ended.clone(), Arc::clone(&self.disk), Arc::clone(&self.cores));
+        let work = Work {
+            disk: Arc::clone(&self.disk),
+            surroundings: loader::Surroundings { place, ..self.surroundings.clone() },
+            files,
+            counted: moves.is_some(),
+        };
+        let (ended, cores, gentle) = (self.ended.clone(), Arc::clone(&self.cores), Arc::clone(&self.paging.gentle));
         tokio::spawn(async move {
             let started = Instant::now();
-            let load = move || {
-                // All of it, so that what was brought stays while it is read.
-                let files = files;
-                let here = match disk.materialize(&files.listing, &files.version, files.upload.is_some()) {
-                    Ok(here) => here,
-                    Err(error) => return (Err(error), 0),
-                };
-                let before = taken(&surroundings, device);
-                let loaded = loader::load(&surroundings, &here);
-                let counted = loaded.as_ref().ok().and_then(|loaded| loaded.model.bytes());
-                (loaded, counted.unwrap_or_else(|| taken(&surroundings, device).saturating_sub(before)))
+            let (done, moves) = match pace {
+                Pace::Urgent => (blocking(move || work.find_and_load(true)).await, moves),
+                Pace::Gentle => (cores.see_to(blocking(move || work.find_and_load(false))).await, moves),
+                Pace::Hedged(after) => {
+                    let (done, twice) = hedged(after, work, gentle).await;
+                    (done, moves.filter(|_| !twice))
+                }
             };
-            let load = blocking(load);
-            let done = if urgent { load.await } else { cores.see_to(load).await };
             let (loaded, bytes) = done.unwrap_or_else(|error| (Err(error), 0));
             let measured = Measured { took: started.elapsed(), device, bytes, moves };
             // The task outlives its loads, except at the end of the process.
             let _ = ended.send(Ended::Loaded(id, fingerprint, Box::new(loaded), measured));
         });
     }
+}
+
+/// One load, for a thread of its own.
+#[derive(Clone)]
+struct Work {
+    disk: Arc<Disk>,
+    surroundings: loader::Surroundings,
+    /// All of it, so that what was brought stays while it is read.
+    files: Files,
+    /// Whether it is counted what it takes.
+    counted: bool,
+}
+
+impl Work {
+    fn find(&self) -> Result<Here> {
+        self.disk.materialize(&self.files.listing, &self.files.version, self.files.upload.is_some())
+    }
+
+    /// The version, and the bytes that it takes where they are counted.
+    fn load(&self, here: &Here, urgent: bool) -> Loading {
+        let surroundings = loader::Surroundings { urgent, ..self.surroundings.clone() };
+        let taken = || if self.counted { taken(&surroundings, surroundings.place.device) } else { 0 };
+        let before = taken();
+        let loaded = loader::load(&surroundings, here);
+        let told = loaded.as_ref().ok().and_then(|loaded| loaded.model.bytes());
+        (loaded, told.unwrap_or_else(|| taken().saturating_sub(before)))
+    }
+
+    fn find_and_load(&self, urgent: bool) -> Loading {
+        match self.find() {
+            Ok(here) => self.load(&here, urgent),
+            Err(error) => (Err(error), 0),
+        }
+    }
+}
+
+/// What a load came to.
+type Loading = (Result<Loaded>, u64);
+
+/// Loads gently, and where that has not ended `after` so long, urgently too. Gives what is there first, and whether both were begun; the
+/// other one is dropped where it ends, on its own thread, and holds `gentle` until then. Files are fetched once, before.
+async fn hedged(after: Duration, work: Work, gentle: Arc<()>) -> (Result<Loading>, bool) {
+    let work = Arc::new(work);
+    let finding = Arc::clone(&work);
+    let here = match blocking(move || finding.find()).await {
+        Ok(Ok(here)) => Arc::new(here),
+        Ok(Err(error)) | Err(error) => return (Err(error), false),
+    };
+    let (again, there) = (Arc::clone(&work), Arc::clone(&here));
+    let gently = move || {
+        let loading = work.load(&here, false);
+        drop(gentle);
+        loading
+    };
+    let mut gently = pin!(blocking(gently));
+    if let Ok(done) = timeout(after, gently.as_mut()).await {
+        return (done, false);
+    }
+    let done = tokio::select! {
+        done = gently => done,
+        done = blocking(move || again.load(&there, true)) => done,
+    };
+    (done, true)
 }
 
 /// Bytes of `device` that are taken: by native engines of this process, or on a GPU by whomever.
