@@ -144,6 +144,7 @@ impl Keeper {
         let device = place.device;
         let surroundings = loader::Surroundings { urgent, place, ..self.surroundings.clone() };
         let (ended, disk, cores) = (self.ended.clone(), Arc::clone(&self.disk), Arc::clone(&self.cores));
+        let loading = self.telemetry.spent.loading();
         tokio::spawn(async move {
             let started = Instant::now();
             let load = move || {
@@ -160,6 +161,7 @@ impl Keeper {
             };
             let load = blocking(load);
             let done = if urgent { load.await } else { cores.see_to(load).await };
+            drop(loading);
             let (loaded, bytes) = done.unwrap_or_else(|error| (Err(error), 0));
             let measured = Measured { took: started.elapsed(), device, bytes, moves };
             // The task outlives its loads, except at the end of the process.
