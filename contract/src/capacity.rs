@@ -98,6 +98,17 @@ pub fn sizes(largest: usize) -> impl Iterator<Item = usize> {
     first.into_iter().chain(steps).chain([largest])
 }
 
+/// The curve `points` where a row of `unit` work takes `each` of each thread of an execution beside it. Where `m` threads run `k`
+/// executions at once, the cores have this to do too: a batch of `b` rows that keeps its threads for `l(b)` keeps them, all in all,
+/// for `l(b) + b each`, so that it counts as a longer execution.
+pub fn with_overhead(points: &[Point], each: Duration, unit: usize) -> Vec<Point> {
+    let add = |point: &Point| {
+        let more = each.mul_f64(point.work as f64 / unit.max(1) as f64);
+        Point { work: point.work, centre: point.centre + more, upper: point.upper + more }
+    };
+    points.iter().map(add).collect()
+}
+
 /// A batch size and what it takes, in seconds.
 struct Size {
     rows: f64,
@@ -232,6 +243,18 @@ mod tests {
         let rows = capacity(&of_cells, &conditions);
         let same = capacity(&model(1000, 160, 64), &within(50));
         assert!((rows.rows_per_second / same.rows_per_second - 1.0).abs() < 0.01, "{rows:?} {same:?}");
+    }
+
+    #[test]
+    fn what_a_row_takes_beside_counts_as_a_longer_execution() {
+        let millis = Duration::from_millis;
+        let points = [
+            Point { work: 4, centre: millis(1), upper: millis(2) },
+            Point { work: 8, centre: millis(2), upper: millis(3) },
+        ];
+        let more = with_overhead(&points, Duration::from_micros(50), 2);
+        assert_eq!(more[0], Point { work: 4, centre: Duration::from_micros(1100), upper: Duration::from_micros(2100) });
+        assert_eq!(more[1].centre, Duration::from_micros(2200));
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub const IN_MEMORY: &str = "tensorgate_models_in_memory";
 pub const MEMORY: &str = "tensorgate_models_memory_bytes";
 /// The same of each GPU (`--gpu-memory-max`), by device and what. There once a model was on one, or was to be.
 pub const GPU_MODELS_MEMORY: &str = "tensorgate_models_gpu_memory_bytes";
+/// Processor time that a row takes the server beside its execution, whichever model's: a mean of the last ones. There once enough
+/// have come.
+pub const ROW_OVERHEAD: &str = "tensorgate_row_overhead_seconds";
 /// Requests answered with an answer that was kept, by model and version, of models that keep them.
 pub const CACHE_HITS: &str = "tensorgate_response_cache_hits_total";
 /// Requests whose answer was not kept yet, likewise.

@@ -1,13 +1,11 @@
 //! What a row costs a server beside its execution: reading, decoding, handing on, encoding, writing. Of a small model that is most of
 //! it, and the latency curve, which is of executions, does not show it.
 //!
-//! All processor time that was not spent in executions, over the rows that arrived: counters of the server's own metrics. Where
-//! `m` threads run `k` executions at once, the cores have this to do beside; a batch of `b` rows that keeps `t` threads for its time
-//! `l(b)` keeps them, all in all, for `l(b) + b o / t`, so that what it costs can be counted as a longer execution.
+//! All processor time that was not spent in executions, over the rows that arrived: counters of the server's own metrics. What it
+//! means for what can be served is in [`crate::capacity::with_overhead`].
 
 use std::time::Duration;
 
-use crate::capacity::Point;
 use crate::signals::Signals;
 
 /// Rows that it is a mean over: some seconds of a busy server, since it changes with what callers send.
@@ -44,16 +42,6 @@ impl Overhead {
     pub fn per_row(&self) -> Option<Duration> {
         (self.rows >= ROWS_MIN).then(|| Duration::from_secs_f64((self.seconds / self.rows).clamp(0.0, 1.0)))
     }
-
-    /// A latency curve with it: of executions with `threads` threads, of rows of `unit` work.
-    pub fn added_to(&self, points: &[Point], unit: usize, threads: usize) -> Vec<Point> {
-        let each = self.per_row().unwrap_or_default().div_f64(threads.max(1) as f64);
-        let add = |point: &Point| {
-            let more = each.mul_f64(point.work as f64 / unit.max(1) as f64);
-            Point { work: point.work, centre: point.centre + more, upper: point.upper + more }
-        };
-        points.iter().map(add).collect()
-    }
 }
 
 #[cfg(test)]
@@ -73,17 +61,6 @@ mod tests {
         assert_eq!(overhead.per_row(), None);
         overhead.note(&signals(900.0, 2.2, 1.1), &signals(2000.0, 2.5, 1.3));
         assert_eq!(overhead.per_row(), Some(Duration::from_micros(100)));
-        let millis = Duration::from_millis;
-        let points = [
-            Point { work: 4, centre: millis(1), upper: millis(2) },
-            Point { work: 8, centre: millis(2), upper: millis(3) },
-        ];
-        let added = overhead.added_to(&points, 2, 2);
-        assert_eq!(
-            added[0],
-            Point { work: 4, centre: Duration::from_micros(1100), upper: Duration::from_micros(2100) }
-        );
-        assert_eq!(added[1].centre, Duration::from_micros(2200));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Signals {
     pub executed: f64,
     /// Seconds of processor time of the whole server, whatever for.
     pub processor: f64,
+    /// Processor time that a row takes beside its execution, whichever model's; none where the server does not tell.
+    pub overhead: Option<Duration>,
     /// The most rows of a batch.
     pub rows_max: usize,
     /// Work of a typical row.
@@ -57,11 +59,14 @@ pub struct Signals {
 /// The first line that is no sample.
 pub fn read(text: &str) -> Result<BTreeMap<(String, String), Signals>, ParseError> {
     let mut all: BTreeMap<(String, String), Gathered> = BTreeMap::new();
-    let mut processor = 0.0;
+    let (mut processor, mut overhead) = (0.0, None);
     for sample in exposition::samples(text) {
         let sample = sample?;
         if sample.name == names::process::CPU_SECONDS && sample.value.is_finite() {
             processor = sample.value.max(0.0);
+        }
+        if sample.name == names::ROW_OVERHEAD && sample.value.is_finite() {
+            overhead = Some(seconds(sample.value));
         }
         let (Some(model), Some(version)) = (sample.label("model"), sample.label("version")) else { continue };
         // Requests for models that there are not.
@@ -74,7 +79,7 @@ pub fn read(text: &str) -> Result<BTreeMap<(String, String), Signals>, ParseErro
         }
         all.entry(key).or_default().take(&sample);
     }
-    Ok(all.into_iter().map(|(key, gathered)| (key, gathered.finish(processor))).collect())
+    Ok(all.into_iter().map(|(key, gathered)| (key, Signals { overhead, ..gathered.finish(processor) })).collect())
 }
 
 #[derive(Default)]
@@ -166,6 +171,7 @@ mod tests {
             tensorgate_model_threads{model=\"iris\",version=\"1\"} 4\n\
             tensorgate_execute_seconds_sum{model=\"iris\",version=\"1\"} 2.5\n\
             process_cpu_seconds_total 12.5\n\
+            tensorgate_row_overhead_seconds 0.00002\n\
             tensorgate_load_seconds{model=\"iris\",version=\"1\"} 1.5\nother{model=\"iris\",version=\"1\"} 1\n";
         let all = read(text).unwrap();
         assert_eq!(all.len(), 1);
@@ -186,6 +192,7 @@ mod tests {
             threads: 4,
             executed: 10.0,
             processor: 12.5,
+            overhead: Some(Duration::from_micros(20)),
             rows_max: 64,
             unit: 1,
             executions: 1000,

@@ -243,7 +243,8 @@ impl Model {
         };
         let learned = learned.unwrap_or_default();
         let (curve, limits) = (&learned.curve, &self.scheduling.limits);
-        let capacity = capacity_of(curve, limits, learned.unit, self.instances, 1.0);
+        let beside = self.metrics.row_overhead().unwrap_or_default() / self.scheduling.threads.max(1) as u32;
+        let capacity = capacity_of(curve, limits, learned.unit, self.instances, 1.0, beside);
         let point = |point: Point| {
             let Point { work, centre, upper, seen } = point;
             KnownPoint { work, centre, upper, seen }

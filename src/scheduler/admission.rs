@@ -25,7 +25,7 @@ const CROWD_WAITING: f64 = 4.0;
 pub struct Outlook {
     /// When the next instance is free; in the past where one is idle.
     pub free_at: Instant,
-    /// Rows that arrive per second, refused ones included.
+    /// Rows that arrive per second right now, refused ones included.
     pub rows_per_second: f64,
     /// Rows of the largest batch that the objective allows, at least 1.
     pub largest: usize,

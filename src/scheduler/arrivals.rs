@@ -38,6 +38,12 @@ impl Arrivals {
     pub fn rate(&self) -> f64 {
         self.rates[0].max(self.rates[1])
     }
+
+    /// Rows per second as of the last moments alone, which are most like the next ones. Callers who are refused may come again at once,
+    /// thousands of times as often as before, and the long window would remember that for ten seconds after it has ended.
+    pub fn latest(&self) -> f64 {
+        self.rates[0]
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +64,23 @@ mod tests {
         assert!(arrivals.rate() > 18_000.0, "{}", arrivals.rate());
         arrivals.note(start + Duration::from_secs(30), 0);
         assert!(arrivals.rate() < 1.0, "{}", arrivals.rate());
+    }
+
+    #[test]
+    fn a_flood_that_begins_or_ends_is_noticed_within_a_second_though_it_is_remembered() {
+        let start = Instant::now();
+        let mut arrivals = Arrivals::new(start);
+        let mut note = |from: u64, to: u64, rows: u64| {
+            for tick in from..to {
+                arrivals.note(start + Duration::from_millis(10 * tick), rows);
+            }
+            (arrivals.rate(), arrivals.latest())
+        };
+        let (_, steady) = note(1, 1000, 1);
+        assert!((99.0..101.0).contains(&steady), "{steady}");
+        let (_, flood) = note(1000, 1100, 100);
+        assert!(flood > 9000.0, "{flood}");
+        let (remembered, over) = note(1100, 1200, 1);
+        assert!(remembered > 2000.0 && over < 400.0, "{remembered} {over}");
     }
 }

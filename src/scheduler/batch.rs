@@ -80,7 +80,7 @@ impl Batch {
             execute_timed(instance, &requests, self.padding.as_deref())
         };
         let took = started.elapsed();
-        metrics.execute_seconds.observe(took.as_secs_f64());
+        metrics.note_execution(took);
         metrics.batch_rows.observe(self.extent.rows as f64);
         let succeeded = outcome.is_ok();
         let outcomes = match outcome {
@@ -121,7 +121,7 @@ fn run_alone(
     let started = Instant::now();
     let outcome = execute_timed(instance, &[request], None);
     let took = started.elapsed();
-    metrics.execute_seconds.observe(took.as_secs_f64());
+    metrics.note_execution(took);
     metrics.batch_rows.observe(request.rows as f64);
     let (mut results, spent) = outcome?;
     note(std::slice::from_ref(arrived), request.rows, started, &spent, metrics);

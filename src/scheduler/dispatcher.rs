@@ -169,7 +169,7 @@ impl Dispatcher {
         self.inbox.take(&mut self.contents);
         let now = Instant::now();
         self.planner.offered(now, self.contents.offered);
-        self.metrics.statistics.note_offered(self.contents.offered);
+        self.metrics.note_offered(self.contents.offered);
         let mut finished = std::mem::take(&mut self.contents.finished);
         for finished in finished.drain(..) {
             self.finish(finished);

@@ -162,14 +162,23 @@ pub struct Learned {
 }
 
 /// The rows of `unit` work per second that `instances` instances of a version with `curve` can serve for independent callers,
-/// within the objective of `limits`; were they `speedup` times as fast.
-pub fn capacity_of(curve: &Curve, limits: &BatchLimits, unit: usize, instances: usize, speedup: f64) -> Capacity {
+/// within the objective of `limits`; were they `speedup` times as fast, where a row takes `beside` of each of an execution's threads
+/// beside it.
+pub fn capacity_of(
+    curve: &Curve,
+    limits: &BatchLimits,
+    unit: usize,
+    instances: usize,
+    speedup: f64,
+    beside: Duration,
+) -> Capacity {
     let point = |curve::Point { work, centre, upper, .. }| capacity::Point {
         work,
         centre: centre.div_f64(speedup),
         upper: upper.div_f64(speedup),
     };
     let points: Vec<capacity::Point> = curve.points().map(point).collect();
+    let points = capacity::with_overhead(&points, beside, unit);
     let (objective, rows_max) = (limits.objective, limits.rows_max);
     capacity::capacity(&points, &Conditions { objective, instances, unit, rows_max, ..Conditions::default() })
 }
@@ -188,6 +197,7 @@ impl Scheduler {
     ) -> (Self, Stopped) {
         let (now, count) = (Instant::now(), instances.len());
         metrics.statistics.set_objective(config.limits.objective);
+        metrics.set_threads(config.threads);
         let planner = Planner::new(now, config.limits, count, curve);
         let inbox = Arc::new(Inbox::new(planner.outlook(now)));
         let (stopping, stopped) = oneshot::channel();

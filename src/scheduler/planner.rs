@@ -274,13 +274,12 @@ impl<T: Item> Planner<T> {
 
     /// What can be promised to requests that arrive at `now`.
     pub fn outlook(&self, now: Instant) -> Outlook {
-        let load = self.load();
         let unit = self.unit();
         let largest = self.largest(unit);
         let soonest = self.running.iter().min().copied();
         Outlook {
             free_at: soonest.filter(|_| self.running.len() >= self.instances).unwrap_or(now),
-            rows_per_second: load.rows_per_second,
+            rows_per_second: self.arrivals.latest(),
             largest,
             single: self.curve.centre(unit),
             full: self.curve.centre(largest * unit),

@@ -1,6 +1,7 @@
 //! The registry and the handles.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::doors::DoorMetrics;
 use super::storage::StorageMetrics;
 use super::text::Text;
-use super::{GpuTold, Known, Statistics, TraceSettings, TrafficTold, gpus, known, process, triton};
+use super::{GpuTold, Known, Spent, Statistics, TraceSettings, TrafficTold, gpus, known, process, triton};
 use crate::contract::metrics as names;
 use crate::devices::Devices;
 use crate::error::Kind;
@@ -72,6 +73,8 @@ pub struct Telemetry {
     pub doors: DoorMetrics,
     /// What is fetched from storage.
     pub storage: Arc<StorageMetrics>,
+    /// What rows take beside their executions.
+    pub spent: Arc<Spent>,
     /// Of every version, by model and version, those of its last load.
     statistics: Mutex<BTreeMap<(String, String), Arc<Statistics>>>,
     trace_settings: TraceSettings,
@@ -148,6 +151,7 @@ impl Telemetry {
             dropped: keep(&registry, IntCounterVec::new(opts(names::DROPPED, "Telemetry that was dropped"), &["sink"])),
             doors: DoorMetrics::default(),
             storage: Arc::default(),
+            spent: Arc::default(),
             statistics: Mutex::default(),
             registry,
             trace_settings: TraceSettings::default(),
@@ -197,6 +201,8 @@ impl Telemetry {
             queue_depth: self.queue_depth.with_label_values(&labels),
             load_seconds: self.load_seconds.with_label_values(&labels),
             statistics,
+            spent: Arc::clone(&self.spent),
+            threads: Arc::new(AtomicUsize::new(1)),
         }
     }
 
@@ -277,6 +283,10 @@ impl Telemetry {
         process::write(&mut text, &self.cpu);
         gpus::write(gpus, &mut text);
         known::write(known, &mut text);
+        if let Some(each) = self.spent.row_overhead() {
+            let help = "Processor time that a row takes beside its execution, whichever model's";
+            text.single(names::ROW_OVERHEAD, "gauge", help, each.as_secs_f64());
+        }
         super::traffic::write(traffic, &mut text);
         triton::write(&families, &mut text);
         triton::write_computing(&self.statistics(), &mut text);
@@ -313,8 +323,7 @@ pub struct ModelMetrics {
     request_seconds: Histogram,
     /// See [`names::QUEUE_SECONDS`].
     pub queue_seconds: Histogram,
-    /// See [`names::EXECUTE_SECONDS`].
-    pub execute_seconds: Histogram,
+    execute_seconds: Histogram,
     /// See [`names::BATCH_ROWS`].
     pub batch_rows: Histogram,
     cells: [IntCounter; 2],
@@ -333,9 +342,36 @@ pub struct ModelMetrics {
     pub load_seconds: Gauge,
     /// What the statistics extension tells, since this load.
     pub statistics: Arc<Statistics>,
+    spent: Arc<Spent>,
+    /// Of one execution.
+    threads: Arc<AtomicUsize>,
 }
 
 impl ModelMetrics {
+    /// Says with how many threads it is executed.
+    pub fn set_threads(&self, threads: usize) {
+        self.threads.store(threads.max(1), Ordering::Relaxed);
+    }
+
+    /// Counts rows that arrived, whatever comes of them.
+    pub fn note_offered(&self, rows: u64) {
+        if rows > 0 {
+            self.statistics.note_offered(rows);
+            self.spent.note_rows(rows);
+        }
+    }
+
+    /// Counts an execution, see [`names::EXECUTE_SECONDS`].
+    pub fn note_execution(&self, took: Duration) {
+        self.execute_seconds.observe(took.as_secs_f64());
+        self.spent.note_execution(took, self.threads.load(Ordering::Relaxed));
+    }
+
+    /// See [`Spent::row_overhead`].
+    pub fn row_overhead(&self) -> Option<Duration> {
+        self.spent.row_overhead()
+    }
+
     /// Counts a request as in flight until the timer is told its outcome or dropped.
     pub fn start_request(&self) -> RequestTimer<'_> {
         self.in_flight.inc();

@@ -72,16 +72,25 @@ struct Stat {
 impl Stat {
     fn read() -> Option<Self> {
         let text = fs::read_to_string("/proc/self/stat").ok()?;
-        // The name, in parentheses, may hold anything; what follows does not. The first field here is the third.
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
         let machine = fs::read_to_string("/proc/stat").ok()?;
         let boot: f64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-        Some(Self {
-            cpu_seconds: (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND,
-            start_seconds: boot + ticks(22)? / TICKS_PER_SECOND,
-        })
+        Some(Self { cpu_seconds: spent(&text)?, start_seconds: boot + ticks(&text, 22)? / TICKS_PER_SECOND })
     }
+}
+
+/// Processor time of this process up to now in seconds, user and system; none outside Linux.
+pub(super) fn cpu_seconds() -> Option<f64> {
+    spent(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn spent(stat: &str) -> Option<f64> {
+    Some((ticks(stat, 14)? + ticks(stat, 15)?) / TICKS_PER_SECOND)
+}
+
+/// A field of `/proc/self/stat` by its number there, from one.
+fn ticks(stat: &str, number: usize) -> Option<f64> {
+    // The name, in parentheses, may hold anything; what follows does not. The first field here is the third.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// The bytes that a line of `file` gives in KiB.

@@ -75,6 +75,20 @@ async fn the_curve_and_what_follows_from_it_are_told_over_both_doors_and_in_metr
 }
 
 #[tokio::test]
+async fn what_a_row_takes_beside_its_execution_is_told_once_enough_have_come() {
+    let server = Server::start(&models()).await;
+    ask(&server, 5).await;
+    assert!(!server.metrics().await.has(names::ROW_OVERHEAD, &[]), "of five rows the kernel's clock tells nothing");
+    let rows = named([("x", tensor([1000, 2], [0.5_f32; 2000]))]);
+    assert_eq!(server.http().await.infer(MODEL, &json_body(&rows)).await.status, 200);
+    let text = String::from_utf8(server.http().await.get("/metrics").await.body.to_vec()).unwrap();
+    let signals = tensorgate::contract::signals::read(&text).unwrap().remove(&(MODEL.into(), "1".into())).unwrap();
+    assert_eq!(signals.arrived, 1005.0);
+    let each = signals.overhead.unwrap();
+    assert!(each < Duration::from_secs(1), "{each:?}");
+}
+
+#[tokio::test]
 async fn requests_of_one_client_to_a_short_model_are_never_handed_to_a_thread() {
     let server = Server::start(&Models::of(&[MODEL])).await;
     ask(&server, 20).await;

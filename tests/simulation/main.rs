@@ -4,6 +4,7 @@
 mod canary;
 mod engine;
 mod invariants;
+mod promises;
 mod scenario;
 
 use engine::table::{Cell, REGIMES, Regime, TRAFFIC, tunings};

@@ -26,7 +26,7 @@ impl Offer {
     pub(super) fn of(curve: &Curve, limits: &BatchLimits, instances: usize, speedup: f64) -> Self {
         // The first run was of one row, which is several units of work where rows are padded.
         let unit = curve.points().next().map_or(1, |point| point.work);
-        let capacity = capacity_of(curve, limits, unit, instances, speedup).rows_per_second;
+        let capacity = capacity_of(curve, limits, unit, instances, speedup, Duration::ZERO).rows_per_second;
         Self { capacity, alone: curve.centre(unit).div_f64(speedup), objective: limits.objective }
     }
 

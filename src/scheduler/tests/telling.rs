@@ -122,7 +122,7 @@ async fn the_capacity_is_one_of_batches_that_the_policy_forms() {
     }
     for objective in [10, 20, 40, 80] {
         let limits = BatchLimits { objective: Duration::from_millis(objective), ..BatchLimits::default() };
-        let capacity = capacity_of(&curve, &limits, 1, 1, 1.0);
+        let capacity = capacity_of(&curve, &limits, 1, 1, 1.0, Duration::ZERO);
         let load = policy::Load { rows_per_second: capacity.rows_per_second, instances: 1, best: None };
         assert!(capacity.batch <= policy::largest(&curve, &limits, &load, 1), "{objective}: {capacity:?}");
     }

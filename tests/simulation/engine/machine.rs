@@ -6,7 +6,7 @@ use tensorgate_random::Random;
 /// Relative noise of every execution, standard deviation.
 const NOISE: f64 = 0.05;
 
-/// So many executions in one take this many times as long.
+/// So many executions in one take this many times as long, unless a machine says otherwise.
 const OUTLIERS: (f64, f64) = (0.01, 2.0);
 
 /// The time that batches take: `fixed + per_row * rows` seconds, with noise and outliers.
@@ -20,13 +20,15 @@ pub(crate) struct Machine {
     pub(crate) slow: Vec<(Nanos, Nanos)>,
     /// Share of batches that fail for no reason of theirs.
     pub(crate) failures: f64,
+    /// Share of executions that take longer for no reason of theirs, and how many times as long they take.
+    pub(crate) outliers: (f64, f64),
     random: Random,
 }
 
 impl Machine {
     /// A machine without slow phases and failures.
     pub(crate) fn new(fixed: f64, per_row: f64, random: Random) -> Self {
-        Self { fixed, per_row, slow: Vec::new(), failures: 0.0, random }
+        Self { fixed, per_row, slow: Vec::new(), failures: 0.0, outliers: OUTLIERS, random }
     }
 
     /// Seconds that `rows` rows take at the centre.
@@ -37,7 +39,7 @@ impl Machine {
     /// What one execution of `rows` rows takes that begins at `now`.
     pub(crate) fn execute(&mut self, rows: usize, now: Nanos) -> Nanos {
         let noise = (1.0 + NOISE * self.random.normal()).max(0.5);
-        let outlier = if self.random.happens(OUTLIERS.0) { OUTLIERS.1 } else { 1.0 };
+        let outlier = if self.random.happens(self.outliers.0) { self.outliers.1 } else { 1.0 };
         let slow = if self.slow.iter().any(|&(from, to)| (from..to).contains(&now)) { 3.0 } else { 1.0 };
         nanos(self.centre(rows) * noise * outlier * slow).max(1)
     }

@@ -237,6 +237,11 @@ impl<W: Witness> Server<W> {
         self.running.iter().any(|running| running.in_place)
     }
 
+    /// What it has learned.
+    pub(crate) fn curve(&self) -> &Curve {
+        self.planner.curve()
+    }
+
     /// Requests that have no end yet.
     pub(crate) fn unanswered(&self) -> usize {
         self.open.len()

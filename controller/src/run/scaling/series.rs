@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use tensorgate_autoscale::{Model, Sample};
+use tensorgate_contract::capacity;
 use tensorgate_contract::overhead::Overhead;
 use tensorgate_contract::signals::Signals;
 
@@ -163,10 +164,12 @@ fn sum(told: &Told) -> Signals {
     sum
 }
 
-/// With what rows cost the server beside their execution.
+/// With what rows cost the server beside their execution, which older ones do not tell.
 fn model(signals: Signals, overhead: &Overhead) -> Model {
+    let each = signals.overhead.or_else(|| overhead.per_row()).unwrap_or_default();
+    let each = each.div_f64(signals.threads.max(1) as f64);
     Model {
-        points: overhead.added_to(&signals.points, signals.unit, signals.threads),
+        points: capacity::with_overhead(&signals.points, each, signals.unit),
         executions: signals.executions,
         objective: signals.objective,
         instances: signals.instances,

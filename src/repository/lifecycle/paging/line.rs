@@ -158,6 +158,7 @@ impl Keeper {
             counted: moves.is_some(),
         };
         let (ended, cores, gentle) = (self.ended.clone(), Arc::clone(&self.cores), Arc::clone(&self.paging.gentle));
+        let loading = self.telemetry.spent.loading();
         tokio::spawn(async move {
             let started = Instant::now();
             let (done, moves) = match pace {
@@ -168,6 +169,7 @@ impl Keeper {
                     (done, moves.filter(|_| !twice))
                 }
             };
+            drop(loading);
             let (loaded, bytes) = done.unwrap_or_else(|error| (Err(error), 0));
             let measured = Measured { took: started.elapsed(), device, bytes, moves };
             // The task outlives its loads, except at the end of the process.
