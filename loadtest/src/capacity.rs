@@ -1,8 +1,10 @@
 //! `loadtest capacity`: what a server says it can serve within its objective, and what an autoscaler makes of its metrics, beside
-//! what it can: the highest rate of independent callers at which 99 % of them are answered in time, found by bisection.
+//! what it can: the rate of independent callers at which 99 % of them are answered in time in half of the windows.
 //!
-//! Server and generator have a core each. A search's rate is known to its precision and to what else the machine does meanwhile, so
-//! that there are several, of which the median counts and the spread is shown.
+//! Server and generator have a core each. A machine that is shared changes its speed from one second to the next, by half and more
+//! where a neighbour works on the other thread of a core. So the rate is searched up and down instead of by halving, which a single
+//! disturbed window would lead astray for good; what is predicted is read before each window, and the median of that is held
+//! against the rate; and there are several searches, the cases in turn, of which the median counts.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -11,24 +13,25 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tensorgate_autoscale::{Model, plan};
+use tensorgate_contract::capacity::with_overhead;
 use tensorgate_contract::overhead::Overhead;
 use tensorgate_contract::signals::{self, Signals};
 
 use crate::bench::{Door, Process, Scratch, Source, get};
 use crate::cli::CapacityArgs;
-use crate::payload::{Encoding, ModelSpec};
+use crate::payload::ModelSpec;
 use crate::process;
 use crate::report::text::{HEADING, row};
-use crate::sweep::Search;
+use crate::staircase::Staircase;
 
 /// The share of the requests that have to be good, which is what an objective means everywhere else too.
 const GOOD: f64 = 0.99;
 /// How far a prediction may be off, in parts of the measured rate.
 const WITHIN: f64 = 0.15;
-/// Requests at once before a search, so that batches of all sizes are known.
+/// Requests at once before the first search, so that batches of all sizes are known.
 const LEARNING: [usize; 5] = [1, 4, 16, 64, 16];
-/// Windows of one rate, until one holds: somebody else's burst of work is no limit of the server.
-const TRIES: usize = 2;
+/// The load, in parts of what that reached, of a window after it that nobody judges: whoever was refused came again at once.
+const CALM: f64 = 0.5;
 
 /// A model and its objective, as `NAME=SLO`.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +93,9 @@ impl Spread {
 struct Found {
     case: Case,
     searches: Vec<Rates>,
+    /// Windows of all searches, and those of them in which the generator was the limit.
+    windows: usize,
+    bounded: usize,
 }
 
 impl Found {
@@ -124,7 +130,10 @@ impl fmt::Display for Found {
                 rate.middle, ratio.middle, ratio.least, ratio.most
             )?;
         }
-        Ok(())
+        match self.bounded {
+            0 => Ok(()),
+            bounded => write!(f, "   the generator was the limit in {bounded} of {} windows", self.windows),
+        }
     }
 }
 
@@ -139,82 +148,113 @@ pub(crate) fn run(args: &CapacityArgs) -> Result<bool, Box<dyn Error>> {
     }
     let mut all = Vec::new();
     for case in &args.cases {
-        all.push(measure(args, case, &scratch, (own, load))?);
+        all.push(Measured::start(args, case, &scratch, (own, load))?);
+    }
+    for search in 1..=args.searches {
+        for measured in &mut all {
+            println!("{}, search {search}\n{HEADING}", measured.found.case);
+            measured.search(args)?;
+        }
     }
     println!(
         "\nrows per second that are answered in time, and what was predicted of them ({} searches each)",
         args.searches
     );
-    all.iter().for_each(|found| println!("{found}"));
-    Ok(all.iter().all(|found| found.holds(|own| own.autoscaler)))
+    all.iter().for_each(|measured| println!("{}", measured.found));
+    Ok(all.iter().all(|measured| measured.found.holds(|own| own.autoscaler)))
 }
 
-fn measure(
-    args: &CapacityArgs,
-    case: &Case,
-    scratch: &Scratch,
-    cores: (usize, usize),
-) -> Result<Found, Box<dyn Error>> {
-    let model = ModelSpec::parse(&case.model)?;
-    let repository = scratch.repository(&case.model, &[&case.model], &args.models)?;
-    let slo = format!("{}us", case.slo.as_micros());
-    let further: [&OsStr; 4] = ["--slo".as_ref(), slo.as_ref(), "--state-dir".as_ref(), "".as_ref()];
-    let log = scratch.path(&format!("{}.log", case.model));
-    let server = Process::server(&args.server, &repository, Some(cores.0), log, &further)?;
-    server.wait_ready()?;
-    let source = Source::new(&server, Door::Http(Encoding::Binary), &model).slo(case.slo).core(Some(cores.1));
-    let mut searches = Vec::new();
-    for search in 0..args.searches {
-        println!("{case}, search {}\n{HEADING}", search + 1);
+/// A case with its server.
+struct Measured {
+    server: Process,
+    source: Source,
+    /// What was counted when it was last looked at, and what rows cost beside their execution since the start.
+    seen: Signals,
+    overhead: Overhead,
+    found: Found,
+    /// Of the next window's arrivals.
+    seed: u64,
+}
+
+impl Measured {
+    /// Starts a server and has it learn.
+    fn start(
+        args: &CapacityArgs,
+        case: &Case,
+        scratch: &Scratch,
+        (own, load): (usize, usize),
+    ) -> Result<Self, Box<dyn Error>> {
+        let model = ModelSpec::parse(&case.model)?;
+        let repository = scratch.repository(&case.model, &[&case.model], &args.models)?;
+        let slo = format!("{}us", case.slo.as_micros());
+        let further: [&OsStr; 4] = ["--slo".as_ref(), slo.as_ref(), "--state-dir".as_ref(), "".as_ref()];
+        let log = scratch.path(&format!("{}.log", case.model));
+        let server = Process::server(&args.server, &repository, Some(own), log, &further)?;
+        server.wait_ready()?;
+        let source = Source::new(&server, Door::Http(args.encoding), &model).slo(case.slo).core(Some(load));
         let mut closed = 0.0_f64;
         for at_once in LEARNING {
             closed = closed.max(source.closed(at_once, args.duration / 2)?.rate);
         }
-        let measured = highest(&source, args, closed / 2.0, 1000 * search)?;
-        let (server_rate, signals) = told(&server, &case.model)?;
-        // What rows cost beside their execution, at a load that is just served.
-        source.any_window(0.9 * measured, 1000 * search, args.duration)?;
-        let mut overhead = Overhead::default();
-        overhead.note(&signals, &told(&server, &case.model)?.1);
-        let autoscaler = planned(&signals, &overhead).ok_or("the server tells no latency curve")?;
-        let rates = Rates { measured, server: server_rate, autoscaler };
+        source.any_window(CALM * closed, 0, args.duration)?;
+        let (_, seen) = told(&server, &case.model)?;
+        let found = Found { case: case.clone(), searches: Vec::new(), windows: 0, bounded: 0 };
+        Ok(Self { server, source, seen, overhead: Overhead::default(), found, seed: 0 })
+    }
+
+    /// What is predicted now: by the server's statistics, and by the autoscaler.
+    fn predicted(&mut self) -> Result<(f64, f64), Box<dyn Error>> {
+        let (server, signals) = told(&self.server, &self.found.case.model)?;
+        self.overhead.note(&self.seen, &signals);
+        self.seen = signals;
+        let autoscaler = planned(&self.seen, &self.overhead).filter(|rate| *rate > 0.0);
+        Ok((server, autoscaler.ok_or("the server tells no latency curve")?))
+    }
+
+    /// One search: the rate at which half of the windows hold, and the medians of what was predicted meanwhile.
+    fn search(&mut self, args: &CapacityArgs) -> Result<(), Box<dyn Error>> {
+        let mut stairs = Staircase::new(args.step);
+        let (_, start) = self.predicted()?;
+        let (mut server, mut autoscaler) = (Vec::new(), Vec::new());
+        for _ in 0..args.windows {
+            let predicted = self.predicted()?;
+            server.push(predicted.0);
+            autoscaler.push(predicted.1);
+            self.seed += 1;
+            let report = self.source.any_window(stairs.level() * start, self.seed, args.duration)?;
+            println!("{}", row(&report));
+            let holds = report.offered > 0 && report.outcomes.good_share() >= GOOD;
+            stairs.judge(holds);
+            self.found.windows += 1;
+            self.found.bounded += usize::from(report.generator_limit().is_some());
+            if !holds {
+                // What is left over must not be the next window's.
+                self.source.closed(1, Duration::from_millis(200))?;
+            }
+        }
+        let [server, autoscaler] = [server, autoscaler].map(|rates| Spread::of(rates.into_iter()).middle);
+        let level = stairs
+            .found()
+            .ok_or("hardly any window held, or hardly any did not: more --windows, or longer ones with --duration")?;
+        let rates = Rates { measured: level * start, server, autoscaler };
         println!("{}", serde_json::to_string(&rates)?);
         if args.curve {
-            signals
-                .points
-                .iter()
-                .for_each(|point| println!("{} rows: {:?}, 95 % {:?}", point.work, point.centre, point.upper));
-            let Signals { instances, threads, executions, .. } = signals;
-            println!(
-                "{instances} instances of {threads} threads, {executions} executions, {:?} a row beside",
-                overhead.per_row()
-            );
+            self.show_curve();
         }
-        searches.push(rates);
+        self.found.searches.push(rates);
+        Ok(())
     }
-    Ok(Found { case: case.clone(), searches })
-}
 
-/// The highest rate at which enough requests are answered in time.
-fn highest(source: &Source, args: &CapacityArgs, first: f64, seeds: u64) -> Result<f64, Box<dyn Error>> {
-    let mut search = Search::new(first, args.precision);
-    let mut seed = seeds;
-    while let Some(rate) = search.next() {
-        let mut holds = false;
-        for _ in 0..TRIES {
-            seed += 1;
-            let report = source.any_window(rate, seed, args.duration)?;
-            println!("{}", row(&report));
-            holds = report.offered > 0 && report.outcomes.good_share() >= GOOD;
-            if holds {
-                break;
-            }
-            // What is left over must not be the next window's.
-            source.closed(1, Duration::from_millis(200))?;
+    fn show_curve(&self) {
+        let Signals { instances, threads, executions, overhead, .. } = self.seen;
+        for point in &self.seen.points {
+            println!("{} rows: {:?}, 95 % {:?}", point.work, point.centre, point.upper);
         }
-        search.judge(rate, holds);
+        println!(
+            "{instances} instances of {threads} threads, {executions} executions, a row takes beside {overhead:?}, as counted here {:?}",
+            self.overhead.per_row()
+        );
     }
-    search.best().ok_or_else(|| "no rate was answered in time".into())
 }
 
 /// What the server's statistics and its metrics tell of a model.
@@ -232,7 +272,9 @@ fn told(server: &Process, model: &str) -> Result<(f64, Signals), Box<dyn Error>>
 /// What the autoscaler counts on of one replica, for independent callers.
 fn planned(signals: &Signals, overhead: &Overhead) -> Option<f64> {
     let Signals { objective, instances, threads, rows_max, unit, executions, .. } = *signals;
-    let points = overhead.added_to(&signals.points, unit, threads);
+    // Older servers do not tell what a row takes beside its execution.
+    let each = signals.overhead.or(overhead.per_row()).unwrap_or_default();
+    let points = with_overhead(&signals.points, each.div_f64(threads.max(1) as f64), unit);
     let model = Model { points, executions, objective, instances, rows_max, unit };
     plan::plan(&model, 1.0).map(|plan| plan.rows_per_second)
 }
@@ -254,12 +296,16 @@ mod tests {
         let found = Found {
             case: Case::parse("mlp=20ms").unwrap(),
             searches: vec![rates(100.0, 90.0, 130.0), rates(50.0, 50.0, 65.0), rates(200.0, 60.0, 190.0)],
+            windows: 30,
+            bounded: 0,
         };
         assert!(found.holds(|own| own.server) && !found.holds(|own| own.autoscaler));
         let shown = found.to_string();
         assert!(shown.starts_with("mlp within 20ms               100.0 (50.0 to 200.0)"), "{shown}");
         assert!(shown.contains("server 60.0 = 0.90 (0.30 to 1.00) holds"), "{shown}");
         assert!(shown.ends_with("autoscaler 130.0 = 1.30 (0.95 to 1.30) MISSED"), "{shown}");
+        let bounded = Found { bounded: 4, ..found };
+        assert!(bounded.to_string().ends_with("MISSED   the generator was the limit in 4 of 30 windows"), "{bounded}");
         assert_eq!(Spread::of([4.0, 1.0].into_iter()), Spread { middle: 2.5, least: 1.0, most: 4.0 });
     }
 }

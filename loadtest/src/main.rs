@@ -21,6 +21,7 @@ mod proto;
 mod report;
 mod run;
 mod soak;
+mod staircase;
 mod sweep;
 mod target;
 mod tls;

@@ -12,6 +12,7 @@ use self::load::{CompareArgs, RunArgs, SweepArgs};
 use self::parse::{duration, share, span};
 use crate::arrivals::Arrivals;
 use crate::capacity::Case;
+use crate::payload::Encoding;
 
 /// Load generator for V2 inference servers, with the ceilings to compare them against.
 #[derive(Debug, Parser)]
@@ -145,9 +146,15 @@ pub(crate) struct CapacityArgs {
     /// Each window.
     #[arg(long, default_value = "3s", value_parser = span)]
     pub(crate) duration: Duration,
-    /// A search ends when the rates that held and did not are as near as this.
-    #[arg(long, default_value = "4%", value_parser = share)]
-    pub(crate) precision: f64,
+    /// Windows of each search.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(4..=1000))]
+    pub(crate) windows: u64,
+    /// How far apart the rates of windows are that follow each other.
+    #[arg(long, default_value = "8%", value_parser = share)]
+    pub(crate) step: f64,
+    /// How tensors travel: in JSON they cost the server more.
+    #[arg(long, value_enum, default_value_t = Encoding::Binary)]
+    pub(crate) encoding: Encoding,
     /// Print the latency curve that was learned.
     #[arg(long)]
     pub(crate) curve: bool,
