@@ -2,9 +2,9 @@
 //! what it can: the rate of independent callers at which 99 % of them are answered in time in half of the windows.
 //!
 //! Server and generator have a core each. A machine that is shared changes its speed from one second to the next, by half and more
-//! where a neighbour works on the other thread of a core, and what a server predicts follows it. So the rate of a window is asked
-//! in units of what is predicted right then, the level is searched up and down instead of by halving, which a single disturbed
-//! window would lead astray for good, and there are several searches, the cases in turn, of which the median counts.
+//! where a neighbour works on the other thread of a core. So the rate is searched up and down instead of by halving, which a single
+//! disturbed window would lead astray for good; what is predicted is read before each window, and the median of that is held
+//! against the rate; and there are several searches, the cases in turn, of which the median counts.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -211,36 +211,32 @@ impl Measured {
         Ok((server, autoscaler.ok_or("the server tells no latency curve")?))
     }
 
-    /// One search: the level at which half of the windows hold, in parts of what is predicted of each.
+    /// One search: the rate at which half of the windows hold, and the medians of what was predicted meanwhile.
     fn search(&mut self, args: &CapacityArgs) -> Result<(), Box<dyn Error>> {
         let mut stairs = Staircase::new(args.step);
+        let (_, start) = self.predicted()?;
         let (mut server, mut autoscaler) = (Vec::new(), Vec::new());
-        let mut before = self.predicted()?;
         for _ in 0..args.windows {
+            let predicted = self.predicted()?;
+            server.push(predicted.0);
+            autoscaler.push(predicted.1);
             self.seed += 1;
-            let rate = stairs.level() * before.1;
-            let report = self.source.any_window(rate, self.seed, args.duration)?;
+            let report = self.source.any_window(stairs.level() * start, self.seed, args.duration)?;
             println!("{}", row(&report));
-            let after = self.predicted()?;
-            // What the server believed in the mean, while it served.
-            let believed = (before.1 * after.1).sqrt();
-            server.push((before.0 * after.0).sqrt());
-            autoscaler.push(believed);
             let holds = report.offered > 0 && report.outcomes.good_share() >= GOOD;
-            stairs.judge(rate / believed, holds);
+            stairs.judge(holds);
             self.found.windows += 1;
             self.found.bounded += usize::from(report.generator_limit().is_some());
             if !holds {
                 // What is left over must not be the next window's.
                 self.source.closed(1, Duration::from_millis(200))?;
             }
-            before = after;
         }
         let [server, autoscaler] = [server, autoscaler].map(|rates| Spread::of(rates.into_iter()).middle);
         let level = stairs
             .found()
             .ok_or("hardly any window held, or hardly any did not: more --windows, or longer ones with --duration")?;
-        let rates = Rates { measured: level * autoscaler, server, autoscaler };
+        let rates = Rates { measured: level * start, server, autoscaler };
         println!("{}", serde_json::to_string(&rates)?);
         if args.curve {
             self.show_curve();

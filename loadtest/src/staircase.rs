@@ -32,12 +32,12 @@ impl Staircase {
         self.level
     }
 
-    /// Takes in whether the trial held, which was made at the level `tried`: near the one that was asked for.
-    pub(crate) fn judge(&mut self, tried: f64, held: bool) {
+    /// Takes in whether the trial at [`Staircase::level`] held.
+    pub(crate) fn judge(&mut self, held: bool) {
         self.turns += u32::from(self.held.is_some_and(|before| before != held));
         self.held = Some(held);
         if self.turns >= COUNTED_FROM {
-            self.sum += tried.ln();
+            self.sum += self.level.ln();
             self.count += 1;
         }
         let step = if self.turns > 0 { self.step } else { self.step * FIRST };
@@ -63,7 +63,7 @@ mod tests {
             let mut stairs = Staircase::new(0.08);
             for _ in 0..trials {
                 let held = stairs.level() < limit * (spread * random.normal()).exp() && !random.happens(disturbed);
-                stairs.judge(stairs.level(), held);
+                stairs.judge(held);
             }
             stairs.found().unwrap_or(f64::NAN)
         };
@@ -90,7 +90,7 @@ mod tests {
     fn trials_that_all_hold_or_never_do_find_nothing() {
         for held in [true, false] {
             let mut stairs = Staircase::new(0.08);
-            (0..10).for_each(|_| stairs.judge(stairs.level(), held));
+            (0..10).for_each(|_| stairs.judge(held));
             assert_eq!(stairs.found(), None);
             assert!(if held { stairs.level() > 4.0 } else { stairs.level() < 0.25 });
         }
