@@ -40,6 +40,15 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Has the calling thread run only where no other wants to, for good (sched(7), SCHED_IDLE).
+pub(crate) fn give_way() -> io::Result<()> {
+    // SAFETY: the parameters are valid for the call; 0 is the calling thread.
+    unsafe {
+        let none = libc::sched_param { sched_priority: 0 };
+        check(libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none))
+    }
+}
+
 /// Raises the limit of open files as far as an ordinary user may; an open loop opens connections as it needs them.
 pub(crate) fn raise_open_files() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -119,6 +128,17 @@ mod tests {
         assert_eq!(resident_bytes(u32::MAX - 1), None);
         // Linux gives no process a number above 2^22.
         assert_eq!(cpu_time((1 << 22) + 1), None);
+    }
+
+    #[test]
+    fn a_thread_that_gives_way_is_an_idle_one_and_the_others_are_not() {
+        // SAFETY: 0 is the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let lowered = std::thread::spawn(move || {
+            give_way().unwrap();
+            policy()
+        });
+        assert_eq!((lowered.join().unwrap(), policy()), (libc::SCHED_IDLE, libc::SCHED_OTHER));
     }
 
     #[test]

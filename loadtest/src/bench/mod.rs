@@ -13,6 +13,7 @@ mod pairs;
 mod repository;
 mod server;
 mod single;
+mod stranger;
 mod table;
 mod traffic;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::open::{Source, Take};
 use super::pairs::Pairs;
 use super::server::exchange;
+use super::stranger;
 use super::table::{Row, Target};
 use super::traffic::{Door, http};
 use super::{Place, Process, Show};
@@ -188,7 +189,21 @@ fn measure(place: &Place<'_>, host: &Host, target: Target) -> Result<Row, Box<dy
         return Err(format!("nothing happened meanwhile: {did:?}").into());
     }
     let load = format!("{rate:.0}/s, at which the server alone takes {:.0} % of {cores} cores", 100.0 * used);
-    Ok(pairs.row(&host.case(), target, vec![format!("{load}; {}", host.told(&did))]))
+    let mut notes = vec![format!("{load}; {}", host.told(&did))];
+    if matches!(host.beside, Disturbance::Shadow(_)) {
+        let mut bound = Pairs::new();
+        for seed in 1..=TRIPLES {
+            let before = source.window(rate, seed, window)?;
+            let with = stranger::beside(server_core, cores, 1.0, || source.window(rate, seed, window))?;
+            let after = source.window(rate, seed, window)?;
+            bound.add([&before, &with, &after]);
+        }
+        notes.push(format!(
+            "beside a stranger that computes without end on the same cores at the lowest priority, and no shadow: {}",
+            bound.told()
+        ));
+    }
+    Ok(pairs.row(&host.case(), target, notes))
 }
 
 /// The rate at which a server takes half of the time of its cores, or less where half of what a closed loop reaches is less; and how

@@ -18,6 +18,7 @@ use super::neighbour::link;
 use super::open::{Source, Take};
 use super::pairs::Pairs;
 use super::server::get;
+use super::stranger;
 use super::table::{Row, Target};
 use super::traffic::{Door, http};
 use super::{Place, Process, Show};
@@ -127,11 +128,37 @@ fn measure(place: &Place<'_>, target: Target) -> Result<Row, Box<dyn Error>> {
          requests were certain to find their model; {:.1} MB for models, the process has {resident:.0} MB",
         each * ROOM as f64 / 1e6
     );
-    let mut row = pairs.row(CASE, target, vec![note]);
+    let busy = more_busy(windows.iter().map(|(_, reports)| reports)).ok_or("the server's time cannot be observed")?;
+    let mut bound = Pairs::new();
+    for seed in 1..=TRIPLES {
+        let turns = turns(window);
+        let before = all.window(&turns, seed, window)?;
+        let with = stranger::beside(None, 1, busy, || all.window(&turns, seed, window))?;
+        let after = all.window(&turns, seed, window)?;
+        bound.add([&before, &with, &after]);
+    }
+    let bound = format!(
+        "the same requests with room for all, beside a stranger that computes {:.0} % of a core's time at the lowest priority, which is \
+         what paging takes: {}",
+        100.0 * busy,
+        bound.told()
+    );
+    let mut row = pairs.row(CASE, target, vec![note, bound]);
     if hits < ideal - POINTS {
         row.errors.push(format!("{:.1} points fewer hits than by the least recently used rule", ideal - hits));
     }
     Ok(row)
+}
+
+/// How much of a core's time the second of three windows of the same requests takes more than the others.
+fn more_busy<'a>(windows: impl Iterator<Item = &'a [Report; 3]>) -> Option<f64> {
+    let (mut more, mut count) = (0.0, 0.0);
+    for reports in windows {
+        let [before, with, after] = reports.each_ref().map(|report| report.server_cpu_us);
+        more += with? - (before? + after?) / 2.0;
+        count += 1.0;
+    }
+    Some(RATE * more / count / 1e6)
 }
 
 fn name(model: usize) -> String {

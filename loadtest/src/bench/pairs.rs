@@ -78,11 +78,21 @@ impl Pairs {
         self.triples.push(counted);
     }
 
-    /// The row of all of it; the first note says how the figure is made, and what the null comes to.
-    pub(super) fn row(&self, case: &str, target: Target, notes: Vec<String>) -> Row {
+    /// The way that counts, and its null.
+    fn method(&self) -> (Method, Ratio) {
         let nulls = [Method::Median, Method::Together].map(|method| (method, self.ratio(method, Side::Null)));
         let width = |(_, null): &(Method, Ratio)| null.high / null.low.max(f64::MIN_POSITIVE);
-        let (method, null) = if width(&nulls[0]) < width(&nulls[1]) { nulls[0] } else { nulls[1] };
+        if width(&nulls[0]) < width(&nulls[1]) { nulls[0] } else { nulls[1] }
+    }
+
+    /// The figure, and between what nine in ten draws lie.
+    pub(super) fn told(&self) -> String {
+        self.ratio(self.method().0, Side::Figure).told()
+    }
+
+    /// The row of all of it; the first note says how the figure is made, and what the null comes to.
+    pub(super) fn row(&self, case: &str, target: Target, notes: Vec<String>) -> Row {
+        let (method, null) = self.method();
         let ratio = self.ratio(method, Side::Figure);
         let without = tail(self.triples.iter().flat_map(|[before, _, after]| [before, after])) / 1e3;
         let how = match method {
