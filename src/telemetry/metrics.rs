@@ -1,21 +1,21 @@
 //! The registry and the handles.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
-use tokio::time::Instant;
 
 use super::doors::DoorMetrics;
 use super::storage::StorageMetrics;
 use super::text::Text;
-use super::{GpuTold, Known, Spent, Statistics, TraceSettings, TrafficTold, gpus, known, process, triton};
+use super::{
+    GpuTold, Known, ModelMetrics, Spent, Statistics, TraceSettings, TrafficTold, gpus, known, process, triton,
+};
 use crate::contract::metrics as names;
 use crate::devices::Devices;
 use crate::error::Kind;
@@ -313,124 +313,6 @@ impl DropCounter {
     pub fn add(&self, count: u64) {
         self.0.inc_by(count);
     }
-}
-
-/// Handles to the metrics of one version of a model.
-#[derive(Clone)]
-pub struct ModelMetrics {
-    ok: IntCounter,
-    errors: Vec<(Kind, IntCounter)>,
-    request_seconds: Histogram,
-    /// See [`names::QUEUE_SECONDS`].
-    pub queue_seconds: Histogram,
-    execute_seconds: Histogram,
-    /// See [`names::BATCH_ROWS`].
-    pub batch_rows: Histogram,
-    cells: [IntCounter; 2],
-    /// See [`names::WASTED_SECONDS`].
-    pub wasted_seconds: Counter,
-    /// See [`names::BATCHES`].
-    pub batches_in_place: IntCounter,
-    /// See [`names::BATCHES`].
-    pub batches_on_thread: IntCounter,
-    /// See [`names::BATCH_RETRIES`].
-    pub batch_retries: IntCounter,
-    in_flight: IntGauge,
-    /// See [`names::QUEUE_DEPTH`].
-    pub queue_depth: IntGauge,
-    /// See [`names::LOAD_SECONDS`].
-    pub load_seconds: Gauge,
-    /// What the statistics extension tells, since this load.
-    pub statistics: Arc<Statistics>,
-    spent: Arc<Spent>,
-    /// Of one execution.
-    threads: Arc<AtomicUsize>,
-}
-
-impl ModelMetrics {
-    /// Says with how many threads it is executed.
-    pub fn set_threads(&self, threads: usize) {
-        self.threads.store(threads.max(1), Ordering::Relaxed);
-    }
-
-    /// Counts rows that arrived, whatever comes of them.
-    pub fn note_offered(&self, rows: u64) {
-        if rows > 0 {
-            self.statistics.note_offered(rows);
-            self.spent.note_rows(rows);
-        }
-    }
-
-    /// Counts an execution, see [`names::EXECUTE_SECONDS`].
-    pub fn note_execution(&self, took: Duration) {
-        self.execute_seconds.observe(took.as_secs_f64());
-        self.spent.note_execution(took, self.threads.load(Ordering::Relaxed));
-    }
-
-    /// See [`Spent::row_overhead`].
-    pub fn row_overhead(&self) -> Option<Duration> {
-        self.spent.row_overhead()
-    }
-
-    /// Counts a request as in flight until the timer is told its outcome or dropped.
-    pub fn start_request(&self) -> RequestTimer<'_> {
-        self.in_flight.inc();
-        RequestTimer { metrics: self, started: Instant::now(), outcome: Some(Kind::Cancelled) }
-    }
-
-    /// Counts a request that arrived at `since` and is answered without an execution.
-    pub fn note_answer(&self, since: Instant) {
-        self.in_flight.inc();
-        drop(RequestTimer { metrics: self, started: since, outcome: None });
-    }
-
-    /// Requests that have no answer yet.
-    pub fn in_flight(&self) -> i64 {
-        self.in_flight.get()
-    }
-
-    /// Counts the cells of a batch of a padded model, see [`names::CELLS`].
-    pub fn note_cells(&self, useful: usize, padding: usize) {
-        let [useful_cells, padding_cells] = &self.cells;
-        useful_cells.inc_by(useful as u64);
-        padding_cells.inc_by(padding as u64);
-    }
-}
-
-/// A request under way. Dropped before [`RequestTimer::finish`], it counts as cancelled: its client went away.
-pub struct RequestTimer<'a> {
-    metrics: &'a ModelMetrics,
-    started: Instant,
-    outcome: Option<Kind>,
-}
-
-impl RequestTimer<'_> {
-    /// Notes the outcome: `None` for an answer.
-    pub fn finish(mut self, error: Option<Kind>) {
-        self.outcome = error;
-    }
-}
-
-impl Drop for RequestTimer<'_> {
-    fn drop(&mut self) {
-        let metrics = self.metrics;
-        metrics.in_flight.dec();
-        let took = self.started.elapsed();
-        metrics.request_seconds.observe(seconds(took));
-        metrics.statistics.note_request(self.outcome.is_none(), took);
-        match self.outcome {
-            None => metrics.ok.inc(),
-            Some(kind) => {
-                if let Some((_, counter)) = metrics.errors.iter().find(|(known, _)| *known == kind) {
-                    counter.inc();
-                }
-            }
-        }
-    }
-}
-
-fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
 
 fn opts(name: &str, help: &str) -> Opts {
