@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use std::time::Duration;
 /// 15 and 1024).
 const NICENESS: i32 = 19;
 
-/// Threads at once that [`unhurriedly`] has: more work than that waits. Each is for a batch of the lowest priority, of which a
-/// version has as many at once as instances.
-const THREADS_MAX: usize = 64;
+/// How long a thread of the lowest priority has a core to itself among its like: the least that there is. With the kernel's own,
+/// two of them on one core owe each other so much time after a while that what one is owed goes before a thread of the usual
+/// priority that wakes up: up to a tick of the clock, 4 ms (EEVDF: Stoica and Abdel-Wahab, "Earliest Eligible Virtual Deadline First",
+/// 1995; in Linux since 6.6, and a slice of one's own since 6.12).
+const SLICE: Duration = Duration::from_micros(100);
 
 /// How long a thread stays that has nothing to do: as long as tokio's for blocking work.
 const STAYS: Duration = Duration::from_secs(10);
@@ -23,6 +25,9 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads of [`unhurriedly`].
 static THREADS: Threads = Threads { state: Mutex::new(State::NONE), added: Condvar::new() };
+
+/// Threads at once that [`unhurriedly`] has: as many as could run. More work than that waits.
+static THREADS_MAX: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 struct Threads {
     state: Mutex<State>,
@@ -53,7 +58,7 @@ impl Threads {
             self.added.notify_one();
             return Ok(());
         }
-        if state.threads < THREADS_MAX {
+        if state.threads < *THREADS_MAX {
             let spawned = thread::Builder::new().name("unhurried".into()).spawn(|| self.serve());
             state.threads += usize::from(spawned.is_ok());
         }
@@ -115,10 +120,17 @@ pub fn unhurried<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
 fn give_way() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     // A nice thread is still let finish its slice before one that wakes up, and keeps it from being sent to that core; an idle
-    // one does neither (sched(7), SCHED_IDLE).
+    // one does neither (sched(7), SCHED_IDLE). Its slice is stated before, as it is the usual policy that has one.
     #[cfg(target_os = "linux")]
-    // SAFETY: the parameters are valid for the call; 0 is the calling thread.
+    // SAFETY: the parameters are valid for the calls; 0 is the calling thread.
     unsafe {
+        let mut attributes: libc::sched_attr = std::mem::zeroed();
+        attributes.size = size_of::<libc::sched_attr>() as u32;
+        attributes.sched_policy = libc::SCHED_OTHER as u32;
+        attributes.sched_nice = NICENESS;
+        attributes.sched_runtime = SLICE.as_nanos() as u64;
+        // Kernels that have no such slices do not look at it.
+        libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
         let none = libc::sched_param { sched_priority: 0 };
         libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none);
     }
@@ -157,21 +169,21 @@ mod tests {
     #[test]
     fn work_that_nobody_waits_for_is_all_done_by_threads_that_stay_and_survive_a_panic() {
         let (done, all) = std::sync::mpsc::channel();
-        for number in 0..THREADS_MAX * 3 {
+        for number in 0..60 {
             let done = done.clone();
             let work = move || {
                 let niceness = rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
                 done.send((number, niceness)).unwrap();
-                assert!(number % 50 != 0, "in there");
+                assert!(number % 25 != 0, "in there");
             };
             assert!(unhurriedly(work).is_ok());
         }
         drop(done);
         let mut all: Vec<(usize, i32)> = all.iter().collect();
         all.sort_unstable();
-        assert_eq!(all, (0..THREADS_MAX * 3).map(|number| (number, NICENESS)).collect::<Vec<_>>());
+        assert_eq!(all, (0..60).map(|number| (number, NICENESS)).collect::<Vec<_>>());
         let threads = THREADS.lock().threads;
-        assert!((1..=THREADS_MAX).contains(&threads), "{threads}");
+        assert!((1..=*THREADS_MAX).contains(&threads), "{threads}");
     }
 
     #[test]
