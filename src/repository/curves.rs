@@ -29,6 +29,7 @@ const BYTES_MAX: u64 = 64 << 10;
 /// A directory of curves.
 pub(super) struct CurveStore {
     directory: PathBuf,
+    processor: String,
     files_max: usize,
     /// Set by the first write that fails, so that the log says it once.
     failed: AtomicBool,
@@ -69,6 +70,7 @@ impl CurveStore {
         }
         Some(Arc::new(Self {
             directory: directory.to_owned(),
+            processor: processor(),
             files_max: FILES_MAX,
             failed: AtomicBool::new(false),
             written: AtomicU64::new(0),
@@ -82,7 +84,7 @@ impl CurveStore {
         let head = format!(
             "{FORMAT}\nartifact {artifact}\nruntime {runtime}\nprocessor {}\ncores {cores}\nthreads {threads}\n\
              settings {}\n",
-            processor(),
+            self.processor,
             hexadecimal(settings.as_bytes())
         );
         let name = format!("{}.{ENDING}", hexadecimal(head.as_bytes()));

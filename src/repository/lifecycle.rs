@@ -3,13 +3,14 @@
 //! Loads run on threads of tokio's blocking pool, so many at once as the configuration allows, and never touch what
 //! serves. A version that fails stays unavailable with its reason and stops nothing else.
 
+mod ending;
 mod outcomes;
 mod paging;
 mod poller;
 mod wanting;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Model;
 use super::catalog::Catalog;
-use super::curves::{CurveFile, CurveStore};
+use super::curves::CurveStore;
 use super::disk::{Brought, Disk};
 use super::layout::{ModelListing, VersionFiles};
 use super::loader::{Loaded, Surroundings};
@@ -28,11 +29,11 @@ use super::upload::Upload;
 use super::{Control, RepositoryConfig};
 use crate::error::{Error, Result};
 use crate::model::{Device, LoadOverrides, ModelName, ModelState};
-use crate::runtime::release_free_memory;
-use crate::scheduler::{Cores, Stopped};
+use crate::scheduler::Cores;
 use crate::telemetry::Telemetry;
 use crate::text::Pool;
 
+use ending::{Stopping, give_memory_back, keep_curves};
 use paging::{Paging, Summons};
 use poller::{Change, Poller};
 
@@ -197,23 +198,6 @@ struct Waiting {
     name: ModelName,
     reply: oneshot::Sender<Result<()>>,
     load: bool,
-}
-
-/// The end of a version's scheduler, and where what it has learned is kept.
-struct Stopping {
-    stopped: Stopped,
-    curve_file: Option<Arc<CurveFile>>,
-}
-
-impl Stopping {
-    /// Waits until every request is answered, and keeps what was learned.
-    async fn done(self) {
-        // An error means that it has stopped.
-        let Ok(curve) = self.stopped.await else { return };
-        if let Some(file) = self.curve_file {
-            let _ = blocking(move || file.save(&curve)).await;
-        }
-    }
 }
 
 /// The task.
@@ -391,21 +375,10 @@ impl Keeper {
                 stopping.done().await;
             }
             if gives_back {
-                let _ = blocking(release_free_memory).await;
+                give_memory_back().await;
             }
             let _ = ended.send(Ended::Unloaded(id));
         });
-    }
-}
-
-/// Writes down what versions that serve have learned, as often as `every`, until there is no repository any more.
-async fn keep_curves(catalog: Weak<Catalog>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        let Some(models) = catalog.upgrade().map(|catalog| catalog.all_ready()) else { return };
-        for model in models {
-            model.keep_curve().await;
-        }
     }
 }
 

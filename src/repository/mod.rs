@@ -25,6 +25,7 @@ mod remote;
 mod runtimes;
 mod sha256;
 mod turns;
+mod twin;
 mod upload;
 mod verify;
 

@@ -9,10 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::curves::CurveFile;
+use super::loader::Precedent;
 use super::sha256::Identity;
+use super::twin::Twin;
 use crate::error::{Error, Result};
 use crate::infer::{Labels, ParameterValue, Parameters, ValidRequest};
 use crate::model::{Device, ModelName, ModelSettings, Signature, TensorSpec, Version};
+use crate::runtime::put_away;
 use crate::scheduler::curve::Point;
 use crate::scheduler::{Batching, Executed, Priority, Scheduler, SchedulerConfig, capacity_of};
 use crate::storage::Digest;
@@ -64,10 +67,12 @@ pub struct Model {
     pub(super) settings: ModelSettings,
     pub(super) instances: usize,
     pub(super) scheduling: SchedulerConfig,
-    pub(super) batching: Batching,
+    pub(super) precedent: Arc<Precedent>,
     pub(super) life: Arc<Life>,
     /// Where it is in memory.
     pub(super) scheduler: Option<Scheduler>,
+    /// Where it is in memory, and executed with threads of the engine's own.
+    pub(super) twin: Option<Twin>,
     pub(super) metrics: Arc<ModelMetrics>,
     /// None where it has no file.
     pub(super) identity: Option<Identity>,
@@ -89,8 +94,9 @@ impl Model {
             text: self.text.as_ref().map(TextFace::paged_out),
             settings: self.settings.clone(),
             scheduling: self.scheduling.clone(),
-            batching: self.batching.clone(),
+            precedent: Arc::clone(&self.precedent),
             scheduler: None,
+            twin: None,
             metrics: Arc::clone(&self.metrics),
             life: Arc::clone(&self.life),
             identity: self.identity.clone(),
@@ -176,7 +182,27 @@ impl Model {
 
     /// Whether its batches of the lowest priority leave the cores to others of themselves: see [`SchedulerConfig::gives_way`].
     pub fn gives_way(&self) -> bool {
-        !self.device.is_gpu() && self.scheduling.gives_way()
+        !self.device.is_gpu() && (self.scheduling.gives_way() || self.has_twin())
+    }
+
+    /// Waits until batches of the lowest priority leave the cores to others of themselves, where they are ever going to.
+    pub async fn will_give_way(&self) {
+        if let Some(twin) = &self.twin {
+            self.filler();
+            twin.made().await;
+        }
+    }
+
+    /// Whether it is in memory twice.
+    pub(super) fn has_twin(&self) -> bool {
+        self.twin.as_ref().is_some_and(|twin| twin.scheduler().is_some())
+    }
+
+    /// What requests are asked by that only fill what is left over, where that is another scheduler; the first of them has it made.
+    fn filler(&self) -> Option<&Scheduler> {
+        let twin = self.twin.as_ref()?;
+        twin.begin(&self.name, self.version, &self.scheduling, &self.metrics);
+        twin.scheduler()
     }
 
     /// Requests that may wait.
@@ -206,7 +232,7 @@ impl Model {
 
     /// Whether requests are joined, and why not.
     pub fn batching(&self) -> &Batching {
-        &self.batching
+        &self.precedent.warm_up.batching
     }
 
     /// Handles to its metrics.
@@ -231,8 +257,7 @@ impl Model {
         let Some(file) = self.curve_file.clone() else { return };
         let Some(scheduler) = &self.scheduler else { return };
         let Some(learned) = scheduler.learned().await else { return };
-        // A panic in there is in the log.
-        let _ = tokio::task::spawn_blocking(move || file.save(&learned.curve)).await;
+        put_away(move || file.save(&learned.curve)).await;
     }
 
     /// What the scheduler has learned up to now, and what follows from it.
@@ -310,7 +335,8 @@ impl Model {
         let scheduler = self.scheduler.as_ref().ok_or_else(|| Error::unavailable("it is not in memory"));
         let queued = scheduler.and_then(|scheduler| {
             let priority = priority(&self.settings, asked.as_ref())?;
-            Ok(scheduler.submit_part(request, parameters, deadline, priority, whole))
+            let filler = if priority.is_filler() { self.filler() } else { None };
+            Ok(filler.unwrap_or(scheduler).submit_part(request, parameters, deadline, priority, whole))
         });
         // Without the request, which is in the queue by now.
         async move { queued?.await }

@@ -87,7 +87,7 @@ pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_m
     let surroundings = Surroundings { runtimes, curves, urgent: false, place, cores, objective, pool, sha256s };
     let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } = disk
         .materialize(listing, files, false)
-        .and_then(|here| loader::load(&surroundings, &here))
+        .and_then(|here| loader::load(&surroundings, &here, None))
         .map_err(|error| error.within(format_args!("model '{name}' version {}", files.version)))?;
     let mut limits = scheduler.limits;
     let not_joined = match warm_up.batching {

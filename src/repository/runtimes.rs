@@ -14,6 +14,8 @@ use crate::runtime::{CandleRuntime, IdentityRuntime, OnnxRuntime, Runtime, Tract
 /// The engines of this process.
 pub struct Runtimes {
     library: Option<PathBuf>,
+    /// Whether it can use GPUs, once that was asked.
+    uses_gpus: OnceLock<Result<(), String>>,
     /// Opened by the first ONNX model: a server without one does not carry the library's memory.
     onnx: OnceLock<Option<OnnxRuntime>>,
     tract: TractRuntime,
@@ -31,7 +33,7 @@ impl Runtimes {
     /// The same beside these GPUs.
     pub fn with_devices(library: Option<PathBuf>, devices: Arc<Devices>) -> Self {
         let (tract, candle, identity) = (TractRuntime::new(), CandleRuntime::new(), IdentityRuntime::new());
-        Self { library, onnx: OnceLock::new(), tract, candle, identity, devices }
+        Self { library, uses_gpus: OnceLock::new(), onnx: OnceLock::new(), tract, candle, identity, devices }
     }
 
     /// The GPUs that there are.
@@ -52,7 +54,7 @@ impl Runtimes {
             RuntimeChoice::Identity => Ok(()),
             RuntimeChoice::Tract => Err("runtime 'tract' runs on the CPU alone".into()),
             RuntimeChoice::Auto | RuntimeChoice::Onnx => match &self.library {
-                Some(library) => library_uses_gpus(library),
+                Some(library) => self.uses_gpus.get_or_init(|| library_uses_gpus(library)).clone(),
                 None => Err("there is no libonnxruntime.so, and tract runs on the CPU alone: make run ORT=gpu".into()),
             },
         };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::digest::Artifact;
 use crate::error::{Error, Result};
-use crate::runtime::unhurried;
+use crate::runtime::give_way;
 use crate::storage::{Digest, Sha256, Sha256Hasher, Tree};
 
 /// Artifacts up to this many bytes are told at once: it takes 16 ms.
@@ -101,8 +101,9 @@ impl Sha256s {
         let (this, told) = (Arc::clone(self), Arc::clone(&identity.sha256));
         let (folder, tree) = (folder.to_owned(), tree.cloned());
         let work = move || {
+            give_way();
             let _turn = this.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Ok(sha256) = unhurried(|| this.of(&artifact, &folder, tree.as_deref())) {
+            if let Ok(sha256) = this.of(&artifact, &folder, tree.as_deref()) {
                 let _ = told.set(sha256);
             }
         };

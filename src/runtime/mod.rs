@@ -8,6 +8,7 @@ pub mod candle;
 mod identity;
 mod memory;
 mod onnx;
+mod prompt;
 mod tract;
 mod unhurried;
 
@@ -23,8 +24,9 @@ pub use candle::CandleRuntime;
 pub use identity::IdentityRuntime;
 pub use memory::{heap_bytes, release_free_memory, resident_bytes};
 pub use onnx::{OnnxRuntime, find_library, library_uses_gpus};
+pub use prompt::promptly;
 pub use tract::TractRuntime;
-pub use unhurried::{unhurried, unhurriedly, waited_for_a_core};
+pub use unhurried::{Left, give_way, idle_time_is_free, put_away, unhurried, unhurriedly, waited_for_a_core};
 
 /// What to load, and how.
 #[derive(Clone, Debug)]

@@ -1,11 +1,19 @@
 //! Work that gives way to whatever else wants a core.
 
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::File;
+use std::mem;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 /// The lowest priority that there is: beside a thread of the usual one it gets a seventieth of a core (the kernel's weights of
 /// 15 and 1024).
@@ -20,16 +28,31 @@ const SLICE: Duration = Duration::from_micros(100);
 /// How long a thread stays that has nothing to do: as long as tokio's for blocking work.
 const STAYS: Duration = Duration::from_secs(10);
 
+/// How long what was used is left lying for such a thread to put it away, where others wait for the room: as long as a load gives way.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// What is to be done.
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The threads of [`unhurriedly`].
-static THREADS: Threads = Threads { state: Mutex::new(State::NONE), added: Condvar::new() };
+/// For batches that only fill what is left over, which may take long.
+static FILLERS: Threads = Threads::new("filler");
 
-/// Threads at once that [`unhurriedly`] has: as many as could run. More work than that waits.
+/// For what models take that come and go, which must not wait for those.
+static MOVES: Threads = Threads::new("move");
+
+/// Threads at once that each of them has: as many as could run. More work than that waits.
 static THREADS_MAX: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
+/// Those of them that have something to do.
+static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there is work that gives way.
+pub(super) fn somebody_gives_way() -> bool {
+    AT_WORK.load(Ordering::Relaxed) > 0
+}
+
 struct Threads {
+    name: &'static str,
     state: Mutex<State>,
     added: Condvar,
 }
@@ -41,15 +64,17 @@ struct State {
     free: usize,
 }
 
-impl State {
-    const NONE: Self = Self { waiting: VecDeque::new(), threads: 0, free: 0 };
-}
-
 impl Threads {
+    const fn new(name: &'static str) -> Self {
+        let state = State { waiting: VecDeque::new(), threads: 0, free: 0 };
+        Self { name, state: Mutex::new(state), added: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has `work` done, or gives it back where there is no thread to be had.
     fn give(&'static self, work: Work) -> Result<(), Work> {
         let mut state = self.lock();
         state.waiting.push_back(work);
@@ -59,7 +84,7 @@ impl Threads {
             return Ok(());
         }
         if state.threads < *THREADS_MAX {
-            let spawned = thread::Builder::new().name("unhurried".into()).spawn(|| self.serve());
+            let spawned = thread::Builder::new().name(self.name.into()).spawn(|| self.serve());
             state.threads += usize::from(spawned.is_ok());
         }
         match state.threads {
@@ -75,8 +100,10 @@ impl Threads {
         loop {
             if let Some(work) = state.waiting.pop_front() {
                 drop(state);
+                AT_WORK.fetch_add(1, Ordering::Relaxed);
                 // It is told by the panic hook, and is whoever's who asked for it.
                 let _ = catch_unwind(AssertUnwindSafe(work));
+                AT_WORK.fetch_sub(1, Ordering::Relaxed);
                 state = self.lock();
                 continue;
             }
@@ -92,39 +119,93 @@ impl Threads {
     }
 }
 
-/// Has `work` done, once, on a thread that runs where no other wants to, without waiting for it; the thread was there before, if there was
-/// such work lately. Gives it back where there is no such thread to be had. Not for what starts threads of its own, which would
-/// inherit that for good.
-pub fn unhurriedly(work: impl FnOnce() + Send + 'static) -> Result<(), Box<dyn FnOnce() + Send>> {
-    THREADS.give(Box::new(work))
-}
+/// Work that was left to threads of the lowest priority, and may be taken back until one gets to it.
+#[derive(Clone)]
+pub struct Left(Arc<Mutex<Option<Work>>>);
 
-/// Does `work`, once, on a thread that runs where no other wants to, and waits for it. A panic in there goes on here. Where there is no such
-/// thread to be had, it is merely more noticeable. Not for what starts threads of its own, which would inherit that for good.
-pub fn unhurried<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
-    let done = thread::scope(|scope| {
-        let lowered = || {
-            give_way();
-            work()
+impl Left {
+    /// Leaves `work` to `threads`; whether there are such.
+    fn to(threads: &'static Threads, work: Work) -> (Self, bool) {
+        let left = Self(Arc::new(Mutex::new(Some(work))));
+        let taken = left.clone();
+        let begin = move || {
+            if let Some(work) = taken.take_back() {
+                work();
+            }
         };
-        thread::Builder::new().spawn_scoped(scope, lowered).ok().map(thread::ScopedJoinHandle::join)
-    });
-    match done {
-        Some(Ok(done)) => done,
-        Some(Err(panic)) => resume_unwind(panic),
-        None => work(),
+        let is_given = threads.give(Box::new(begin)).is_ok();
+        (left, is_given)
+    }
+
+    /// The work, where nobody has begun it.
+    pub fn take_back(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
+/// Has a batch executed, which `work` does, on a thread that runs where no other wants to, without waiting for it; the thread was
+/// there before, if there was such work lately. Where there is no such thread to be had, it is one for blocking work. Not for what starts
+/// threads of its own, which would inherit that for good.
+pub fn unhurriedly(work: impl FnOnce() + Send + 'static) -> Left {
+    let (left, is_given) = Left::to(&FILLERS, Box::new(work));
+    if !is_given && let Some(work) = left.take_back() {
+        spawn_blocking(work);
+    }
+    left
+}
+
+/// Does `work` on a thread that runs where no other wants to, and waits for it. A panic in there goes on here. Where there is no such
+/// thread to be had, it is merely more noticeable. Not for what starts threads of its own, which would inherit that for good, nor
+/// for what waits for such work itself.
+pub fn unhurried<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let (done, outcome) = mpsc::sync_channel(1);
+    let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
+        // Somebody waits for it below.
+        let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
+    });
+    // SAFETY: what it borrows outlives it, as this function does not return before `work` has run or was dropped: it has the only
+    // sender, and nothing but that is left of it once the outcome is sent.
+    let work: Work = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + '_>, Work>(work) };
+    if let Err(work) = MOVES.give(work) {
+        work();
+    }
+    match outcome.recv() {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => resume_unwind(panic),
+        // Only a thread that ends the process drops work.
+        Err(mpsc::RecvError) => std::process::abort(),
+    }
+}
+
+/// Has `work` done, which puts away what is not used any more: on a thread that runs where no other wants to, if one gets to it soon, and
+/// else on one for blocking work. Resolves when it is done, by a panic too. Goes on where nobody waits for it any more.
+pub async fn put_away(work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = oneshot::channel::<()>();
+    let work: Work = Box::new(move || {
+        let _done = done;
+        work();
+    });
+    let (left, is_given) = Left::to(&MOVES, work);
+    let mut ended = pin!(ended);
+    if is_given && timeout(PATIENCE, ended.as_mut()).await.is_ok() {
+        return;
+    }
+    if let Some(work) = left.take_back() {
+        // A panic in there is in the log.
+        let _ = spawn_blocking(work).await;
+    }
+    let _ = ended.await;
+}
+
 /// Has this thread give way to all others, for good: nobody may take that back without a privilege.
-fn give_way() {
+pub fn give_way() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
     // A nice thread is still let finish its slice before one that wakes up, and keeps it from being sent to that core; an idle
     // one does neither (sched(7), SCHED_IDLE). Its slice is stated before, as it is the usual policy that has one.
     #[cfg(target_os = "linux")]
     // SAFETY: the parameters are valid for the calls; 0 is the calling thread.
     unsafe {
-        let mut attributes: libc::sched_attr = std::mem::zeroed();
+        let mut attributes: libc::sched_attr = mem::zeroed();
         attributes.size = size_of::<libc::sched_attr>() as u32;
         attributes.sched_policy = libc::SCHED_OTHER as u32;
         attributes.sched_nice = NICENESS;
@@ -136,11 +217,29 @@ fn give_way() {
     }
 }
 
+/// Whether a thread that gives way takes nothing from others but idle time. It does where the process may not use all cores that it
+/// may run on all of the time (cgroups(7), `cpu.max`): what it uses up is lacking to those that serve, however idle it is.
+pub fn idle_time_is_free() -> bool {
+    static IS_FREE: LazyLock<bool> = LazyLock::new(|| {
+        #[cfg(target_os = "linux")]
+        return rustix::thread::sched_getaffinity(None).is_ok_and(|cores| cores.count() as usize <= *THREADS_MAX);
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    });
+    *IS_FREE
+}
+
 /// How long this thread has waited for a core up to now, though it could have run: what is measured on a thread that gives way
 /// is to be told without it. Zero where the system does not tell (proc_pid_schedstat(5)).
 pub fn waited_for_a_core() -> Duration {
-    let told = fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanos = told.as_deref().and_then(|told| told.split_ascii_whitespace().nth(1)?.parse().ok());
+    thread_local! {
+        static TOLD: Option<File> = File::open("/proc/thread-self/schedstat").ok();
+    }
+    // Three numbers of at most 20 digits.
+    let mut text = [0; 64];
+    let read = TOLD.with(|told| told.as_ref()?.read_at(&mut text, 0).ok());
+    let text = read.and_then(|read| str::from_utf8(&text[..read]).ok());
+    let nanos = text.and_then(|text| text.split_ascii_whitespace().nth(1)?.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))
 }
 
@@ -176,14 +275,69 @@ mod tests {
                 done.send((number, niceness)).unwrap();
                 assert!(number % 25 != 0, "in there");
             };
-            assert!(unhurriedly(work).is_ok());
+            assert!(FILLERS.give(Box::new(work)).is_ok());
         }
         drop(done);
         let mut all: Vec<(usize, i32)> = all.iter().collect();
         all.sort_unstable();
         assert_eq!(all, (0..60).map(|number| (number, NICENESS)).collect::<Vec<_>>());
-        let threads = THREADS.lock().threads;
+        let threads = FILLERS.lock().threads;
         assert!((1..=*THREADS_MAX).contains(&threads), "{threads}");
+    }
+
+    /// The policy of this thread, and its slice in nanoseconds where it states one.
+    #[cfg(target_os = "linux")]
+    fn scheduled() -> (u32, u64) {
+        // SAFETY: the kernel writes at most as many bytes as it is told that there are; 0 is the calling thread.
+        unsafe {
+            let mut attributes: libc::sched_attr = mem::zeroed();
+            let size = size_of::<libc::sched_attr>();
+            assert_eq!(libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0), 0);
+            (attributes.sched_policy, attributes.sched_runtime)
+        }
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn what_is_put_away_is_so_by_a_thread_of_the_lowest_priority() {
+        let (told, policy) = std::sync::mpsc::channel();
+        put_away(move || told.send(scheduled().0).unwrap()).await;
+        assert_eq!(policy.recv().unwrap(), libc::SCHED_IDLE as u32);
+        put_away(|| panic!("in there")).await;
+    }
+
+    #[test]
+    fn what_is_left_may_be_taken_back_until_somebody_gets_to_it() {
+        let held = Arc::new(Mutex::new(()));
+        let guard = held.lock().unwrap();
+        let hold = || {
+            let held = Arc::clone(&held);
+            Left::to(&MOVES, Box::new(move || drop(held.lock())))
+        };
+        let held_up: Vec<_> = (0..*THREADS_MAX).map(|_| hold()).collect();
+        let (told, done) = std::sync::mpsc::channel();
+        let (left, is_given) = Left::to(&MOVES, Box::new(move || told.send(()).unwrap()));
+        assert!(is_given && done.try_recv().is_err());
+        left.take_back().expect("nobody has got to it")();
+        assert!(left.take_back().is_none());
+        drop((guard, held_up));
+        assert_eq!(done.iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_gets_to_is_put_away_all_the_same() {
+        let barrier = Arc::new(std::sync::Barrier::new(*THREADS_MAX + 1));
+        for _ in 0..*THREADS_MAX {
+            let barrier = Arc::clone(&barrier);
+            let wait = move || {
+                barrier.wait();
+            };
+            assert!(MOVES.give(Box::new(wait)).is_ok());
+        }
+        let (told, done) = std::sync::mpsc::channel();
+        put_away(move || told.send(()).unwrap()).await;
+        done.recv().unwrap();
+        barrier.wait();
     }
 
     #[test]

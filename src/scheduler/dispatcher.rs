@@ -1,8 +1,8 @@
 //! The task that owns the planner and the idle instances of one model version.
 //!
 //! It feeds and applies the planner's decisions, and decides nothing itself but where a batch runs: a short one in place,
-//! on this task's thread, because a hand-off to another thread and back costs more than it; a long one on a thread of
-//! tokio's blocking pool, so that the connections this thread serves do not wait for it. Callers' tickets stay here while
+//! on this task's thread, because a hand-off to another thread and back costs more than it; a long one on a thread
+//! that is there for batches, so that the connections this thread serves do not wait for it. Callers' tickets stay here while
 //! their requests run elsewhere, so that a batch that nobody waits for any more can be stopped.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::planner::{Next, Planner, Shed};
 use super::queue::{Item, Priority};
 use super::{Learned, SchedulerConfig};
 use crate::error::Error;
-use crate::runtime::{self, Instance, LoadedModel};
+use crate::runtime::{self, Instance, Left, LoadedModel};
 use crate::telemetry::ModelMetrics;
 
 /// Batches that were ever started on another thread, by any dispatcher.
@@ -44,6 +44,8 @@ struct Running {
     stop: Arc<Stop>,
     /// It only fills what is left over, on a thread that gives way; what it took says nothing of others.
     unhurried: bool,
+    /// Where it is left to threads that give way.
+    left: Option<Left>,
     /// Whether it has taken cores.
     has_cores: bool,
 }
@@ -287,9 +289,14 @@ impl Dispatcher {
         if !self.planner.rows_by_lane().any(|(class, rows)| rows > 0 && !class.is_filler()) {
             return;
         }
-        match share.take() {
-            true => filler.has_cores = true,
-            false => share.wish(due),
+        if !share.take() {
+            share.wish(due);
+            return;
+        }
+        filler.has_cores = true;
+        if let Some(run) = filler.left.as_ref().and_then(Left::take_back) {
+            // Nobody has got to it yet.
+            runtime::promptly(|_| run());
         }
     }
 
@@ -324,20 +331,23 @@ impl Dispatcher {
             self.give_cores_back(has_cores, Duration::ZERO);
             has_cores = false;
         }
-        self.running.push(Running { number, tickets, work, stop: Arc::clone(&stop), unhurried, has_cores });
-        let (inbox, metrics) = (Arc::clone(&self.inbox), Arc::clone(&self.metrics));
-        let run = move || {
-            let ran = batch.run(instance.as_mut(), &metrics, &stop);
+        let (stopped, inbox, metrics) = (Arc::clone(&stop), Arc::clone(&self.inbox), Arc::clone(&self.metrics));
+        let run = move |set_free: &dyn Fn()| {
+            let ran = batch.run(instance.as_mut(), &metrics, &stopped);
             // Its tensors are let go of before anybody has an answer.
             drop(batch);
+            set_free();
             // Through the inbox, so that one wake-up serves the whole batch instead of one for each request.
             inbox.finish(Finished { instance, number, ran });
         };
-        if !unhurried {
-            tokio::task::spawn_blocking(run);
-        } else if let Err(run) = runtime::unhurriedly(run) {
-            tokio::task::spawn_blocking(run);
-        }
+        let left = match unhurried {
+            true => Some(runtime::unhurriedly(move || run(&|| ()))),
+            false => {
+                runtime::promptly(run);
+                None
+            }
+        };
+        self.running.push(Running { number, tickets, work, stop, unhurried, left, has_cores });
     }
 
     fn give_cores_back(&self, taken: bool, used: Duration) {

@@ -20,6 +20,7 @@ mod progress;
 pub mod queue;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod warm_up;
 
 use std::panic::AssertUnwindSafe;
@@ -34,10 +35,9 @@ use tokio::time::Instant;
 use crate::capacity::{self, Capacity, Conditions};
 use crate::error::{Error, Result};
 use crate::infer::{Parameters, ValidRequest};
-use crate::runtime::{Instance, LoadedModel};
+use crate::runtime::{Instance, LoadedModel, idle_time_is_free, put_away};
 use crate::telemetry::ModelMetrics;
 
-use admission::Refusal;
 pub use cores::Cores;
 pub use curve::Curve;
 use inbox::Inbox;
@@ -48,7 +48,8 @@ pub use padding::Padding;
 use planner::{Due, Planner};
 pub use policy::BatchLimits;
 pub use queue::Priority;
-pub use warm_up::{Batching, Padded, WarmUp, profile, warm_up};
+use waiting::{Held, Waiting, refused};
+pub use warm_up::{Batching, Padded, WarmUp, profile, prove, warm_up};
 
 /// An objective that somebody stated is stretched to this many times what a request takes alone, where it takes that long:
 /// half of it for the request before.
@@ -123,10 +124,10 @@ impl SchedulerConfig {
     }
 
     /// Whether batches of the lowest priority leave a core to whatever else wants it, at once and of themselves: the kernel sees to
-    /// that where they have no thread but the one that they are given, which is an idle one (sched(7)). An engine's own
-    /// threads are those of all its batches.
+    /// that where they have no thread but the one that they are given, which is an idle one (sched(7)), and where that takes
+    /// nothing from others but idle time. An engine's own threads are those of all its batches.
     pub fn gives_way(&self) -> bool {
-        cfg!(target_os = "linux") && self.threads == 1
+        self.threads == 1 && idle_time_is_free()
     }
 }
 
@@ -231,7 +232,7 @@ impl Scheduler {
                 dispatcher = start(planner, instances);
             };
             // Freed before anybody hears of the end, and not on a thread that serves: weights take milliseconds to give back.
-            let _ = tokio::task::spawn_blocking(move || drop((left, start, model))).await;
+            put_away(move || drop((left, start, model))).await;
             // Nobody may be waiting for the end.
             let _ = stopping.send(learned);
         });
@@ -373,43 +374,6 @@ impl Scheduler {
         // What only fills what is left over has time.
         let slack = if class.is_filler() { slack * PATIENCE } else { slack };
         (Due::Objective(now + slack), slack)
-    }
-}
-
-fn refused(refusal: Refusal, due: Due, slack: Duration) -> Error {
-    let Refusal { answer_in, retry_after } = refusal;
-    let bound = match due {
-        Due::Deadline(_) => "the request's deadline",
-        Due::Objective(_) => "the model's latency objective",
-    };
-    let message = format!("an answer is predicted in {answer_in:.1?}, beyond {bound} in {slack:.1?}");
-    Error::overloaded(message).with_retry_after(retry_after)
-}
-
-/// A caller that waits. One that goes away unanswered leaves its place in the queue at once, not when something else comes.
-struct Waiting<'a> {
-    inbox: &'a Inbox,
-    answered: bool,
-    _held: Held<'a>,
-}
-
-/// Bytes that count as held until this is dropped.
-struct Held<'a> {
-    all: &'a AtomicUsize,
-    bytes: usize,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.inbox.leave();
-        }
     }
 }
 

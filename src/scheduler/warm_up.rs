@@ -95,11 +95,8 @@ pub fn warm_up(
     rows_max: usize,
 ) -> Result<WarmUp> {
     let mut curve = Curve::default();
-    let source = match find_runnable(instance, signature) {
+    let source = match first_run(instance, signature)? {
         Ok(source) => source,
-        Err(error) if any_input_will_do(signature) => {
-            return Err(Error::unavailable(format!("the warm-up run failed: {error}")));
-        }
         Err(error) => {
             let off = Batching::Off { reason: "no made-up input could be run".into(), suspicious: false };
             let padded = lengths::verify(instance, signature, None, pads);
@@ -120,6 +117,24 @@ pub fn warm_up(
         }
     }
     Ok(WarmUp { batching, padded, curve, not_run: None })
+}
+
+/// Runs `instance` once, whose model has `signature` and was warmed up before.
+///
+/// # Errors
+/// Those of [`warm_up`].
+pub fn prove(instance: &mut dyn Instance, signature: &Signature) -> Result<()> {
+    first_run(instance, signature).map(drop)
+}
+
+/// What the model accepts, or why no made-up input could be run where the model may still be right.
+fn first_run(instance: &mut dyn Instance, signature: &Signature) -> Result<Result<Source>> {
+    match find_runnable(instance, signature) {
+        Err(error) if any_input_will_do(signature) => {
+            Err(Error::unavailable(format!("the warm-up run failed: {error}")))
+        }
+        found => Ok(found),
+    }
 }
 
 fn pinned() -> Batching {

@@ -48,6 +48,11 @@ impl ModelMetrics {
         self.threads.store(threads.max(1), Ordering::Relaxed);
     }
 
+    /// The same for a second copy of the version, which has its own number of threads.
+    pub fn of_twin(&self) -> Self {
+        Self { threads: Arc::default(), ..self.clone() }
+    }
+
     /// Counts rows that arrived, whatever comes of them.
     pub fn note_offered(&self, rows: u64) {
         if rows > 0 {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::text::Text;
 use crate::contract::metrics::{process as names, triton};
 
@@ -78,9 +80,10 @@ impl Stat {
     }
 }
 
-/// Processor time of this process up to now in seconds, user and system; none outside Linux.
+/// Processor time of this process up to now in seconds, user and system.
 pub(super) fn cpu_seconds() -> Option<f64> {
-    spent(&fs::read_to_string("/proc/self/stat").ok()?)
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    Some(spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9)
 }
 
 fn spent(stat: &str) -> Option<f64> {

@@ -7,10 +7,9 @@ use super::super::Model;
 use super::super::loader::Loaded;
 use super::super::policy::{Fingerprint, Id, Phase};
 use super::super::sha256::Identity;
-use super::{Ended, Keeper, Measured, Stopping, blocking};
+use super::{Ended, Keeper, Measured, Stopping, give_memory_back};
 use crate::error::Error;
 use crate::model::ModelState;
-use crate::runtime::release_free_memory;
 use crate::scheduler::{Batching, Padded, Scheduler};
 
 impl Keeper {
@@ -61,7 +60,7 @@ impl Keeper {
         let (took, runtime, device) = (measured.took, loaded.runtime, loaded.device);
         metrics.load_seconds.set(took.as_secs_f64());
         report(&id, &loaded, took);
-        let signature = loaded.model.signature().clone();
+        let (signature, precedent) = (loaded.model.signature().clone(), Arc::new(loaded.precedent()));
         let (instances, scheduling) = (loaded.instances.len(), loaded.scheduler.clone());
         let (scheduler, stopped) = Scheduler::start(
             loaded.model,
@@ -84,9 +83,10 @@ impl Keeper {
             settings: loaded.settings,
             instances,
             scheduling,
-            batching: loaded.warm_up.batching,
+            precedent,
             life,
             scheduler: Some(scheduler),
+            twin: loaded.twin,
             metrics,
             identity: loaded.identity,
             curve_file: loaded.curve_file.clone(),
@@ -100,7 +100,7 @@ impl Keeper {
             // The memory of the load that this one replaces is free once its last request is answered.
             tokio::spawn(async move {
                 earlier.done().await;
-                let _ = blocking(release_free_memory).await;
+                give_memory_back().await;
             });
         }
         self.actual.insert(id.clone(), Phase::Ready(fingerprint));

@@ -6,6 +6,7 @@
 //! repository that does not fit into memory, for models that may never be asked for.
 
 mod line;
+mod summons;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,12 +18,11 @@ use tokio::time::Instant;
 use super::super::Model;
 use super::super::budget::{Freed, Memory, Resident, Sizes, Usage};
 use super::super::machine::memory_for_models;
-use super::super::policy::{Fingerprint, Id, Phase};
-use super::{Ended, Keeper, Measured, blocking};
+use super::super::policy::{Fingerprint, Id, Phase, versions_of};
+use super::{Ended, Keeper, Measured, give_memory_back};
 use crate::devices::Devices;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Device, ModelName};
-use crate::runtime::release_free_memory;
 
 /// How often uses are noted: the rates of what is in memory have to be known before something has to leave.
 const NOTED_EVERY: Duration = Duration::from_secs(5);
@@ -189,20 +189,19 @@ impl Keeper {
     /// gone.
     fn memory(&self, device: Device) -> Memory {
         let changing = |phase: &Phase| matches!(phase, Phase::Loading(_) | Phase::Failed(..));
-        let changing: BTreeSet<&ModelName> =
-            self.actual.iter().filter(|(_, phase)| changing(phase)).map(|((name, _), _)| name).collect();
+        let changes = |name: &ModelName| versions_of(&self.actual, name).any(|(_, phase)| changing(phase));
         let resident = |id: &Id| {
             let model = self.catalog.get(&id.0, id.1)?;
             let tracked = self.paging.tracked.get(id).filter(|tracked| tracked.device == device)?;
             let mut usage = tracked.usage;
             usage.note(Instant::now(), model.metrics().statistics.arrived());
             Some(Resident {
-                bytes: self.takes(id, device),
+                bytes: self.takes(id, device) * if model.has_twin() { 2 } else { 1 },
                 reload: tracked.reload,
                 usage,
                 since: tracked.since,
                 busy: model.metrics().in_flight() > 0,
-                pinned: model.settings().pin || changing.contains(&id.0) || !self.wanted.contains_key(id),
+                pinned: model.settings().pin || changes(&id.0) || !self.wanted.contains_key(id),
                 id: id.clone(),
             })
         };
@@ -238,11 +237,15 @@ impl Keeper {
         tokio::spawn(async move {
             // The requests that it has are answered first.
             drop(model);
-            stopping.done().await;
+            let lesson = stopping.ended().await;
             if gives_back {
-                let _ = blocking(release_free_memory).await;
+                give_memory_back().await;
             }
             let _ = ended.send(Ended::PagedOut(id));
+            // Nobody waits for that.
+            if let Some(lesson) = lesson {
+                lesson.keep().await;
+            }
         });
     }
 
@@ -311,74 +314,6 @@ impl Keeper {
         Some(pause)
     }
 
-    /// Answers those who wait for a version.
-    pub(super) fn answer_summons(&mut self, id: &Id, outcome: &Result<Arc<Model>>) {
-        for summons in self.paging.summons.remove(id).unwrap_or_default() {
-            // Whoever asked may have stopped waiting.
-            let _ = summons.send(outcome.clone());
-        }
-    }
-
-    /// Brings a version in for a request that waits for it until `deadline`.
-    pub(super) fn summon(&mut self, id: Id, deadline: Option<Instant>, reply: Summons) {
-        let phase = self.actual.get(&id).copied();
-        if self.stopping.contains_key(&id)
-            && let Some(model) = self.catalog.get(&id.0, id.1)
-        {
-            let _ = reply.send(Ok(model));
-            return;
-        }
-        match phase {
-            Some(Phase::PagedOut(_)) => self.page_in(&id),
-            Some(Phase::Loading(_)) => self.paging.demand(&id),
-            _ => {
-                let refusal = self.catalog.resolve(id.0.as_str(), Some(&id.1.to_string()));
-                let _ = reply.send(refusal);
-                return;
-            }
-        }
-        let expected = self.expected(&id);
-        let name = &id.0;
-        if deadline.is_some_and(|deadline| Instant::now() + expected > deadline) {
-            let message = format!(
-                "model '{name}' is not in memory: bringing it in takes about {expected:.1?}, longer than the request may wait"
-            );
-            let _ = reply.send(Err(Error::unavailable(message).with_retry_after(expected)));
-            return;
-        }
-        let waiting = self.paging.summons.entry(id.clone()).or_default();
-        waiting.retain(|summons| !summons.is_closed());
-        if waiting.len() >= SUMMONS_MAX {
-            let message =
-                format!("model '{name}': {SUMMONS_MAX} requests wait already for it to be brought into memory");
-            let _ = reply.send(Err(Error::overloaded(message).with_retry_after(expected)));
-            return;
-        }
-        waiting.push(reply);
-    }
-
-    /// Has a version that is paged out loaded, and others make room.
-    pub(super) fn page_in(&mut self, id: &Id) {
-        let Some(&fingerprint) = self.wanted.get(id) else { return };
-        self.actual.insert(id.clone(), Phase::Loading(fingerprint));
-        self.paging.demand(id);
-        self.paging.pending.push_back(id.clone());
-    }
-
-    /// How long it takes until `id` is in memory: its own load, after those that are before it.
-    fn expected(&self, id: &Id) -> Duration {
-        let reload = |id: &Id| self.paging.tracked.get(id).map(|tracked| tracked.reload);
-        let known: Vec<Duration> = self.paging.tracked.values().map(|tracked| tracked.reload).collect();
-        let usual = known.iter().sum::<Duration>().checked_div(known.len() as u32).unwrap_or(LOAD_GUESS);
-        if self.paging.loading.contains_key(id) {
-            return reload(id).unwrap_or(usual);
-        }
-        let line = self.paging.pending.iter().filter(|other| self.paging.demanded.contains(*other));
-        let before = line.take_while(|other| *other != id).chain(self.paging.loading.keys());
-        let wait: Duration = before.map(|other| reload(other).unwrap_or(usual)).sum();
-        wait / self.config.loads_at_once.max(1) as u32 + reload(id).unwrap_or(usual)
-    }
-
     /// What is to be done of itself: notes uses, and tries again what could not be brought in.
     pub(super) fn look_after_memory(&mut self) {
         let now = Instant::now();
@@ -390,7 +325,7 @@ impl Keeper {
                 }
             }
             if self.paging.freed.take() {
-                tokio::task::spawn_blocking(release_free_memory);
+                tokio::spawn(give_memory_back());
             }
         }
         let due = self.paging.retries.iter().filter(|(_, retry)| retry.at <= now).map(|(id, _)| id.clone());

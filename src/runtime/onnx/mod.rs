@@ -8,6 +8,7 @@ mod sequence;
 mod session;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod value;
 
 use std::ffi::CStr;
@@ -25,6 +26,7 @@ use crate::model::Device;
 
 pub use cuda::library_uses_gpus;
 use session::{OnnxModel, OnnxModels};
+use threads::Threads;
 
 const LIBRARY: &str = "libonnxruntime.so";
 
@@ -83,6 +85,7 @@ impl OnnxRuntime {
             .build()
             .map_err(|cause| unusable(cause.to_string()))?;
         environment.set_log_level(LogLevel::Warning);
+        Threads::prepare();
         Ok(Self { opened: OPENED.get_or_init(|| Opened { environment, library: absolute }) })
     }
 
@@ -99,6 +102,7 @@ impl OnnxRuntime {
             // `All`: in this crate `Level3` leaves out the layout optimisers.
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(artifact.threads.max(1))?
+            .with_thread_manager(Threads)?
             .with_inter_threads(1)?
             // Spinning makes an idle pool burn the cores that other models need.
             .with_intra_op_spinning(false)?

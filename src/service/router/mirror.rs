@@ -2,9 +2,9 @@
 //!
 //! A request leaves a copy of itself once it is answered: its tensors are shared, not copied. What does not fit the queue is
 //! dropped and counted, before it is made where that is known by then. One copy runs at a time, with the priority that only fills what
-//! is left over, and it gives way: the kernel takes the core from it for any other work, and where the engine has threads of its
-//! own, which it cannot tell apart, the copy is broken off once a batch waits for cores. So a version that is fifty times as slow
-//! costs the others nothing but idle time.
+//! is left over, and it gives way: the kernel takes the core from it for any other work. A version that is executed with threads of the
+//! engine's own is loaded once more for that, on one. Where it cannot be, or idle time is not free, the copy is broken off once a
+//! batch waits for cores. So a version that is fifty times as slow costs the others nothing but idle time.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -187,6 +187,9 @@ impl Runner {
     async fn run(mut self, mut copies: mpsc::Receiver<Answered>) {
         while let Some(copy) = copies.recv().await {
             let Answered { request, answer, took, bytes } = copy;
+            if let Ok(model) = self.resolve() {
+                model.will_give_way().await;
+            }
             let started = Instant::now();
             let outcome = self.ask(request).await;
             let mirrored = started.elapsed();
@@ -213,9 +216,13 @@ impl Runner {
         }
     }
 
+    fn resolve(&self) -> Result<Arc<Model>, Error> {
+        self.repository.resolve(&self.model, Some(&self.version.to_string()))
+    }
+
     /// The version's outcome, or nothing where it had to give way.
     async fn ask(&mut self, mut request: InferRequest) -> Option<Result<InferResponse, Error>> {
-        let model = match self.repository.resolve(&self.model, Some(&self.version.to_string())) {
+        let model = match self.resolve() {
             Ok(model) if model.is_in_memory() => model,
             // It has its share of the traffic, and so of memory.
             _ => match self.bring_in().await {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::super::budget::Room;
 use super::super::super::disk::{Disk, Here};
-use super::super::super::loader::{self, Loaded};
+use super::super::super::loader::{self, Loaded, Precedent};
 use super::super::super::pace::{Load, Pace};
 use super::super::super::places::{Place, Places};
 use super::super::super::policy::{Fingerprint, Id, Phase, versions_of};
@@ -146,16 +146,17 @@ impl Keeper {
         self.paging.loading.insert(id.clone(), (place.device, needed));
         self.paging.moves += 1;
         let alone = self.paging.loading.len() == 1 && self.paging.leaving.is_empty();
-        let same = self.paging.kept.get(&id).is_some_and(|(known, _)| *known == fingerprint);
-        let known = same && self.paging.pools.get(&place.device).is_some_and(|pool| pool.sizes.is_measured(&id));
+        let kept = self.paging.kept.get(&id).filter(|(known, _)| *known == fingerprint).map(|(_, model)| model);
+        let measured = self.paging.pools.get(&place.device).is_some_and(|pool| pool.sizes.is_measured(&id));
         // What comes back as it was takes what it took: counting looks at every free piece of memory.
-        let moves = (alone && !known).then_some(self.paging.moves);
+        let moves = (alone && !(kept.is_some() && measured)).then_some(self.paging.moves);
         let device = place.device;
         let work = Work {
             disk: Arc::clone(&self.disk),
             surroundings: loader::Surroundings { place, ..self.surroundings.clone() },
             files,
             counted: moves.is_some(),
+            precedent: kept.filter(|model| model.device() == device).map(|model| Arc::clone(&model.precedent)),
         };
         let (ended, cores, gentle) = (self.ended.clone(), Arc::clone(&self.cores), Arc::clone(&self.paging.gentle));
         let loading = self.telemetry.spent.loading();
@@ -187,6 +188,8 @@ struct Work {
     files: Files,
     /// Whether it is counted what it takes.
     counted: bool,
+    /// What it was when it was in memory before.
+    precedent: Option<Arc<Precedent>>,
 }
 
 impl Work {
@@ -197,9 +200,12 @@ impl Work {
     /// The version, and the bytes that it takes where they are counted.
     fn load(&self, here: &Here, urgent: bool) -> Loading {
         let surroundings = loader::Surroundings { urgent, ..self.surroundings.clone() };
-        let taken = || if self.counted { taken(&surroundings, surroundings.place.device) } else { 0 };
+        let taken = || match self.counted {
+            true => loader::gently(urgent, || taken(&surroundings, surroundings.place.device)),
+            false => 0,
+        };
         let before = taken();
-        let loaded = loader::load(&surroundings, here);
+        let loaded = loader::load(&surroundings, here, self.precedent.as_deref());
         let told = loaded.as_ref().ok().and_then(|loaded| loaded.model.bytes());
         (loaded, told.unwrap_or_else(|| taken().saturating_sub(before)))
     }
