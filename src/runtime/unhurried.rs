@@ -180,12 +180,16 @@ pub fn unhurried<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 /// Has `work` done, which puts away what is not used any more: on a thread that runs where no other wants to, if one gets to it soon, and
 /// else on one for blocking work. Resolves when it is done, by a panic too. Goes on where nobody waits for it any more.
 pub async fn put_away(work: impl FnOnce() + Send + 'static) {
+    put_away_by(&MOVES, work).await;
+}
+
+async fn put_away_by(threads: &'static Threads, work: impl FnOnce() + Send + 'static) {
     let (done, ended) = oneshot::channel::<()>();
     let work: Work = Box::new(move || {
         let _done = done;
         work();
     });
-    let (left, is_given) = Left::to(&MOVES, work);
+    let (left, is_given) = Left::to(threads, work);
     let mut ended = pin!(ended);
     if is_given && timeout(PATIENCE, ended.as_mut()).await.is_ok() {
         return;
@@ -203,17 +207,27 @@ pub fn give_way() {
     // A nice thread is still let finish its slice before one that wakes up, and keeps it from being sent to that core; an idle
     // one does neither (sched(7), SCHED_IDLE). Its slice is stated before, as it is the usual policy that has one.
     #[cfg(target_os = "linux")]
-    // SAFETY: the parameters are valid for the calls; 0 is the calling thread.
+    {
+        state_slice(NICENESS);
+        // SAFETY: the parameters are valid for the call; 0 is the calling thread.
+        unsafe {
+            let none = libc::sched_param { sched_priority: 0 };
+            libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none);
+        }
+    }
+}
+
+/// Gives this thread, of the usual policy and this niceness, [`SLICE`]. Kernels that have no such slices do not look at it.
+#[cfg(target_os = "linux")]
+fn state_slice(niceness: i32) {
+    // SAFETY: zeros are valid for plain numbers, the attributes for the call; 0 is the calling thread.
     unsafe {
         let mut attributes: libc::sched_attr = mem::zeroed();
         attributes.size = size_of::<libc::sched_attr>() as u32;
         attributes.sched_policy = libc::SCHED_OTHER as u32;
-        attributes.sched_nice = NICENESS;
+        attributes.sched_nice = niceness;
         attributes.sched_runtime = SLICE.as_nanos() as u64;
-        // Kernels that have no such slices do not look at it.
         libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0);
-        let none = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none);
     }
 }
 
@@ -285,57 +299,69 @@ mod tests {
         assert!((1..=*THREADS_MAX).contains(&threads), "{threads}");
     }
 
-    /// The policy of this thread, and its slice in nanoseconds where it states one.
+    #[test]
     #[cfg(target_os = "linux")]
-    fn scheduled() -> (u32, u64) {
-        // SAFETY: the kernel writes at most as many bytes as it is told that there are; 0 is the calling thread.
-        unsafe {
-            let mut attributes: libc::sched_attr = mem::zeroed();
-            let size = size_of::<libc::sched_attr>();
-            assert_eq!(libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0), 0);
-            (attributes.sched_policy, attributes.sched_runtime)
+    fn a_slice_is_as_short_as_stated_where_the_kernel_has_such() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        let is_known = (numbers.next(), numbers.next()) >= (Some(6), Some(12));
+        // The kernel tells it of threads of the usual policy alone.
+        let told = || {
+            state_slice(0);
+            std::fs::read_to_string("/proc/thread-self/sched").unwrap_or_default()
+        };
+        let text = std::thread::spawn(told).join().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("se.slice"));
+        let slice = line.and_then(|line| line.trim_start_matches([' ', ':']).parse().ok());
+        if let Some(slice) = slice.filter(|_| is_known) {
+            assert_eq!(Duration::from_nanos(slice), SLICE);
         }
     }
 
     #[tokio::test]
     #[cfg(target_os = "linux")]
     async fn what_is_put_away_is_so_by_a_thread_of_the_lowest_priority() {
+        static THREADS: Threads = Threads::new("here");
         let (told, policy) = std::sync::mpsc::channel();
-        put_away(move || told.send(scheduled().0).unwrap()).await;
-        assert_eq!(policy.recv().unwrap(), libc::SCHED_IDLE as u32);
-        put_away(|| panic!("in there")).await;
+        // SAFETY: it only asks; 0 is the calling thread.
+        let tell = move || told.send(unsafe { libc::sched_getscheduler(0) }).unwrap();
+        // However long it takes for it to get a core.
+        assert!(Left::to(&THREADS, Box::new(tell)).1);
+        assert_eq!(policy.recv().unwrap(), libc::SCHED_IDLE);
+        put_away_by(&THREADS, || panic!("in there")).await;
     }
 
     #[test]
     fn what_is_left_may_be_taken_back_until_somebody_gets_to_it() {
+        static THREADS: Threads = Threads::new("held");
         let held = Arc::new(Mutex::new(()));
         let guard = held.lock().unwrap();
-        let hold = || {
+        for _ in 0..*THREADS_MAX {
             let held = Arc::clone(&held);
-            Left::to(&MOVES, Box::new(move || drop(held.lock())))
-        };
-        let held_up: Vec<_> = (0..*THREADS_MAX).map(|_| hold()).collect();
+            assert!(THREADS.give(Box::new(move || drop(held.lock()))).is_ok());
+        }
         let (told, done) = std::sync::mpsc::channel();
-        let (left, is_given) = Left::to(&MOVES, Box::new(move || told.send(()).unwrap()));
+        let (left, is_given) = Left::to(&THREADS, Box::new(move || told.send(()).unwrap()));
         assert!(is_given && done.try_recv().is_err());
         left.take_back().expect("nobody has got to it")();
         assert!(left.take_back().is_none());
-        drop((guard, held_up));
+        drop(guard);
         assert_eq!(done.iter().count(), 1);
     }
 
     #[tokio::test]
     async fn what_nobody_gets_to_is_put_away_all_the_same() {
+        static THREADS: Threads = Threads::new("busy");
         let barrier = Arc::new(std::sync::Barrier::new(*THREADS_MAX + 1));
         for _ in 0..*THREADS_MAX {
             let barrier = Arc::clone(&barrier);
             let wait = move || {
                 barrier.wait();
             };
-            assert!(MOVES.give(Box::new(wait)).is_ok());
+            assert!(THREADS.give(Box::new(wait)).is_ok());
         }
         let (told, done) = std::sync::mpsc::channel();
-        put_away(move || told.send(()).unwrap()).await;
+        put_away_by(&THREADS, move || told.send(()).unwrap()).await;
         done.recv().unwrap();
         barrier.wait();
     }

@@ -89,6 +89,8 @@ pub struct SchedulerConfig {
     pub weight: f64,
     /// Threads that one execution takes.
     pub threads: usize,
+    /// Whether work that gives way takes nothing from others but idle time.
+    pub idle_time_is_free: bool,
     /// Whether somebody stated the objective in `limits`: then a model that is too slow for it sheds what comes too late.
     pub objective_stated: bool,
     /// How requests of different lengths are joined, where that was declared and verified.
@@ -109,6 +111,7 @@ impl Default for SchedulerConfig {
             class_timeouts: Vec::new(),
             weight: 1.0,
             threads: 1,
+            idle_time_is_free: idle_time_is_free(),
             objective_stated: false,
             padding: None,
         }
@@ -127,7 +130,7 @@ impl SchedulerConfig {
     /// that where they have no thread but the one that they are given, which is an idle one (sched(7)), and where that takes
     /// nothing from others but idle time. An engine's own threads are those of all its batches.
     pub fn gives_way(&self) -> bool {
-        self.threads == 1 && idle_time_is_free()
+        self.threads == 1 && self.idle_time_is_free
     }
 }
 

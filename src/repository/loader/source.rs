@@ -275,6 +275,7 @@ fn scheduler_config(
         in_place_max: defaults.in_place_max,
         objective_stated: stated.is_some(),
         threads: defaults.threads,
+        idle_time_is_free: defaults.idle_time_is_free,
     }
 }
 

@@ -4,11 +4,14 @@ use super::*;
 
 /// A scheduler of one instance, whose batches wait at a closed gate, on one core.
 fn start(threads: usize) -> (Fixture, Arc<Cores>) {
+    start_with(SchedulerConfig { threads, idle_time_is_free: true, ..SchedulerConfig::default() })
+}
+
+fn start_with(config: SchedulerConfig) -> (Fixture, Arc<Cores>) {
     let (model, cores) = (Arc::new(Doubler::default()), Cores::new(1));
     let made = vec![model.instance().unwrap()];
     let metrics = Arc::new(Telemetry::new().model("doubler", "1"));
     let (batches, gate, running) = (model.batches.clone(), model.gate.clone(), model.running.clone());
-    let config = SchedulerConfig { threads, ..SchedulerConfig::default() };
     let (scheduler, stopped) = Scheduler::start(model, made, slow(), config, Some(&cores), Arc::clone(&metrics));
     (Fixture { scheduler: Arc::new(scheduler), stopped, batches, gate, running, metrics }, cores)
 }
@@ -17,6 +20,13 @@ fn start(threads: usize) -> (Fixture, Arc<Cores>) {
 fn ask(fixture: &Fixture, priority: Priority) -> tokio::task::JoinHandle<Result<Executed>> {
     let scheduler = Arc::clone(&fixture.scheduler);
     tokio::spawn(async move { scheduler.submit(rows(&[1], 1), Parameters::new(), None, priority).await })
+}
+
+/// Asks for what only fills what is left over, and waits until it runs.
+async fn fill(fixture: &Fixture) -> tokio::task::JoinHandle<Result<Executed>> {
+    let filler = ask(fixture, Priority::LOW);
+    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    filler
 }
 
 /// Whether somebody else could have the core.
@@ -35,8 +45,7 @@ async fn what_fills_what_is_left_over_has_cores_only_while_requests_wait_behind_
     let (fixture, cores) = start(1);
     let gate = Arc::clone(&fixture.gate);
     let closed = gate.lock().unwrap();
-    let filler = ask(&fixture, Priority::LOW);
-    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
+    let filler = fill(&fixture).await;
     assert!(is_free(&cores), "the kernel gives it to whatever wants it");
     let another = ask(&fixture, Priority::LOW);
     settle().await;
@@ -51,16 +60,17 @@ async fn what_fills_what_is_left_over_has_cores_only_while_requests_wait_behind_
 }
 
 #[tokio::test]
-async fn what_runs_on_threads_of_its_engine_has_cores_however_unimportant_it_is() {
-    let (fixture, cores) = start(2);
-    let gate = Arc::clone(&fixture.gate);
-    let closed = gate.lock().unwrap();
-    let filler = ask(&fixture, Priority::LOW);
-    until(|| fixture.running.load(Ordering::SeqCst) == 1).await;
-    assert!(!is_free(&cores));
-    drop(closed);
-    filler.await.unwrap().unwrap();
-    until(|| is_free(&cores)).await;
+async fn what_runs_on_threads_of_its_engine_or_where_idle_time_is_not_free_has_cores_however_unimportant_it_is() {
+    let quota = SchedulerConfig { idle_time_is_free: false, ..SchedulerConfig::default() };
+    for (fixture, cores) in [start(2), start_with(quota)] {
+        let gate = Arc::clone(&fixture.gate);
+        let closed = gate.lock().unwrap();
+        let filler = fill(&fixture).await;
+        assert!(!is_free(&cores));
+        drop(closed);
+        filler.await.unwrap().unwrap();
+        until(|| is_free(&cores)).await;
+    }
 }
 
 #[tokio::test]
