@@ -1,11 +1,15 @@
 //! Priorities of requests, and what a refusal says of another try.
 
+use std::sync::{Arc, Barrier};
+
+use http::StatusCode;
 use prost::Message;
 use serde_json::{Value, json};
 use tensorgate::contract::metrics as names;
 use tensorgate::protocol::proto::infer_parameter::ParameterChoice;
 use tensorgate::protocol::proto::{InferParameter, ModelInferRequest};
 use tensorgate::protocol::status::{RetryInfo, RpcStatus};
+use tensorgate::runtime::unhurriedly;
 use tonic::Code;
 
 use crate::support::tensors::*;
@@ -88,4 +92,31 @@ async fn a_refusal_says_when_to_try_again_over_http_grpc_and_a_stream() {
     let parameter = &refused.infer_response.unwrap().parameters["retry_after_ms"];
     assert_eq!(parameter.parameter_choice, Some(ParameterChoice::Uint64Param(1000)));
     assert_eq!(running.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_low_work_before_it_that_no_idle_thread_gets_to() {
+    let models = Models::new().with_slow_identity("m", 5, "weight = 1");
+    let server = Server::start(&models).await;
+    // As many as there are idle threads for such work.
+    let busy = std::thread::available_parallelism().unwrap().get();
+    let held = Arc::new(Barrier::new(busy + 1));
+    for _ in 0..busy {
+        let held = Arc::clone(&held);
+        unhurriedly(move || {
+            held.wait();
+        });
+    }
+    let (mut first, mut second) = (server.http().await, server.http().await);
+    let low = async {
+        let path = "/v2/models/m/infer";
+        first.post(path, with_priority(json!("low"))).await.status
+    };
+    let usual = async {
+        let taken = async || (server.metrics().await.sum(names::IN_FLIGHT, &[("model", "m")]) == 1.0).then_some(());
+        eventually("the low one to be there", taken).await;
+        second.infer("m", &json_body(&row())).await.status
+    };
+    assert_eq!(tokio::join!(low, usual), (StatusCode::OK, StatusCode::OK));
+    tokio::task::spawn_blocking(move || held.wait()).await.unwrap();
 }
