@@ -77,9 +77,18 @@ impl Lifecycle {
         let pool = Arc::new(Pool::new(cores_given));
         let paging = Paging::new(config.memory_bytes_max, config.gpu_memory_bytes_max, Arc::clone(runtimes.devices()));
         let place = Place::default();
-        let sha256s = Arc::default();
-        let surroundings =
-            Surroundings { runtimes, curves, urgent: false, place, cores: cores_given, objective, pool, sha256s };
+        let (sha256s, spare) = (Arc::default(), Arc::default());
+        let surroundings = Surroundings {
+            runtimes,
+            curves,
+            urgent: false,
+            place,
+            cores: cores_given,
+            objective,
+            pool,
+            sha256s,
+            spare,
+        };
         let mut keeper = Keeper {
             config,
             disk: Arc::clone(&disk),

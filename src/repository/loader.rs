@@ -5,6 +5,8 @@
 
 mod offer;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use super::labels;
 use super::places::Place;
 use super::runtimes::Runtimes;
 use super::sha256::{Identity, Sha256s};
-use super::twin::{self, Twin};
+use super::twin::{self, Spare, Twin};
 use super::verify::verify;
 use crate::error::{Error, Result};
 use crate::infer::Labels;
@@ -87,6 +89,8 @@ pub(super) struct Surroundings {
     pub(super) pool: Arc<Pool>,
     /// What is known of artifacts.
     pub(super) sha256s: Arc<Sha256s>,
+    /// What twins may take.
+    pub(super) spare: Arc<Spare>,
 }
 
 /// Loads and warms up one version. Where it was loaded before, as `precedent` tells, it is only proven that it runs.
@@ -163,6 +167,13 @@ fn narrow(surroundings: Surroundings, here: &Here, digest: Option<Digest>) -> tw
         let Here { listing, files, .. } = &here;
         let settings = &listing.settings;
         let runtime = surroundings.runtimes.choose(settings.runtime, &files.path)?;
+        // Its weights, and what engines pack of them.
+        let needed = files.bytes * 2;
+        if !surroundings.spare.take(needed) {
+            return Err(Error::unavailable(format!(
+                "it would take about {needed} bytes again, more than the models in memory leave of --memory-max"
+            )));
+        }
         if settings.runtime.needs_file() && Some(verify(&here, &surroundings.sha256s)?.digest()) != digest {
             return Err(Error::unavailable(format!("{}: it was changed since it was loaded", files.path.display())));
         }

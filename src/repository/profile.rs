@@ -83,8 +83,8 @@ pub fn profile(config: &RepositoryConfig, runtimes: Runtimes, name: &str, rows_m
     let places = runtimes.places(&listing.settings, &files.path)?;
     let device = places.gpus.first().copied().unwrap_or_default();
     let place = Place { device, or_cpu: places.or_cpu, bytes_max: config.gpu_memory_bytes_max };
-    let sha256s = Arc::default();
-    let surroundings = Surroundings { runtimes, curves, urgent: false, place, cores, objective, pool, sha256s };
+    let (sha256s, spare) = (Arc::default(), Arc::default());
+    let surroundings = Surroundings { runtimes, curves, urgent: false, place, cores, objective, pool, sha256s, spare };
     let Loaded { model, instances, warm_up, curve_file, runtime, scheduler, .. } = disk
         .materialize(listing, files, false)
         .and_then(|here| loader::load(&surroundings, &here, None))

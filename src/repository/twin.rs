@@ -2,11 +2,11 @@
 //!
 //! Threads that an engine has of its own are those of all executions: none can give way alone. Where a version is executed with such,
 //! what only fills is executed by its twin, on an idle thread, and gets on wherever a core has time to spare. It is loaded, in the same
-//! way, when the first such request comes, and takes the memory of the version again. Until it is there, and where it cannot
-//! be, these requests take cores as all others do.
+//! way, when the first such request comes, and takes the memory of the version again, where models leave so much: nothing leaves for it.
+//! Until it is there, and where it cannot be, these requests take cores as all others do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::SetOnce;
 use tokio::task::spawn_blocking;
@@ -19,6 +19,29 @@ use crate::telemetry::ModelMetrics;
 
 /// Loads it. Blocking.
 pub(super) type Source = Box<dyn Fn() -> Result<(Arc<dyn LoadedModel>, Box<dyn Instance>)> + Send + Sync>;
+
+/// Bytes of memory that models leave, as far as it is known: twins take of these alone.
+pub(super) struct Spare(AtomicU64);
+
+impl Default for Spare {
+    /// All that there is.
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Spare {
+    /// Tells how much it is now.
+    pub(super) fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes `bytes` of it, if it is so much.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        let less = |spare: u64| spare.checked_sub(bytes);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
 
 /// The twin of a version, which need not be there yet.
 pub(super) struct Twin(Arc<State>);
@@ -128,6 +151,15 @@ mod tests {
         let answer = twin.scheduler().unwrap().submit(request, Parameters::new(), None, Priority::LOW).await.unwrap();
         assert_eq!(answer.outputs[0].data(), tensor.data());
         assert_eq!(loads.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_is_left() {
+        let spare = Spare::default();
+        spare.set(10);
+        assert!(spare.take(6) && !spare.take(6) && spare.take(4) && !spare.take(1));
+        spare.set(10);
+        assert!(spare.take(10));
     }
 
     #[tokio::test]

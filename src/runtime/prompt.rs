@@ -248,6 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn the_last_that_came_to_have_nothing_to_do_is_asked_first_and_before_all_those_with_a_home() {
+        let member = |home| {
+            let thread = affinity::Thread::this();
+            Arc::new(Member { thread, home, order: Mutex::default(), came: Condvar::new() })
+        };
+        let free: Vec<_> = [Some(0), None, Some(1), None].map(member).into();
+        let mut crew = Crew { free: free.clone(), homes: Some(vec![]) };
+        for right in [2, 0, 3, 1] {
+            assert!(Arc::ptr_eq(&crew.next().unwrap(), &free[right]), "{right}");
+        }
+        assert!(crew.next().is_none() && crew.home().is_none());
+    }
+
+    #[test]
     fn batches_at_once_are_on_threads_of_their_own() {
         let barrier = Arc::new(std::sync::Barrier::new(5));
         for _ in 0..4 {
@@ -262,15 +276,39 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_thread_is_bound_to_its_home_until_it_runs() {
-        let cores = affinity::Cores::of_this_thread();
-        let home = affinity::cores()[0];
-        assert!(affinity::bind(affinity::Thread::this(), home));
-        assert_eq!(affinity::cores(), [home]);
-        cores.allow();
-        assert_eq!(
-            affinity::cores().len(),
-            thread::available_parallelism().unwrap().get().max(affinity::cores().len())
-        );
+    fn a_batch_may_run_on_any_core_though_its_thread_woke_up_at_home_beside_work_that_gives_way() {
+        let (told, seen) = mpsc::channel();
+        let barrier = Arc::new(std::sync::Barrier::new(2));
+        let held = Arc::clone(&barrier);
+        let _left = super::super::unhurriedly(move || {
+            held.wait();
+        });
+        while !somebody_gives_way() {
+            thread::yield_now();
+        }
+        for _ in 0..8 {
+            let told = told.clone();
+            promptly(move |set_free| {
+                let cores = affinity::cores();
+                set_free();
+                told.send(cores).unwrap();
+            });
+            assert_eq!(seen.recv().unwrap(), affinity::cores());
+        }
+        barrier.wait();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_is_bound_to_a_core_until_it_is_allowed_all() {
+        // On a thread of its own, since it is bound meanwhile.
+        let bound = || {
+            let (before, cores) = (affinity::cores(), affinity::Cores::of_this_thread());
+            assert!(affinity::bind(affinity::Thread::this(), before[0]));
+            assert_eq!(affinity::cores(), [before[0]]);
+            cores.allow();
+            assert_eq!(affinity::cores(), before);
+        };
+        thread::spawn(bound).join().unwrap();
     }
 }

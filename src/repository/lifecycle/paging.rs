@@ -196,7 +196,7 @@ impl Keeper {
             let mut usage = tracked.usage;
             usage.note(Instant::now(), model.metrics().statistics.arrived());
             Some(Resident {
-                bytes: self.takes(id, device) * if model.has_twin() { 2 } else { 1 },
+                bytes: self.occupies(id, device),
                 reload: tracked.reload,
                 usage,
                 since: tracked.since,
@@ -218,17 +218,22 @@ impl Keeper {
         self.paging.pools.get(&device).map_or(files, |pool| pool.sizes.of(id, files))
     }
 
+    /// Bytes of `device` that a version in memory has, its twin's too.
+    fn occupies(&self, id: &Id, device: Device) -> u64 {
+        let has_twin = self.catalog.get(&id.0, id.1).is_some_and(|model| model.has_twin());
+        self.takes(id, device) * if has_twin { 2 } else { 1 }
+    }
+
     /// Takes a version out of memory, and leaves it ready.
     fn page_out(&mut self, id: &Id) {
         let Some(Phase::Ready(fingerprint)) = self.actual.get(id).copied() else { return };
         let (Some(model), Some(stopping)) = (self.catalog.get(&id.0, id.1), self.stopping.remove(id)) else { return };
         self.note_uses(id, &model);
+        let (device, bytes) = (model.device(), self.occupies(id, model.device()));
         let kept = Arc::new(model.paged_out());
         self.catalog.exchange(Arc::clone(&kept));
         self.paging.kept.insert(id.clone(), (fingerprint, kept));
         self.actual.insert(id.clone(), Phase::PagedOut(fingerprint));
-        let device = model.device();
-        let bytes = self.takes(id, device);
         let gives_back = self.paging.freed.note(bytes);
         self.paging.leaving.push((id.clone(), device, bytes));
         self.paging.moves += 1;
@@ -351,11 +356,14 @@ impl Keeper {
     pub(super) fn show_memory(&self) {
         for (device, pool) in &self.paging.pools {
             let here = |id: &&Id| self.paging.tracked.get(*id).is_some_and(|tracked| tracked.device == *device);
-            let residents: u64 = self.stopping.keys().filter(here).map(|id| self.takes(id, *device)).sum();
+            let residents: u64 = self.stopping.keys().filter(here).map(|id| self.occupies(id, *device)).sum();
             let moving = self.paging.leaving.iter().map(|(_, device, bytes)| (*device, *bytes));
             let bytes = residents + on(*device, self.paging.loading.values().copied().chain(moving));
             match device {
-                Device::Cpu => self.telemetry.set_memory(self.stopping.len(), bytes, pool.bytes_max),
+                Device::Cpu => {
+                    self.surroundings.spare.set(pool.bytes_max.saturating_sub(bytes));
+                    self.telemetry.set_memory(self.stopping.len(), bytes, pool.bytes_max);
+                }
                 gpu => self.telemetry.set_gpu_memory(&gpu.to_string(), bytes, pool.bytes_max),
             }
         }

@@ -53,3 +53,24 @@ fn a_session_on_a_gpu_without_one_says_what_is_missing() {
     assert!(!told.contains('\n'), "{told}");
     assert!(runtime().load(&Artifact { device: Device::Cpu, ..artifact }).is_ok());
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_of_a_session_have_the_usual_priority_though_a_thread_that_gives_way_makes_it() {
+    let runtime = runtime();
+    let load = || runtime.load(&Artifact { threads: 2, ..artifact() }).unwrap();
+    let _model = crate::runtime::unhurried(load);
+    let mut engines = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        // Others' threads come and go meanwhile.
+        let Ok(name) = std::fs::read_to_string(task.path().join("comm")) else { continue };
+        if name.trim() == "engine" {
+            let thread = task.file_name().to_str().unwrap().parse().unwrap();
+            // SAFETY: it only asks, about a thread that is there or is not.
+            let policy = unsafe { libc::sched_getscheduler(thread) };
+            assert_ne!(policy, libc::SCHED_IDLE);
+            engines += 1;
+        }
+    }
+    assert!(engines > 0);
+}
